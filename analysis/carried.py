@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from analysis.network import copied_network, recurrent_modules
 from rhn.cells import Cell
 
+INNER = "cell."  # the beginning of the names of the parameters of a cell within its `Carried`
+
 
 class Carried(Cell):
     """A cell that runs layer by layer; a layer with `carried` (L,) True passes the state through

@@ -69,11 +69,12 @@ def lesioned_layers(every: Sequence[Place], mode: str) -> list[int]:
 
 
 def changes(
-    every: Sequence[Place], tensors: Mapping[str, Tensor], lesion: Lesion
+    every: Sequence[Place], tensors: Mapping[str, Tensor], lesion: Lesion, *, inner: str = ""
 ) -> dict[str, Tensor]:
     """Return new values of the tensors that a lesion changes in a network, by name.
 
-    every: the layers of the network. tensors: those of the network, or of its `carried_network`.
+    every: the layers of the network. tensors: those of the network, or of its `carried_network`,
+    for which `inner` is the place of a cell within its `Carried`.
     """
     changed: dict[str, Tensor] = {}
 
@@ -81,7 +82,7 @@ def changes(
         return changed.setdefault(name, tensors[name].clone())
 
     for place in (every[number - 1] for number in lesion.layers):
-        inside = place.prefix + ("cell." if place.prefix + "carried" in tensors else "")
+        inside = place.prefix + (inner if isinstance(place.module, Cell) else "")
         match lesion.mode:
             case "blind":
                 part: Any = place.layer.input

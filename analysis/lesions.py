@@ -125,12 +125,12 @@ def lesion(
         frames, step, constant = np.ones(len(sequences)), "", float("nan")
     cases = _cases(every, mode, pairs=pairs)
     lesions = dict.fromkeys([None, *(own for _, own, _ in cases)])  # first unlesioned
-    ready = network
+    ready, inner = network, ""
     if mode == "carry":
-        from analysis.carried import carried_network
+        from analysis.carried import INNER, carried_network
 
-        ready = carried_network(network)
-    change = partial(changes, every, ready.state_dict())
+        ready, inner = carried_network(network), INNER
+    change = partial(changes, every, ready.state_dict(), inner=inner)
     some = [partial(change, each) if each else dict for each in lesions]
     with reported(progress, "lesion") as advance:
         nll = measure(ready, changed=some, progress=advance).numpy()
@@ -323,14 +323,16 @@ def paired_interval(
     For sequences of equal length this is Student's interval of the mean difference of a sequence.
     In simulations of 2 to 30 sequences (tests/analysis/test_analysis_lesions.py) it contains the
     true difference in 92 to 96 % of all cases for normal differences, and in more than 85 % for
-    exponential ones; that of a percentile bootstrap in half of all cases for 2 sequences.
+    exponential ones; that of a percentile bootstrap in half of all cases for 2 sequences. For 3 to
+    8 sequences, each three times as long as the one before, these are 84 to 92 and 77 to 87 %.
 
     >>> frames = np.array([4.0, 4.0, 8.0])
     >>> paired_interval(3 * frames[None], frames, frames)  # every sequence loses 2 per frame
     (array([2.]), array([2.]))
     """
     nll, reference, frames = np.asarray(nll), np.asarray(reference), np.asarray(frames)
-    shapes = nll.ndim == 2 and frames.shape == nll.shape[1:] == reference.shape[-1:]
+    shapes = nll.ndim == 2 and frames.shape == nll.shape[1:]
+    shapes = shapes and reference.shape in (nll.shape, frames.shape)
     given = f"{nll.shape}, {reference.shape} and {frames.shape}"
     wanted = "(K, N), (N,) or (K, N), and (N,)"
     door.require(shapes, "shape of nll, reference and frames", given, wanted)

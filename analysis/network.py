@@ -6,7 +6,6 @@ Legend: T steps, B sequences, m inputs, n units, N entries of a state.
 """
 
 import copy
-import inspect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from gersgorin import door
 from rhn import cells
 from rhn.cells import Cell, Layer, Part, described_layers
 from rhn.models.networks import RecurrentModel
-from rhn.utils.validation import check_device
+from rhn.utils.validation import check_device, signature_of
 
 RECURRENT = (Cell, nn.RNNBase, nn.RNNCellBase)
 SUPPORTED = "a module with cells of rhn.cells or RNN, LSTM, GRU of torch.nn"
@@ -201,7 +200,7 @@ def recorded_calls(network: nn.Module, run: Callable[[], Any]) -> Calls:
     for name, module in recurrent_modules(network).items():
 
         def record(module: Any, args: tuple, keywords: dict, name: str = name) -> None:
-            given = inspect.signature(module.forward).bind(*args, **keywords).args
+            given = signature_of(module.forward).bind(*args, **keywords).args
             x = given[0].data  # of a packed sequence all rows
             rows, wanted = _sequences_in(module, x), "1, or another batch_first"
             door.require(rows == 1, f"number of sequences that {name} reads", rows, wanted)

@@ -20,7 +20,6 @@ from analysis.gates import excerpts_of, gate_activity
 from analysis.lesions import lesion, stretches_of
 from analysis.network import places
 from analysis.sequences import NetworkAndData, in_corpus
-from gersgorin.cli.work import check_memory
 from gersgorin.data import TEXT_STEPS
 from rhn.checkpoints import Checkpoint, read
 from rhn.data.text import TextCorpus
@@ -119,5 +118,4 @@ def _spectra(given: NetworkAndData, layer: str) -> Any:
     name, unit = getattr(first, "name", given.data), "tokens" if text else "quarter notes"
     x = x if text else x.double()
     run = gersgorin.open_run(given.model, x, layer=layer, data=name, unit=unit)
-    check_memory(run.state_size, len(run))
     return gersgorin.spectra(run)

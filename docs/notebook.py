@@ -16,7 +16,7 @@ DOCS = Path(__file__).resolve().parent
 PAGES = [DOCS / "tutorial.md", DOCS / "tutorial-chorales.md"]
 BLOCK = re.compile(r"^```(sh|python|text)[^\n]*\n(.*?)^```$|^!\[([^\]]*)\]\(pictures/\w+-([^)]*)\)$", re.DOTALL | re.MULTILINE)
 FIRST = "This notebook is made from the page of the same name. Run it in an environment with the toolkit."
-PIXELS, COLOURS, LINES = 900, 255, 40  # width and palette of embedded pictures; longest printed output
+PIXELS, COLOURS, LINES = 840, 128, 40  # width and palette of embedded pictures; longest printed output
 
 
 def cells(text: str) -> list[tuple[str, str]]:

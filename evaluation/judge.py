@@ -78,7 +78,7 @@ if the own loop ends with a loss a quarter above that of this one, all others if
 def shown(found: Check) -> list[str]:
     """The names of the facts of a check that name a part."""
     numbers = {fact.name: fact.numbers for fact in found.facts}
-    names = [fact.name for fact in found.facts if fact.starred]
+    names = [fact.name for fact in found.facts if fact.starred and fact.name in PARTS_OF_FACTS]
     range_, of_y, losses = numbers[facts.RANGE], numbers[facts.OF_Y], numbers[facts.LOOP]
     if range_ and of_y and found.kind == "numbers":
         names += [facts.RANGE] * (of_y[0] < range_[0] or of_y[1] > range_[1])

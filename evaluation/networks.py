@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_map
 
 from rhn.models import PolyphonicModel
+from rhn.utils.torch_private import tree_map
 
 
 class Own(nn.Module):

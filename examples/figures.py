@@ -189,7 +189,7 @@ PICTURES = {
     "initialisations": lambda: initialisations().figure(limit=1.6),
     "gate-limits": lambda: gate_limits().figure(limit=3.5),
     "radii-grow": draw_radii,
-    "moving-spectra": lambda: moving_spectra().figure(limit=2.0),
+    "moving-spectra": lambda: moving_spectra().figure(),
     "counterexamples": lambda: counterexamples().figure(),
     "equation-14": draw_equation_14,
     "concepts-product": lambda: rotations().figure(),

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.func import vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from rhn.utils.threads import Shared
+
 BLOCK = 1 << 22  # numbers of derivatives computed at once
 # beginning of torch's warning for an operation that it repeats row by row
 SLOW = "There is a performance drop"
@@ -52,8 +54,5 @@ def with_gradients() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Compute attention in plain operations: fused kernels have no second derivatives."""
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
+plain_attention = Shared(partial(sdpa_kernel, SDPBackend.MATH))
+"""Context in which attention is plain operations: fused kernels have no second derivatives."""

@@ -2,13 +2,15 @@
 
     .npy   (T,) numbers or ids, (T, m), or several sequences (S, T, m)
     .npz   such an array called `x`, or the only array; `name` and `unit` may be texts beside it
-    .csv   one row for each time step, one column for each input; a first row of names is skipped
+    .csv   one row for each time step, one column for each input; a first row of names, or of the
+           numbers 0, 1, ... of the columns as pandas writes them, is skipped
 
 No file is unpickled. Legend: S sequences, T time steps, m inputs of a step.
 """
 
 import codecs
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -157,10 +159,23 @@ def _csv(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     mark = next((mark for mark in ";\t" if lines and mark in lines[0]), ",")
     names = next(csv.reader(lines[:1], delimiter=mark), [])
-    header = not any(map(_is_number, names))
-    door.require(not header or all(names), str(path), "a column without a name", "named columns")
-    rows = [line for line in lines[header:] if line.strip()]
+    named = not any(map(_is_number, names))
+    door.require(not named or all(names), str(path), "a column without a name", "named columns")
+    rows = [line for line in lines[1:] if line.strip()]
+    if not named and not _is_numbering(names, csv.reader(rows, delimiter=mark)):
+        rows = [lines[0], *rows]
     return np.loadtxt(rows, delimiter=mark, ndmin=2, comments=None, quotechar='"'), {}
+
+
+def _is_numbering(first: list[str], others: Iterable[list[str]]) -> bool:
+    """True for a first row 0, 1, ..., m-1 that numbers the columns. Two columns or fewer may begin
+    so by chance, with ids or zeros and ones, if the later rows have whole numbers only.
+    """
+    if first != [str(k) for k in range(len(first))]:
+        return False
+    whole = [all(word.strip().isdigit() for word in row) for row in others]
+    may_be_chance = len(first) <= 2 and all(whole)
+    return len(whole) > 0 and not may_be_chance
 
 
 def _is_number(word: str) -> bool:

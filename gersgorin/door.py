@@ -6,7 +6,6 @@ tensors, and a network is a function or a copy of the user's module in float64.
 """
 
 import copy
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,12 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin.linalg.spectrum import not_dense_real
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
-from rhn.utils.validation import check_room, is_whole_number, number, whole_number
+from rhn.utils.torch_private import replace_tensors, tree_leaves, tree_map, uncompiled
+from rhn.utils.validation import (
+    check_room,
+    is_whole_number,
+    number,
+    signature_of,
+    whole_number,
+)
 
 PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 FEW = 3  # names or values in a message
@@ -107,7 +112,7 @@ def a_network(network: Any) -> Any:
     """A module, without a wrapper of torch.compile, or a function f(x, s)."""
     good = callable(network) and not isinstance(network, type)
     require(good, "network", kind(network), "a module or a function f(x, s)")
-    return getattr(network, "_orig_mod", network)
+    return uncompiled(network)
 
 
 def nothing_beside_a_run(**given: Any) -> None:
@@ -118,23 +123,22 @@ def nothing_beside_a_run(**given: Any) -> None:
 
 def copied(module: nn.Module) -> nn.Module:
     """A copy in float64 and evaluation mode, whose weights are constants."""
-    name, exact = type(module).__name__, (torch.float64, torch.complex128)
+    name = type(module).__name__
     with torch.inference_mode(False), users_code(f"{name} cannot be copied"):
-        found = (
-            copy.deepcopy(module)
-            .eval()
-            .requires_grad_(False)
-            ._apply(
-                lambda t: (
-                    t.to(exact[t.is_complex()]) if t.is_floating_point() or t.is_complex() else t
-                )
-            )
-        )
+        found = copy.deepcopy(module).eval().requires_grad_(False)
+        replace_tensors(found, _in_double)
         bad = [name for name, p in found.named_parameters() if not torch.isfinite(p).all()]
     if bad:
         said = f"weights of {name} are NaN or infinite in {', '.join(bad[:FEW])}"
         raise NotFiniteError(f"{said}: expected numbers", of="weights")
     return found
+
+
+def _in_double(t: Tensor) -> Tensor:
+    """Real and complex numbers in double precision; whole numbers as they are."""
+    if t.is_complex():
+        return t.to(torch.complex128)
+    return t.to(torch.float64) if t.is_floating_point() else t
 
 
 def one_direction(module: nn.Module) -> None:
@@ -145,8 +149,9 @@ def one_direction(module: nn.Module) -> None:
 
 def takes(function: Callable, *given: Any) -> bool:
     """True if a function, or the forward of a module, takes these arguments."""
+    called = function.forward if isinstance(function, nn.Module) else function
     try:
-        inspect.signature(getattr(function, "forward", function)).bind(*given)
+        signature_of(called).bind(*given)
     except TypeError:
         return False
     except ValueError:  # a built-in function without a signature
@@ -155,9 +160,9 @@ def takes(function: Callable, *given: Any) -> bool:
 
 
 def has_step(module: Any) -> bool:
-    """True for an object with a method step(x, s)."""
+    """True for an object with a method step(x, s); a part of this name, such as a cell, is none."""
     own = getattr(module, "step", None)
-    return callable(own) and takes(own, None, None)
+    return callable(own) and not isinstance(own, nn.Module) and takes(own, None, None)
 
 
 def is_step(network: Any, has_state: bool) -> bool:
@@ -196,7 +201,8 @@ def recurrent_layer(module: nn.Module, name: str | None) -> str:
         names = f"None, {type(module).__name__} has recurrent layers {', '.join(found) or 'none'}"
         require(len(found) == 1, "layer", names, "the name of one of its layers, or s0")
         return found[0]
-    part = dict(module.named_modules()).get(name) if name else None
+    is_name = isinstance(name, str) and name != ""
+    part = dict(module.named_modules()).get(name) if is_name else None
     good = part is not None and (is_recurrent(part) or takes(part, None, None))
     usual = ", ".join(found) or "rnn"
     require(good, "layer", repr(name), f"the name of a recurrent layer, such as {usual}")
@@ -246,8 +252,19 @@ def rows_are_alone(name: str, together: Tensor, alone: Tensor) -> None:
     """Refuse states (T, N) of one batch that differ from those of single steps: rows that mix,
     random numbers, or a state that the network keeps.
     """
-    close = max(torch.finfo(alone.dtype).eps ** 0.5, 1e-5)  # a part may compute in float32
-    same = torch.allclose(together, alone, rtol=close, atol=close)
+    # a part may compute in float32
+    _are_the_same(name, together, alone, max(torch.finfo(alone.dtype).eps ** 0.5, 1e-5))
+
+
+def calls_are_equal(name: str, first: Tensor, second: Tensor) -> None:
+    """Refuse states of one batch that change at a second call: random numbers that all rows share,
+    small ones, or a state that the network keeps.
+    """
+    _are_the_same(name, first, second, torch.finfo(first.dtype).eps ** 0.5)
+
+
+def _are_the_same(name: str, first: Tensor, second: Tensor, close: float) -> None:
+    same = torch.allclose(first, second, rtol=close, atol=close)
     require(same, f"state of {name} from equal x and s", "another one at a second call",
             "the same one: rows are independent, no dropout, no kept state")  # fmt: skip
 

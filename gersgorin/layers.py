@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin import door
-from gersgorin.step import layout_of, module_runs
+from gersgorin.step import batch_first_of, layout_of, module_runs
+from rhn.utils.torch_private import tree_leaves, tree_map
+from rhn.utils.validation import signature_of
 
 Change = Callable[[Tensor], Tensor]
 OTHER_STATE = "not the state that the call before returned"
@@ -52,7 +53,7 @@ def layer_inputs(
         x: one sequence: (T, m) or ids (T,), which get the axis of the batch that `batch_first`
             says, or a batch of one.
         layer: the name of the layer; None: the only one.
-        batch_first: the layout of the model; None: its attribute, or that of the layer.
+        batch_first: the layout of the model; None: see `gersgorin.step.batch_first_of`.
 
     Raises InvalidInputError.
 
@@ -78,8 +79,7 @@ def record(
     model = door.copied(model)
     part = model.get_submodule(name)
     door.one_direction(part)
-    known = (batch_first, getattr(model, "batch_first", None), layout_of(part))
-    given = _as_read(x, next((first for first in known if first is not None), None), model)
+    given = _as_read(x, batch_first_of(model) if batch_first is None else batch_first, model)
     calls = _calls(model, part, given)
     starts = sum(not call.state for call in calls[1:]) + bool(calls)
     door.require(starts == 1, f"number of sequences that layer {name} reads", starts, "1")
@@ -114,7 +114,8 @@ def _calls(model: nn.Module, part: nn.Module, x: Any, change: Change | None = No
     found = list[Call]()
 
     def before(_: nn.Module, args: tuple, kwargs: dict) -> None:
-        values = [*args, *kwargs.values()]
+        bound = signature_of(part.forward).bind(*args, **kwargs)
+        values = [*bound.args, *bound.kwargs.values()]  # in the order of the parameters
         given = values[1] if len(values) > 1 else None
         found.append(Call(*tree_map(_kept, (values[0], given))))
 

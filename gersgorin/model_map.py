@@ -18,15 +18,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from gersgorin import door
 from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.losses import Loss, frame_losses, name_of_loss
 from gersgorin.run import Run, open_run
-from gersgorin.step import module_runs, name_of
+from gersgorin.step import batch_first_of, module_runs, name_of
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError
+from rhn.models import LanguageModel
+from rhn.utils.threads import without_cudnn
+from rhn.utils.torch_private import tree_leaves
 
 OUTPUTS = "outputs"
 ROWS = 256  # products at once, at most: with more, states of many numbers leave the caches
@@ -205,8 +207,8 @@ class _Reader:
         good = isinstance(x, Tensor) and not x.is_complex() and x.dim() > x.is_floating_point()
         door.require(good, "x", door.kind(x), "a sequence of numbers (T, m), or of ids (T,)")
         parts = model.modules() if self._is_module else ()
-        embeds = [isinstance(p, nn.Embedding) or getattr(p, "takes_ids", False) for p in parts]
-        may_be_ids = x.dim() == 1 or not self._is_module or any(embeds)
+        embeds = any(isinstance(part, nn.Embedding | LanguageModel) for part in parts)
+        may_be_ids = x.dim() == 1 or not self._is_module or embeds
         self._ids = may_be_ids and not x.is_floating_point()
         self._x = x if self._ids or x.is_floating_point() else x.double()
         self.axes = self._axes(batch_first_of(model) if batch_first is None else batch_first)
@@ -225,14 +227,16 @@ class _Reader:
     def heading(self, title: str | None, data: str | None, unit: str | None) -> dict[str, Any]:
         """The fields of a result that name the model and x."""
         name, model = self._name, self._model
-        if isinstance(model, nn.RNNBase | Cell):
-            depth = getattr(model, "num_layers", getattr(model, "depth", 1))
+        if isinstance(model, nn.RNNBase):
+            name = f"{name}, depth {model.num_layers}, {model.hidden_size} units"
+        elif isinstance(model, Cell):
+            depth = max(model.stacked, model.depth)
             name = f"{name}, depth {depth}, {model.hidden_size} units"
         names = {"network": title or name, "data": data or "x", "unit": unit or "steps"}
         return {**names, "steps": self.axes.T}
 
     def __call__(self, shift: Any, steps: int | None = None) -> tuple[Tensor, Tensor, int]:
-        model, runs = self._model, torch.backends.cudnn.flags(enabled=False)
+        model, runs = self._model, without_cudnn()
         if self._is_module:
             model, runs = _by_equations(door.copied(model)), module_runs()
         x = self._x.narrow(int(self.axes.batch == 0), 0, steps or self.axes.T)
@@ -274,20 +278,6 @@ class _Embedded(TorchFunctionMode):
         return made
 
 
-def batch_first_of(model: Any) -> bool | None:
-    """Return the attribute batch_first of a module, or the one of all parts that have it; None if
-    there is none, or if parts differ.
-
-    >>> batch_first_of(nn.Sequential(nn.GRU(2, 3, batch_first=True))), batch_first_of(nn.Tanh())
-    (True, None)
-    """
-    parts = model.modules() if isinstance(model, nn.Module) else ()
-    known = {bool(part.batch_first) for part in parts if hasattr(part, "batch_first")}
-    if hasattr(model, "batch_first"):
-        return bool(model.batch_first)
-    return known.pop() if len(known) == 1 else None
-
-
 def outputs_in(returned: Any) -> list[Tensor]:
     """Return the floating-point tensors that a model returns, alone or in tuples, lists and
     dictionaries; the first one counts as its output. Raises InvalidInputError without one.
@@ -321,11 +311,7 @@ def _built(
     door.require(z.requires_grad, name, "no function of x", "one with a gradient")
     _check_apart(name, z, leaf, axes)
     y = None if y is None else door.numbers("y", y).to(z.device)
-    full = [axes.T] * axes.B
-    steps = torch.as_tensor(full if lengths is None else lengths, device=z.device)
-    good = steps.shape == (axes.B,) and steps.dtype == torch.long and int(steps.min()) > 0
-    wanted = f"{axes.B} whole numbers from 1 to {axes.T}"
-    door.require(good and int(steps.max()) <= axes.T, "lengths", lengths, wanted)
+    steps = _lengths(lengths, axes).to(z.device)
 
     def measured(o: Tensor) -> Tensor:
         return axes.frames(name, o) if loss is None else _losses(loss, axes, name, o, y)
@@ -336,6 +322,21 @@ def _built(
 
     return ModelMap(heading=heading, leaf=leaf, outputs=measured(o), axes=axes, lengths=steps,
                     again=again)  # fmt: skip
+
+
+def _lengths(lengths: Any, axes: Axes) -> Tensor:
+    """The steps of each sequence, (B,); None: all T."""
+    if lengths is None:
+        return torch.full((axes.B,), axes.T, device="cpu")
+    wanted = f"{axes.B} whole numbers from 1 to {axes.T}"
+    try:
+        steps = torch.as_tensor(lengths, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        steps = torch.empty(0, device="cpu")
+    fits = steps.shape == (axes.B,) and steps.dtype == torch.long
+    inside = fits and int(steps.min()) > 0 and int(steps.max()) <= axes.T
+    door.require(inside, "lengths", lengths, wanted)
+    return steps
 
 
 def _is_one(read: Read, axes: Axes, name: str, o: Tensor) -> bool:

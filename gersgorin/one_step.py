@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
-from torch.utils._pytree import tree_leaves, tree_map
 
 from gersgorin import door
 from gersgorin.autodiff import plain_attention
@@ -30,6 +29,7 @@ from gersgorin.run import input_jacobians, jacobians
 from gersgorin.step import Step, declared_state, name_of, real_view, step_of_cell, step_of_function
 from rhn.cells import Cell, from_torch
 from rhn.errors import InvalidInputError, UsersCodeError
+from rhn.utils.torch_private import tree_leaves, tree_map
 from rhn.utils.validation import number
 
 METHODS: dict[str, Callable] = {"jacrev": jacrev, "jacfwd": jacfwd}
@@ -95,8 +95,9 @@ def layer_jacobians(
     [[[0.0, 2.0], [2.0, 0.0]]]
     """
     step, lead, x, s = _at_rows(cell, x, s)
-    own, depth = step.own("layer_jacobians"), getattr(step.cell, "depth", 1)
-    if not isinstance(depth, int) or depth == 1:
+    own, cell = step.own("layer_jacobians"), step.cell
+    depth = cell.depth if isinstance(cell, Cell) else step.depth
+    if depth == 1:
         return _derivative("jacobian", step, lead, x, s, method)[None]
     if own is None or method not in (None, "analytic"):
         wanted = "analytic, its own layer_jacobians(x, s)"
@@ -127,6 +128,7 @@ def trajectory(
         s0 = declared_state(cell, x) if zeros is None else zeros
         door.state_known(name_of(cell), s0 is not None)
         s0 = tree_map(lambda t: t.to(x.dtype).flatten().expand(*batch, t.numel()), s0)
+    door.require(len(tree_leaves(s0)) > 0, "s0", "empty", "at least one tensor")
     step, s = _step_at(cell, s0, batch)
     door.require(s.shape[:-1] == batch, "s0", door.kind(s), f"{tuple(batch)} states")
     x, s = (x, s) if batch else (x[:, None], s[None])
@@ -195,8 +197,10 @@ def _step_at(network: Any, s: Any, lead: torch.Size) -> tuple[Step, Tensor]:
 def _at_rows(network: Any, x: Any, s: Any) -> tuple[Step, tuple[int, ...], Tensor, Tensor]:
     """The step, the common leading dimensions of x and s, and these as rows (B, m), (B, N)."""
     x = _tensor("x", x)
+    door.require(len(tree_leaves(s)) > 0, "s", "empty", "at least one tensor")
     step, s = _step_at(_converted(network), s, x.shape[:-1])
-    door.require(x.dim() > 0 < s.dim(), "x, s", f"{door.kind(x)}, {door.kind(s)}", "vectors")
+    vectors = all(v.dim() > 0 and v.shape[-1] > 0 for v in (x, s))
+    door.require(vectors, "x, s", f"{door.kind(x)}, {door.kind(s)}", "vectors")
     try:  # torch's own would import its compiler
         lead = np.broadcast_shapes(x.shape[:-1], s.shape[:-1])
     except ValueError:

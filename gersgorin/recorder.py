@@ -19,18 +19,18 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from gersgorin import door
-from gersgorin.analyses.gains import gains
-from gersgorin.linalg import eigenvalues, gersgorin_discs, jacobian_product
-from gersgorin.linalg.spectrum import one_thread
+from gersgorin.analyses.gains import gains_of
+from gersgorin.linalg import gersgorin_discs, jacobian_product
+from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
 from gersgorin.recording import ARRAYS, Recording
 from gersgorin.run import Run, open_run
 from gersgorin.step import real_view
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
+from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 
 LONGEST_PRODUCT = 32  # time steps
@@ -126,7 +126,8 @@ class Recorder:
 
     def measure(self, step: int, loss: Tensor | float | None = None) -> None:
         """Measure now, after this number of optimiser steps, independently of `every`. Measures are
-        NaN if weights or states are not finite. loss: the loss now; None: unknown.
+        NaN if weights or states are not finite, and eigenvalues that do not converge are NaN. loss:
+        the loss now; None: unknown.
         """
         norms, rates = gradient_norms(self._model)
         row = {"step": np.array(step), "loss": np.array(_number(loss))}
@@ -207,8 +208,8 @@ def snapshot(runs: list[Run], positions: int, steps: int) -> dict[str, np.ndarra
     inputs = torch.stack([run.inputs[t] for run, t in at])
     states = torch.stack([*(run.states[t] for run, t in at), runs[0].states[-1]])
     few = replace(runs[0], inputs=inputs, states=states)
-    A, own, gain = few.jacobians(), few.step.own("gates"), gains(few)
-    discs, values = gersgorin_discs(A), eigenvalues(A, workers=1)
+    A, own, gain = few.jacobians(), few.step.own("gates"), gains_of(few)
+    discs, values = gersgorin_discs(A), eigenvalues_or_nan(A)
     first = [run.jacobians(slice(steps)) for run in runs[:P]]
     product, log_scale = jacobian_product(torch.stack(first, 1))
     growth = (torch.linalg.matrix_norm(product, 2).log() + log_scale) / steps
@@ -257,7 +258,8 @@ def weights_of(module: nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
 
 def _stacks(cell: Cell) -> list[Tensor]:
     """The parameters that have an axis of layers."""
-    return [p for name, p in cell.named_parameters() if p.dim() == (2 if "bias" in name else 3)]
+    biases = {name for name, _ in cell.named_parameters() if "bias" in name.rpartition(".")[2]}
+    return [p for name, p in cell.named_parameters() if p.dim() == (2 if name in biases else 3)]
 
 
 @torch.no_grad()

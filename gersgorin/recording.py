@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
+    from gersgorin.analyses.disc_panels import JacobianDiscs, Square
+
 STEP, LOSS, RADIUS = "optimiser step", "loss", "spectral radius"
 MEASURES = {
     "loss": LOSS,
@@ -189,30 +191,36 @@ class Recording(FigureResult):
         """Draw the eigenvalues and row discs of the middle position at one measurement. The axes
         have room for the discs of all measurements.
         """
-        from gersgorin.analyses import panels
-        from gersgorin.linalg.discs import discs_outline
+        from gersgorin.analyses import disc_panels, panels  # loads matplotlib
 
-        ax = panels.new_axes() if ax is None else ax
-        centers, radii, values = self.centers[moment], self.radii[moment], self.eigenvalues[moment]
-        name, color = panels.ROW_DISCS, panels.BLUE
-        for polygon in discs_outline(centers, radii, 65) if np.isfinite(radii).all() else ():
-            ax.plot(polygon.real, polygon.imag, color=color, linewidth=1.2, label=name)
-        panels.draw_circle(ax)
-        name, color = panels.EIGENVALUES, panels.RED
-        ax.plot(values.real, values.imag, ".", color=color, markersize=4, label=name)
-        ends = np.abs(self.centers) + self.radii
-        half = 1.1 * ends.max(where=np.isfinite(ends), initial=1)
-        square = (-half, half)
-        ax.set(xlim=square, ylim=square, aspect="equal")
+        whole = max(disc_panels.whole_square(self._discs(k)) for k in range(len(self)))
+        return self._draw_moment(panels.new_axes() if ax is None else ax, moment, whole)
+
+    def _discs(self, moment: int) -> "JacobianDiscs":
+        """The discs of one measurement."""
+        from gersgorin.analyses.disc_panels import JacobianDiscs  # loads matplotlib
+
+        return JacobianDiscs(
+            centers=self.centers[moment],
+            row_radii=self.radii[moment],
+            eigenvalues=self.eigenvalues[moment],
+        )
+
+    def _draw_moment(self, ax: "Axes", moment: int, square: "Square") -> "Axes":
+        """Draw the discs of one measurement in a square of the complex plane."""
+        from gersgorin.analyses import panels  # loads matplotlib
+        from gersgorin.analyses.disc_panels import draw_discs
+
+        draw_discs(ax, self._discs(moment), square)
         ax.set(xlabel=panels.REAL, ylabel=panels.IMAGINARY)
         ax.set_title(f"{STEP} {self.step[moment]}", loc="left")
-        ax.label_outer()
         return ax
 
     def draw(self, part: "SubFigure") -> float:
         """Draw the spectra of four measurements, and a panel for each quantity that is known; a
         column and a slide have four of them. Returns the height that they need, in inches.
         """
+        from gersgorin.analyses.disc_panels import IN_LEGEND, disc_squares, label_planes
         from gersgorin.analyses.panels import SLIDE, STACKED, figure_width, legend_above
 
         panels, width = self.panels(), figure_width(part)
@@ -223,11 +231,14 @@ class Recording(FigureResult):
         heights = (tall * width, max(0.22 * width, 1.2) * rows)
         above, below = part.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
         planes = above.subplots(2 // across, 2 * across, squeeze=False).ravel()
-        for ax, moment in zip(planes, self.shown, strict=False):
-            self.plot_moment(ax, moment)
+        drawn = [*planes[: len(self.shown)]]
+        squares = disc_squares([*map(self._discs, self.shown)])
+        for ax, moment, square in zip(drawn, self.shown, squares, strict=True):
+            self._draw_moment(ax, moment, square)
         for ax in planes[len(self.shown) :]:
             ax.remove()
-        legend_above(above, [*planes[: len(self.shown)]])
+        label_planes(drawn)
+        legend_above(above, drawn, IN_LEGEND)
         grid = below.subplots(rows, across, squeeze=False).ravel()
         for ax, (name, curves) in zip(grid, panels.items(), strict=False):
             self._draw(ax, name, curves)

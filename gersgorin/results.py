@@ -5,7 +5,6 @@ import torch.
 Legend: T time steps.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rhn.errors import DataError
-from rhn.utils.io import arrays_of, read_json
-from rhn.utils.results import COLUMNS, Result
+from rhn.utils.results import COLUMNS, Result, content_of
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ GROWTH, PRODUCT = "log10 ||ds[t]/ds[0]||", "product norm (log10)"
 FROM_FIRST = "from first state"
 LOG_NORM, RATE = "log10 ||ds[T]/ds[0]||", "growth rate of ||ds[t]/ds[0]|| (1/step)"
 HALF_LIFE = "half-life of ||ds[t]/ds[0]|| (steps)"
+DIFFERENCE = "Jacobian against differences (relative)"
 DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
 HOMES = {
     "Comparison": "gersgorin.analyses.compare",
@@ -152,6 +151,11 @@ def median_and_ends(values: Any) -> list[Any]:
     return [np.median(known), known.min(), known.max()] if known.size else [None] * 3
 
 
+def values_or_nan(values: np.ndarray | None, count: int) -> np.ndarray:
+    """Values (count,) as they are; NaN for None, which results of 0.7.0 have for newer rows."""
+    return np.full(count, np.nan) if values is None else values
+
+
 def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:
     """The rows of a table about log norms ||ds[t+1]/ds[0]|| (T,), natural logarithms. A growth
     rate of at most 1e-7 counts as 0.
@@ -179,18 +183,7 @@ def load(path: str | Path) -> Any:
     ...     print(type(load(file)).__name__)
     Gains
     """
-    try:
-        module, name = _class_in(Path(path))
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{path} was not written by save() of a result: {error}") from error
-    return getattr(import_module(module), name).load(path)
-
-
-def _class_in(path: Path) -> tuple[str, str]:
-    """The module and the name of the class of the result in a file."""
-    if path.suffix.lower() == ".json":
-        name = read_json(path)["result"]
-    else:
-        with arrays_of(path, "save()") as arrays:
-            name = json.loads(str(arrays["result"]))["result"]
-    return HOMES[name], name
+    name, _, _ = content_of(path, "save() of a result")
+    if name not in HOMES:
+        raise DataError(f"{path} was written by another version: it has a {name}")
+    return getattr(import_module(HOMES[name]), name).load(path)

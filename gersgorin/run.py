@@ -34,9 +34,13 @@ from gersgorin.step import Rows, Step, as_step
 from rhn.utils.io import check_output, write_arrays
 from rhn.utils.progress import Progress, reported
 from rhn.utils.scale import Scaled, out_of_range, scaled
+from rhn.utils.validation import check_room
 
 FEW_ROWS, MOVED = 16, 1e-3  # steps that run twice, at states moved by this share
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers
+LARGE = 4096  # entries of the largest state whose whole Jacobians are computed
+COPIES = 32  # of a block of Jacobians, at most (measured: 23 to 31)
+KEPT = 8  # numbers in a result for each entry of the state at each step
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -75,6 +79,12 @@ class Run:
         """The fields of a result that name the run."""
         names = {"network": self.title, "data": self.data, "unit": self.unit}
         return {**names, "steps": len(self)}
+
+    def check_memory(self) -> None:
+        """Refuse a run whose Jacobians, block by block, do not fit into the free memory. Every
+        analysis of whole Jacobians calls this first.
+        """
+        check_memory(self.state_size, len(self))
 
     def slices(self) -> Iterator[slice]:
         """Yield slices of consecutive steps whose Jacobians are one block."""
@@ -137,7 +147,7 @@ class Run:
         to an .npz file. jacobians: also write `jacobians` (T, N, N). Raises OutputError.
         """
         check_output(path, (".npz",))
-        module = self.step.module or self.step.cell
+        module = self.step.cell if self.step.module is None else self.step.module
         weights = module.state_dict() if isinstance(module, nn.Module) else {}
         tensors = {"inputs": self.inputs, "states": self.states}
         tensors |= {f"weights.{name}": weight for name, weight in weights.items()}
@@ -219,13 +229,24 @@ def run_states(step: Step, x: Tensor, progress: Progress = None) -> Tensor:
     door.are_finite(f"state of {step.name}", found)
     first, before = x[:FEW_ROWS], found[:-1][:FEW_ROWS]
     moved = before + MOVED * (1 + before.abs())  # dropout of zeros is invisible
-    X, S = torch.cat((x, first, first)), torch.cat((found[:-1], moved, moved))
-    with door.users_code(f"{step.name} fails at {len(X)} rows"):
-        parts = zip(X.split(LONGEST), S.split(LONGEST), strict=True)
+    with door.users_code(f"{step.name} fails at {len(x)} rows"):
+        parts = zip(x.split(LONGEST), found[:-1].split(LONGEST), strict=True)
         after = torch.cat([step.rows(*part) for part in parts])
-    door.rows_are_alone(step.name, after[: len(x)], found[1:])
-    door.rows_are_alone(step.name, *after[len(x) :].chunk(2))
+        twice = [step.rows(torch.cat((first, first)), torch.cat((moved, moved))) for _ in range(2)]
+    door.rows_are_alone(step.name, after, found[1:])
+    one, other = twice[0].chunk(2)
+    door.rows_are_alone(step.name, one, other)  # random numbers of each row
+    door.calls_are_equal(step.name, *twice)  # random numbers of each call
     return found
+
+
+def check_memory(N: int, T: int, weights: int = 0) -> None:
+    """Refuse a state of N entries over T steps whose Jacobians, beside a number of weights, do not
+    fit into the free memory. A state of more than `LARGE` entries has no whole Jacobians.
+    """
+    block = COPIES * min(T * N**2, max(BLOCK, N**2)) if N <= LARGE else 0
+    need = torch.float64.itemsize * (block + weights + KEPT * N * T)
+    check_room(need, f"a state of {N} over {T} steps", "give fewer units or steps")
 
 
 def jacobians(step: Step, x: Tensor, s: Tensor, first: int | None = 0) -> Tensor:
@@ -307,14 +328,14 @@ def with_scale(step: Step, name: str, A: Tensor, x: Tensor, s: Tensor) -> Scaled
 
 
 @torch.no_grad()
-def difference(step: Step, x: Tensor, s: Tensor, push: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """|A v - d| / |d| at rows x (B, m) and s (B, N), (B,): d is a central difference of the step,
-    and v random signs of the size of the state. push: v (B, N) -> A v. The rounding of d adds to
-    |d|.
+def difference(rows: Rows, x: Tensor, s: Tensor, push: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """|A v - d| / (|d| + rounding) at rows x (B, m) and s (B, N), (B,): d is the central difference
+    of a step along v, from s - h v to s + h v with h = eps^(1/3), and v are random signs times the
+    largest modulus in s. The rounding of d is 1000 eps^(2/3) |v|. push: v (B, N) -> A v.
     """
     v, eps = random_signs(s), torch.finfo(s.dtype).eps
     h = eps ** (1 / 3)
-    above, below = step.rows(torch.cat((x, x)), torch.cat((s + h * v, s - h * v))).chunk(2)
+    above, below = rows(torch.cat((x, x)), torch.cat((s + h * v, s - h * v))).chunk(2)
     d = (above - below) / (2 * h)
     rounding = 1000 * eps ** (2 / 3) * v.norm(dim=1)
     return ((push(v) - d).norm(dim=1) / (d.norm(dim=1) + rounding)).cpu().double().numpy()

@@ -25,15 +25,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from gersgorin import door
 from gersgorin.autodiff import SLOW
+from gersgorin.default_dtype import DoubleByDefault
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
+from rhn.utils.threads import without_cudnn
+from rhn.utils.torch_private import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
+from rhn.utils.validation import is_whole_number
 
 Rows = Callable[[Tensor, Tensor], Tensor]
 DOUBLE = (torch.float64, torch.complex128)
+OF_MODULES = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound")
+"""The methods beside step(x, s) of a user's module that are used, see docs/guides/inputs.md."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -62,33 +67,36 @@ class Step:
     """The name, and of a cell its depth and units."""
 
     def own(self, name: str) -> Callable | None:
-        """The method of the cell with this name; None if it has none.
+        """The method of a cell of rhn.cells with this name; of another module with step(x, s) only
+        one of `OF_MODULES`. None if it has none.
 
         >>> as_step(torch.nn.RNN(1, 2), torch.zeros(3, 1))[0].own("gates") is None
         False
         """
+        promised = name in OF_MODULES and door.has_step(self.cell)
+        if not isinstance(self.cell, Cell) and not promised:
+            return None
         found = getattr(self.cell, name, None)
         return found if callable(found) and not isinstance(found, nn.Module) else None
 
     @property
     def depth(self) -> int:
-        """The number of layers of a step, or of a stack; 1 if it is unknown."""
-        known = [getattr(self.cell, name, 1) for name in ("stacked", "depth")]
-        return max(depth for depth in (1, *known) if isinstance(depth, int))
+        """The number of layers of a cell, or of a stack; the attribute `depth` of another module
+        with `layer_jacobians`; 1 if it is unknown.
+        """
+        if isinstance(self.cell, Cell):
+            return max(self.cell.stacked, self.cell.depth)
+        depth = getattr(self.cell, "depth", 1) if self.own("layer_jacobians") else 1
+        return depth if is_whole_number(depth) else 1
 
 
 @contextmanager
 def module_runs() -> Iterator[None]:
-    """Context in which a module in float64 runs: what it creates is float64 too, and CUDA's own
-    kernels, which have no batched derivatives, are off.
+    """Context in which a module in float64 runs: what it creates in this thread is float64 too,
+    and CUDA's own kernels, which have no batched derivatives, are off.
     """
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.backends.cudnn.flags(enabled=False):
-            yield
-    finally:
-        torch.set_default_dtype(usual)
+    with without_cudnn(), DoubleByDefault():
+        yield
 
 
 def in_module(f: Callable) -> Callable:
@@ -149,12 +157,32 @@ def name_of(network: Any) -> str:
     return "f(x, s)" if name == "<lambda>" else name
 
 
-def layout_of(network: Any) -> bool | None:
-    """The attribute batch_first of a module, or of its first recurrent layer; None: unknown."""
+def batch_first_of(model: Any) -> bool | None:
+    """The layout of a model that reads a sequence: its attribute batch_first, or that of all its
+    parts that have one; None if there is none, or if parts differ.
+
+    >>> batch_first_of(nn.Sequential(nn.GRU(2, 3, batch_first=True))), batch_first_of(nn.Tanh())
+    (True, None)
+    """
+    return _layout(model, lambda part: True)
+
+
+def layout_of(layer: Any) -> bool | None:
+    """The layout of a layer or a step, as `batch_first_of`, but of its recurrent parts only:
+    attention inside a step reads other axes.
+    """
+    return _layout(layer, door.is_recurrent)
+
+
+def _layout(network: Any, counts: Callable[[nn.Module], bool]) -> bool | None:
+    """The attribute batch_first of a network, or of all parts that count and have one."""
+    own = getattr(network, "batch_first", None)
+    if own is not None:
+        return bool(own)
     inside = network.modules() if isinstance(network, nn.Module) else ()
-    known = [getattr(part, "batch_first", None) for part in inside if door.is_recurrent(part)]
-    known = [getattr(network, "batch_first", None), *known]
-    return next((bool(first) for first in known if first is not None), None)
+    each = [getattr(part, "batch_first", None) for part in inside if counts(part)]
+    known = {bool(first) for first in each if first is not None}
+    return known.pop() if len(known) == 1 else None
 
 
 def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) -> Step:
@@ -283,9 +311,10 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
     door.require(good, "s0", shapes, f"the state of a batch of one for {name}, such as (1, n)")
     packing = Packing(name, parts, tree, axes)
 
-    @in_module
+    runs = in_module(module)
+
     def returned(x: Tensor, s: Tensor) -> Any:
-        return module(read(x).clone(), packing.unpack(s.clone()))
+        return runs(read(x).clone(), packing.unpack(s.clone()))
 
     def rows(x: Tensor, s: Tensor) -> Tensor:
         return packing.next_of(returned(x, s), s)

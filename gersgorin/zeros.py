@@ -29,6 +29,7 @@ from rhn.utils.progress import Advance
 FIRST_DAMPING, MOST_DAMPING = 0.1, 1e12
 SHARP = 0.1  # of the speed: what a step of Newton's leaves near a point of no eigenvalue 1
 FLAT = 1e-7  # |J' r| / |r| at a minimum of the speed
+EXACT = 4  # in eps |s|, a speed |F(s) - s| that is rounding of F(s)
 SHORTER = 0.9  # of a step of Newton's, the next one at a point of any multiplicity up to 10
 ITERATIONS = 200
 FAR = 10  # longest edge of the starts that sets the scale, in edges of the settled states, or in 1
@@ -124,9 +125,23 @@ class ZeroSearch:
         """The residual in units of 1."""
         return Residual(self.F, self.slopes, torch.ones_like(self.unit))
 
+    @property
+    def apart(self) -> Tensor:
+        """Distance in an entry from which two points are two."""
+        return APART * self.scale
+
     def are_zeros(self, s: Tensor) -> Tensor:
-        """True for states (b, N) with a speed within the tolerance, (b,)."""
-        return self.r.speed(s) <= self.tolerance * s.norm(dim=1).clamp(min=1)
+        """True for states (b, N) with a speed within the tolerance, and a step of Newton's that is
+        shorter than the distance of two points unless the speed is rounding, (b,).
+
+        Far out, where gates saturate, F(s) - s and its slopes are tiny alike: the speed is within
+        every tolerance, but Newton's step leads elsewhere.
+        """
+        size, speed = s.norm(dim=1), self.r.speed(s)
+        zero = speed <= self.tolerance * size.clamp(min=1)
+        rows = (zero & (speed > EXACT * torch.finfo(s.dtype).eps * size)).nonzero()[:, 0]
+        parts = [newton_steps_are_short(self.r, part, self.apart) for part in blocks(s[rows])]
+        return zero.index_copy(0, rows, torch.cat(parts)) if parts else zero
 
     def at_edge(self, s: Tensor) -> Tensor:
         """True for states (b, N) at the edge of the box, (b,)."""
@@ -144,7 +159,7 @@ class ZeroSearch:
         rows = (minima & (self.r.speed(s) > self.tolerance)).nonzero()[:, 0]
         if len(rows):
             s[rows], minima[rows] = self._follow(s[rows], self.r.unit)
-            saddles, beside = slower_beside(self.r, s[rows], APART * self.scale)
+            saddles, beside = slower_beside(self.r, s[rows], self.apart)
             rows = rows[saddles]
         if len(rows):
             s[rows], minima[rows] = self._follow(beside, self.r.unit)
@@ -241,6 +256,29 @@ def finished(r: Residual, s: Tensor, near: Tensor) -> Tensor:
         trial[rows] -= d
         length = d.norm(dim=-1)
     return torch.where((r.speed(trial) < r.speed(s))[:, None], trial, s)
+
+
+def newton_steps_are_short(r: Residual, s: Tensor, near: Tensor) -> Tensor:
+    """True for states (b, N) from which Newton's step is at most `near` long, (b,), and for those
+    without a finite J. If J is singular, the step is the least-squares one.
+    """
+    J, at = r.jacobian(s), r(s)
+    short = torch.linalg.solve_ex(J, at)[0].norm(dim=1) <= near
+    short |= ~J.isfinite().flatten(1).all(1)
+    rows = (~short).nonzero()[:, 0]
+    if len(rows):
+        short[rows] = least_squares_lengths(J[rows], at[rows]) <= near
+    return short
+
+
+def least_squares_lengths(J: Tensor, r: Tensor) -> Tensor:
+    """|d| of the shortest d that minimises |J d - r|, (b,), for J (b, N, N) and r (b, N), without
+    the directions in which J is 0 up to rounding: J is a difference from the identity.
+    """
+    left, sizes, _ = torch.linalg.svd(J)
+    rounding = J.shape[-1] * torch.finfo(J.dtype).eps * sizes[:, :1].clamp(min=1)
+    steps = (left.mT @ r[:, :, None])[..., 0] / sizes
+    return torch.where(sizes > rounding, steps, 0).norm(dim=1)
 
 
 def slower_beside(r: Residual, s: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:

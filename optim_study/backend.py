@@ -7,7 +7,6 @@ of workers use a backend in NumPy.
 
 import functools
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from rhn.training.optimizers import OPTIMIZERS, Optimizer
 from rhn.training.rolls import CHORALE_ROWS, constant_output_nll, evaluation_batches
 from rhn.training.state import TrialState, best_epoch
 from rhn.training.trainer import Trainer
+from rhn.version import __version__
 
 SILENT_NLL = 88 * math.log(2)  # nats per frame of an output of zeros
 # a process with torch, optuna and matplotlib; on a GPU its context
@@ -60,13 +60,14 @@ def finished_row(
         "train_nll": float(curve[best, 0]),
         "valid_nll": float(curve[best, 1]),
         # only longer pieces may overflow
-        "test_nll": test_nll if math.isfinite(test_nll) else sys.float_info.max,
+        "test_nll": test_nll if math.isfinite(test_nll) else None,
         "constant_nll": constant,
         "epochs": len(curve) - 1,
         "diverged": overflowed,
         "left_epoch": int(left.argmax()) if left.any() else None,
     }
-    return row_of(config, number, config.trial(number)["settings"], results)
+    versions = {"toolkit_version": __version__, "torch_version": torch.__version__}
+    return row_of(config, number, config.trial(number)["settings"], results, versions)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ the paper's (section 5.1 and figure 4 of Zilly et al. 2017).
 
 The protocol of a study is everything that must stay the same when the study continues. Its
 fingerprint is in every file of a trial, so that a file of another study is never taken for its own.
+Versions of the toolkit and of torch are columns of a trial, not part of the protocol.
 """
 
 import hashlib
@@ -19,7 +20,13 @@ import numpy as np
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from rhn.cells.registry import cell_options, parameters_of, read_options, resolve_cell
+from rhn.cells.registry import (
+    cell_options,
+    has_depth,
+    parameters_of,
+    read_options,
+    resolve_cell,
+)
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.training.state import Objective
 from rhn.utils.command_line import Count, Device, Fraction, Natural, NonNegative
@@ -194,8 +201,8 @@ class StudyConfig(SharedSettings):
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of a hash of the protocol."""
-        return hashlib.sha256(json.dumps(self.protocol(), sort_keys=True).encode()).hexdigest()[:16]
+        """The fingerprint of the protocol."""
+        return fingerprint_of(self.protocol())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +275,7 @@ class RunConfig(SharedSettings):
         named = [{"all": PAPER_ARCHITECTURES}.get(name, (name,)) for name in self.arch]
         left, studies = dict(self.cell_options), []
         for arch in dict.fromkeys(sum(named, ())):
-            flat = 1 in self.depth and not getattr(resolve_cell(arch), "deep", True)
+            flat = 1 in self.depth and not has_depth(resolve_cell(arch))
             own = {k: v for k, v in self.cell_options.items() if k in cell_options(arch)}
             left = {k: v for k, v in left.items() if k not in own}
             how: dict = {"data": data, "options": read_options(arch, own), **shared}
@@ -315,17 +322,39 @@ PRESETS: dict[str, Callable[..., RunConfig]] = {f.__name__: f for f in (paper, s
 """The presets by name."""
 
 
+def fingerprint_of(protocol: Mapping[str, Any]) -> str:
+    """Return sixteen hexadecimal digits of a hash of a protocol."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def config_from_protocol(protocol: Mapping[str, Any], *, trials: int) -> StudyConfig:
     """Return the configuration of a study from its stored protocol. Raises DataError."""
+    known = {each.name for each in fields(StudyConfig)}
     try:
+        if unknown := sorted({*protocol} - known):
+            raise DataError(f"the stored protocol is of another version: it has {unknown[0]}")
         return StudyConfig(**{**protocol, "trials": trials})
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise DataError(f"the stored protocol cannot be read: {first_line(error)}") from None
 
 
-def require_same_protocol(config: StudyConfig, stored: Mapping[str, Any]) -> None:
-    """Raise InvalidInputError if the protocol that is stored with a study differs from this one."""
+def require_same_protocol(
+    config: StudyConfig, stored: Mapping[str, Any], place: object, option: str = "--out"
+) -> None:
+    """Raise InvalidInputError if the protocol that is stored in a place, which this option of the
+    command names, differs from that of the study.
+    """
     here, there = ({**LATER_FIELDS, **values} for values in (config.protocol(), stored))
     for name in sorted(here | there):
         if (wanted := here.get(name)) != (found := there.get(name)):
-            raise InvalidInputError(f"{name} of {config.name} is {wanted}: expected {found}")
+            raise another_study(place, name, wanted, found, option)
+
+
+def another_study(
+    place: object, name: str, here: object, there: object, option: str = "--out"
+) -> InvalidInputError:
+    """Return the error for a place, named by an option, that holds a study with another field."""
+    difference = f"{name} is {here} here and {there} there"
+    return InvalidInputError(
+        f"{place} holds another study: {difference}; expected another {option}"
+    )

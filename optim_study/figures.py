@@ -23,7 +23,8 @@ COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": P
 MARKERS = dict(zip(SCHEMES, "o^Ds", strict=True))
 KINDS = {"train": "training", "valid": "validation"}
 TITLE, LABEL = "Best {} loss of {} trials", "{} loss (nats per frame)"
-THRESHOLD, MEDIAN, DIVERGED, FILLED = "threshold", "median", "diverged", "filled: below"
+TITLE_OF_MAP = "Learning rate and initial standard deviation of {} trials"
+THRESHOLD, MEDIAN, DIVERGED, FILLED = "threshold", "median", "diverged", "filled: {} loss below"
 RATE, DEVIATION = "learning rate", "initial standard deviation"
 # inches for each point of the letters: least width of a column, a row, a panel, and around all
 COLUMN, ROW, PANEL, AROUND = 0.09, 0.32, 0.2, 0.13
@@ -110,7 +111,7 @@ def plot_map(
             ax.tick_params(labelbottom=last)
         return points * (AROUND + 1.3 * PANEL * lines)
 
-    return _figure(draw, title or TITLE.format(KINDS[loss], len(rows)), size, source)
+    return _figure(draw, title or TITLE_OF_MAP.format(len(rows)), size, source)
 
 
 def _figure(
@@ -222,5 +223,5 @@ def _draw_panel(ax: Axes, trials: Sequence[TrialRow], loss: Objective, below: fl
         style = {"facecolors": color if full else "none", "edgecolors": color if full else "0.45"}
         style |= {"marker": MARKERS[row.init_scheme], "gid": row.init_scheme, "zorder": 1 + full}
         ax.scatter(row.learning_rate, row.init_std, 22, linewidths=0.7, **style)
-    ax.plot([], [], "o", color="0.3", label=f"{FILLED} {below:g}")
+    ax.plot([], [], "o", color="0.3", label=f"{FILLED.format(KINDS[loss])} {below:g}")
     ax.set(xscale="log", yscale="log")

@@ -6,53 +6,103 @@
     best.safetensors               the model of the best trial so far
 
 Workers write the files of trials, and the driver writes all others. Every file is replaced as a
-whole. States and records contain the fingerprint of the study: a file of another study is ignored.
-A damaged file is ignored, too, and the trial is trained again, to the same result.
+whole. All contain the fingerprint or the protocol of the study: a folder with a file of another
+study, or of another format or version, is refused. A damaged file is renamed, and the trial is
+trained again, to the same result.
 """
 
+import json
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from optim_study.config import StudyConfig, config_from_protocol
-from optim_study.results import TrialRow, row_of
+from optim_study.config import (
+    StudyConfig,
+    another_study,
+    config_from_protocol,
+    fingerprint_of,
+    require_same_protocol,
+)
+from optim_study.results import TRIAL_COLUMNS, VERSIONS, TrialRow, row_of
 from rhn.errors import DamagedError, DataError, first_line
+from rhn.files import read_tensors
 from rhn.training.state import LOCK, TrialState, read_state, write_state
-from rhn.utils.io import read_json, write_json, writing
+from rhn.utils.io import begins_with, read_json, set_aside, write_json, writing
 
 _logger = logging.getLogger(__name__)
 
 _CURVE = "study_curve"  # key beside the backend's own arrays
-_FINGERPRINT = "study_fingerprint"
+_FINGERPRINT = "study_fingerprint"  # first in a record
+_STUDY = "study"  # the protocol
+_CHECKPOINT = "rhn"  # header of a checkpoint
 
 
 class StudyFolder:
-    """The files of one study. Methods raise OutputError and DataError."""
+    """The files of one study. Methods raise OutputError, DataError, and InvalidInputError for a
+    file of another study.
+    """
 
     def __init__(self, out: Path, config: StudyConfig):
         self.path, self.config, self._fingerprint = out / config.name, config, config.fingerprint
         self.best, self.trials = self.path / "best.safetensors", self.path / "trials"
 
+    def check(self) -> None:
+        """Refuse a folder with a file that is not of this study, and rename damaged files, before a
+        run writes anything.
+        """
+        for path in sorted(self.trials.glob("[0-9]*.json")):
+            with _renamed_if_damaged(path):
+                read_record(path, self.config)
+        models = {self.best, *self.trials.glob("[0-9]*-best.safetensors")}
+        for path in sorted(models):
+            with _renamed_if_damaged(path):
+                self._check_model(path)
+        for path in sorted({*self.trials.glob("[0-9]*.safetensors")} - models):
+            with _renamed_if_damaged(path):
+                self._check_state(path, read_state(path, whole=False))
+
+    def _check_model(self, path: Path) -> None:
+        """Raise InvalidInputError if a checkpoint is not of this study."""
+        if not path.exists():
+            return
+        match read_tensors(path, _CHECKPOINT, whole=False)[0]:
+            case {"metadata": {"study": dict(protocol)}}:
+                require_same_protocol(self.config, protocol, path)
+            case _:
+                raise DataError(f"{path} is of another format: expected a checkpoint of a study")
+
+    def _check_state(self, path: Path, found: tuple[dict, dict[str, str]] | None) -> None:
+        """Raise InvalidInputError if a state is not of this study."""
+        if found is None:
+            return
+        _, about = found
+        written, own = about.get(_FINGERPRINT), self._fingerprint
+        if written != own and _STUDY in about:
+            require_same_protocol(self.config, json.loads(about[_STUDY]), path)
+        elif written != own:  # 0.7.0 wrote no protocol
+            raise another_study(path, "fingerprint", own, written)
+
     def load_state(self, number: int) -> TrialState | None:
         """Load the latest state of a trial; None if there is none, or a damaged one."""
         path = self.file(number, ".safetensors")
-        try:
-            arrays, about = read_state(path) or ({}, {})
-        except DamagedError:
-            _logger.warning("%s is damaged: trial %d starts again from epoch 0", path, number)
-            return None
-        if about.get(_FINGERPRINT) != self._fingerprint:
-            return None
-        return TrialState(arrays.pop(_CURVE), arrays)
+        with _renamed_if_damaged(path):
+            found = read_state(path)
+            self._check_state(path, found)
+            if found:
+                arrays, _ = found
+                return TrialState(arrays.pop(_CURVE), arrays)
+        return None
 
     def save_state(self, number: int, state: TrialState) -> None:
         """Save the latest state of a trial."""
         arrays = {**state.arrays, _CURVE: np.asarray(state.curve, dtype=np.float64)}
         about = {_FINGERPRINT: self._fingerprint, "epoch": str(len(state.curve) - 1)}
+        about |= {_STUDY: json.dumps(self.config.protocol())}
         write_state(self.file(number, ".safetensors"), arrays, about)
 
     def epochs(self, numbers: Iterable[int]) -> dict[int, int]:
@@ -61,7 +111,7 @@ class StudyFolder:
         for number in numbers:
             try:
                 _, about = read_state(self.file(number, ".safetensors"), whole=False) or ({}, {})
-            except DamagedError:  # a worker reads it again, and says so
+            except DataError:  # a worker reads it again, and says so
                 continue
             if about.get(_FINGERPRINT) == self._fingerprint:
                 found[number] = int(about["epoch"])
@@ -72,21 +122,19 @@ class StudyFolder:
         return {int(path.stem) for path in self.trials.glob("*.json") if path.stem.isdecimal()}
 
     def load_record(self, number: int) -> TrialRow | None:
-        """Load the row of a finished trial from its record; None if there is none. A record that is
-        damaged, or of another study, is removed and counts as none.
+        """Load the row of a finished trial from its record; None if there is none, or a damaged
+        one.
         """
         path = self.file(number, ".json")
-        try:
+        with _renamed_if_damaged(path):
             return read_record(path, self.config)
-        except DamagedError as error:
-            _logger.warning("%s: trial %d is trained again", error, number)
-            path.unlink(missing_ok=True)
-            return None
+        return None
 
     def save_record(self, row: TrialRow, curve: np.ndarray) -> None:
         """Save the record of a trial; its model must be saved already."""
         about = self.config.trial(row.trial)
         content = {_FINGERPRINT: self._fingerprint, **about, "outcome": row.results}
+        content |= {"versions": {name: getattr(row, name) for name in VERSIONS}}
         content |= {"init": self.config.settings(row.trial).init, "curve": curve.tolist()}
         write_json(self.file(row.trial, ".json"), content)
 
@@ -104,25 +152,60 @@ class StudyFolder:
         return self.trials / f"{number:04d}{ending}"
 
 
+@contextmanager
+def _renamed_if_damaged(path: Path) -> Iterator[None]:
+    """Return a context that keeps a damaged file under another name, with a warning."""
+    try:
+        yield
+    except DamagedError as error:
+        _logger.warning("%s; renamed to %s", error, set_aside(path).name)
+
+
 def read_record(path: Path, study: StudyConfig | None = None) -> TrialRow | None:
-    """Read the row of a finished trial; None if there is none. Raises DataError if it cannot be
-    read, and DamagedError if a worker, of the given study, did not write it.
+    """Read the row of a finished trial; None if there is none. Raises DamagedError if it is not
+    what a worker wrote, DataError if it is of another format or version or cannot be read, and
+    InvalidInputError if it is of another study than this one.
     """
+    if (content := _content_of(path)) is None:
+        return None
+    try:
+        protocol, settings, outcome = (content[name] for name in (_STUDY, "settings", "outcome"))
+        written, columns = fingerprint_of(protocol), {*settings, *outcome}
+    except (KeyError, TypeError):
+        raise DamagedError(f"{path} is damaged: expected study, settings and outcome") from None
+    if written != content[_FINGERPRINT]:
+        raise DamagedError(f"{path} is damaged: its fingerprint differs")
+    if unknown := sorted(columns.difference(TRIAL_COLUMNS)):
+        raise DataError(f"{path} was written by another version: it has {unknown[0]}")
+    if study:
+        require_same_protocol(study, protocol, path)
+    try:
+        config = study or config_from_protocol(protocol, trials=1)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    try:
+        return row_of(config, content["trial"], settings, outcome, content.get("versions", {}))
+    except (KeyError, TypeError, DataError) as error:
+        raise DamagedError(f"{path} is damaged: {first_line(error)}") from None
+
+
+def _content_of(path: Path) -> dict[str, Any] | None:
+    """Return the content of a record, None if there is none, with the errors of `read_record`."""
     try:
         content = read_json(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {first_line(error)}") from error
-    except ValueError:
-        content = {}
-    try:
-        config = study or config_from_protocol(content["study"], trials=1)
-        if content[_FINGERPRINT] == config.fingerprint:
-            return row_of(config, content["trial"], content["settings"], content["outcome"])
-    except (ValueError, TypeError, KeyError, DataError):
-        pass
-    raise DamagedError(f"{path} is damaged")
+    except ValueError as error:
+        if begins_with(path, _FINGERPRINT.encode()):
+            raise DamagedError(f"{path} is damaged: {first_line(error)}") from error
+        content = None
+    if not isinstance(content, dict) or _FINGERPRINT not in content:
+        raise DataError(f"{path} is of another format: expected a record of optim-study")
+    if _STUDY not in content and "outcome" in content:
+        raise DataError(f"{path} was written by version 0.5.0 or before: it has no {_STUDY}")
+    return content
 
 
 def rows_in(out: Path, without: Collection[str] = ()) -> list[TrialRow]:
@@ -132,7 +215,7 @@ def rows_in(out: Path, without: Collection[str] = ()) -> list[TrialRow]:
         if path.parts[-3] not in without:
             try:
                 rows += [row] if (row := read_record(path)) else []
-            except DamagedError as error:
+            except DataError as error:
                 _logger.warning("%s", error)
     return sorted(rows, key=lambda row: (row.arch, row.depth, row.trial))
 

@@ -5,6 +5,7 @@ neither torch nor Optuna.
 import csv
 import io
 import logging
+import sys
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from rhn.utils.validation import check_values, in_short
 
 _logger = logging.getLogger(__name__)
 
+OVERFLOWED = sys.float_info.max
 LEFT = 0.98  # of the constant predictor's loss: below, a trial has left its plateau
 
 
@@ -49,7 +51,8 @@ class TrialRow:
     best_epoch: Natural | None = None
     train_nll: float | None = None
     valid_nll: float | None = None
-    test_nll: float
+    test_nll: float | None = None
+    """None if the loss overflows; 0.7.0 wrote `OVERFLOWED`."""
     constant_nll: float | None = None
     epochs: Natural
     left_epoch: Natural | None = None
@@ -71,9 +74,14 @@ class TrialRow:
     data: str | None = None
     seed: Natural | None = None
     fingerprint: str | None = None
+    toolkit_version: str | None = None
+    """The version that ended the trial; None in records of 0.7.0 and before."""
+    torch_version: str | None = None
 
     def __post_init__(self):
         check_values(self)
+        if self.test_nll == OVERFLOWED:
+            object.__setattr__(self, "test_nll", None)
 
     @property
     def results(self) -> dict:
@@ -90,11 +98,16 @@ _FIRST = TRIAL_COLUMNS.index("learning_rate_range")
 PROTOCOL = TRIAL_COLUMNS[_FIRST : TRIAL_COLUMNS.index("seed")]
 RESULTS = TRIAL_COLUMNS[TRIAL_COLUMNS.index("hidden_size") : _FIRST]
 ALIKE = ("arch", "depth", "optimizer", "hidden_size", *PROTOCOL)  # in all trials of one network
-_SETTINGS = tuple(name for name in TRIAL_COLUMNS if name not in RESULTS)
+VERSIONS = ("toolkit_version", "torch_version")
+_SETTINGS = tuple(name for name in TRIAL_COLUMNS if name not in (*RESULTS, *VERSIONS))
 
 
 def row_of(
-    config: StudyConfig, number: int, settings: Mapping[str, Any], results: Mapping[str, Any]
+    config: StudyConfig,
+    number: int,
+    settings: Mapping[str, Any],
+    results: Mapping[str, Any],
+    versions: Mapping[str, Any],
 ) -> TrialRow:
     """Return the row of a complete trial. Raises DataError for values that no study writes."""
     used = config.transform_bias if "transform_bias" in settings else ()
@@ -123,6 +136,7 @@ def row_of(
             data=config.data[:12],
             seed=config.seed,
             fingerprint=config.fingerprint,
+            **versions,
         )
     except (KeyError, TypeError, InvalidInputError) as error:
         raise DataError(f"trial {number} of {config.name} is damaged: {error}") from None

@@ -88,6 +88,8 @@ def run(
         studies = [Study(each, StudyFolder(out, each), row["fuse"]) for each, row in pairs]
         backends = [TorchBackend(data=data, device=place) for place in engine.places]
         with locked(config.folder):
+            for study in studies:
+                study.folder.check()
             storage = open_storage(config.storage, config.folder, config.wait_storage)
             storage.make(planned)
             if is_asked_for(progress):
@@ -124,6 +126,7 @@ def plan(config: RunConfig, places: Sequence[str]) -> tuple[list[StudyConfig], l
         free = free_memory(device) / max(Counter(places).values())
     corpus = chorales_of_study(config.data)
     steps, studies = max(map(len, corpus.train)), config.studies(corpus.checksum)
+    complete = Counter(row.fingerprint for row in rows_in(config.folder))
     for study in studies:
         model = meta_model(study)
         need = memory(study, model, device, steps)
@@ -133,7 +136,7 @@ def plan(config: RunConfig, places: Sequence[str]) -> tuple[list[StudyConfig], l
             "device": " ".join(dict.fromkeys(places)),
             "hidden_size": model.hidden_size,
             "parameters": num_parameters(model),
-            "complete": len(StudyFolder(config.folder, study).recorded()),
+            "complete": complete[study.fingerprint],
             "fuse": k,
             "memory": need(k),
         }
@@ -222,12 +225,14 @@ def engine_of(config: RunConfig) -> Iterator:
 
 
 def _write(studies: Sequence[Study], config: RunConfig) -> Results:
-    """Write the tables and the figure of these studies, and of others in the folder."""
+    """Write the tables and the figure of these studies, in their order, and then of others in the
+    folder.
+    """
     from optim_study.figures import plot_swarm
 
     own = [row for study in studies for _, row in sorted(study.rows.items())]
     others = rows_in(config.folder, [study.config.name for study in studies])
-    rows = sorted([*own, *others], key=lambda row: (row.arch, row.depth, row.trial))
+    rows = [*own, *others]
     csv, counts, figure = (config.folder / name for name in OUTPUTS)
     shares = training_shares(rows, config.objective) if rows else []
     write_csv(rows, csv)

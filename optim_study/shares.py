@@ -10,7 +10,7 @@ count as one test.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import get_args
 
@@ -59,7 +59,7 @@ class Share:
     p_holm: float | None = None
 
 
-SHARE_COLUMNS = tuple(Share.__annotations__)
+SHARE_COLUMNS = tuple(field.name for field in fields(Share))
 
 
 def training_shares(

@@ -14,14 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from json import JSONDecodeError
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -36,6 +35,7 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 JOURNAL = "journal.log"
+FIRST = b'{"op_code":'  # of each line of a journal
 POLL_SECONDS = 0.5
 ALIVE = {
     "connect_timeout": 10,
@@ -81,8 +81,10 @@ def _answer(call: Callable[[], T], wait: float) -> T:
 class Storage:
     """An open storage. Methods raise OutputError if it fails, or is away for `wait` seconds."""
 
-    def __init__(self, connect: Callable[[], BaseStorage], wait: float = 0.0):
+    def __init__(self, connect: Callable[[], BaseStorage], place: str, option: str, wait: float):
+        """place: the storage in a message; option: that of the command which names it."""
         self._wait, self._backend = wait, _answer(connect, wait)
+        self._place, self._option = place, option
 
     @_patient
     def configs(self) -> list[StudyConfig]:
@@ -102,7 +104,7 @@ class Storage:
             raise DataError(f"study {name} in this storage was not made by optim-study")
         stored, least = attributes.get(_PROTOCOL, config.protocol()), attributes.get(_TRIALS, 0)
         config_from_protocol(stored, trials=config.trials)  # it may be damaged
-        require_same_protocol(config, stored)
+        require_same_protocol(config, stored, self._place, self._option)
         if least > (trials := config.trials):
             raise InvalidInputError(f"trials of {name} is {trials}: expected {least} or more")
 
@@ -158,24 +160,46 @@ def open_storage(url: str | None, out: Path, wait: float = 0.0, *, create: bool 
     a malformed address or a missing journal, OutputError, and DataError for a damaged journal.
     """
     if url is not None:
-        return Storage(lambda: _database(url), wait)
+        return Storage(lambda: _database(url), "the database", "--storage", wait)
     path = out / JOURNAL
+    if not create and not path.is_file():
+        raise InvalidInputError(f"out is {out}: expected the folder of a run, with {JOURNAL}")
+    _check_journal(path)
     if create:
         with writing(path), path.open("a+b") as file:
             # a kill or a full disk may have torn the last line: nothing after it could be read
             file.seek(0)
             file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
-    elif not path.is_file():
-        raise InvalidInputError(f"out is {out}: expected the folder of a run, with {JOURNAL}")
-    check_file(path)
-    return Storage(lambda: _journal(path))
+    return Storage(lambda: _journal(path), str(path), "--out", 0.0)
+
+
+def _check_journal(path: Path) -> None:
+    """Raise DataError if a file, which may be missing, begins with anything but a line of Optuna's
+    journal, of which a kill may have left a part.
+    """
+    if path.exists():
+        check_file(path)
+        with writing(path), path.open("rb") as file:
+            start = file.read(len(FIRST))
+        if not FIRST.startswith(start):
+            raise DataError(f"{path} is of another format: expected a journal of Optuna")
+
+
+class _NoLock(JournalFileOpenLock):
+    """No lock: the driver has locked the folder, and Optuna's would outlive a kill by half a
+    minute.
+    """
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
 
 
 def _journal(path: Path) -> JournalStorage:
-    # the driver has locked the folder; Optuna's own lock would outlive a kill by half a minute
-    no_lock: Any = SimpleNamespace(acquire=lambda: True, release=lambda: None)
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=no_lock))
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
     except OSError:  # which `_answer` converts
         raise
     except Exception as error:  # Optuna and json raise many kinds

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn import models
-from rhn.cells.registry import CELLS, TORCH_CELLS, resolve_cell
+from rhn.cells.registry import CELLS, TORCH_CELLS, factory_of
 from rhn.errors import CheckpointError, DataError, InvalidInputError, first_line
 from rhn.files import checksum, read_tensors, write_tensors
 from rhn.utils.io import as_path
@@ -27,6 +27,11 @@ from rhn.version import __version__
 
 ENTRY, FORMAT = "rhn", 1  # of the header
 BEST = "best.safetensors"
+DIFFERENT = {
+    "format": "another version wrote the file",
+    "checksum": "the file is damaged",
+    "header_checksum": "the file is damaged",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +89,7 @@ class Checkpoint:
             return getattr(models, name)(
                 **config | {"cell": own if cell is None else cell}, **options
             )
-        factory = resolve_cell(cell) if isinstance(cell, str) else cell or CELLS[classes[name]]
+        factory = CELLS[classes[name]] if cell is None else factory_of(cell)
         return factory(**config, **options)
 
 
@@ -106,7 +111,8 @@ def read(path: str | Path) -> Checkpoint:
     written = {entry: expected for entry, expected in sums.items() if entry in header}
     for entry, expected in (required | written).items():
         if (found := header.get(entry)) != expected:
-            raise CheckpointError(f"{entry} of {path} is {found}: expected {expected}")
+            words = f"{entry} of {path} is {found}: expected {expected}; {DIFFERENT[entry]}"
+            raise CheckpointError(words)
     for entry, kind in {"class": str, "config": dict, "metadata": dict}.items():
         if not isinstance(found := header.get(entry), kind):
             raise CheckpointError(f"{entry} of {path} is {found!s:.60}: expected {kind.__name__}")
@@ -132,7 +138,8 @@ def load(path: str | Path, cell: Any = None, *, before_training: bool = False) -
     try:
         checkpoint = read(path)
     except CheckpointError:
-        if cell not in TORCH_CELLS or before_training:
+        of_torch = isinstance(cell, str) and cell in TORCH_CELLS
+        if not of_torch or before_training:
             raise
         from rhn.weights import layer_of_torch  # most checkpoints do not need it
 
@@ -170,7 +177,7 @@ def save(path: str | Path, model: nn.Module, **metadata) -> Path:
     'gru.safetensors'
     """
     config = getattr(model, "config", None)
-    if config is None:
+    if not callable(config) or isinstance(config, nn.Module):
         raise CheckpointError(f"{type(model).__name__} has no config(): expected its arguments")
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     tensors = {name: t.detach().cpu().contiguous() for name, t in own.items()}

@@ -63,6 +63,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or of_device or said
 
 
+def unreadable(path: object, error: BaseException, otherwise: str) -> str:
+    """Return the sentence for a file that cannot be read: a lack of memory says nothing about the
+    file.
+
+    >>> unreadable("a.npz", MemoryError(), "a.npz is damaged")
+    'there is not enough memory for a.npz'
+    """
+    return f"there is not enough memory for {path}" if is_out_of_memory(error) else otherwise
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, without errno and the C++ frames of torch, or
     the name of its class if the message is empty.

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from rhn.errors import DamagedError, DataError, OutputError, first_line
-from rhn.utils.io import atomic_path, check_file
+from rhn.errors import (
+    DamagedError,
+    DataError,
+    OutputError,
+    first_line,
+    is_out_of_memory,
+    unreadable,
+)
+from rhn.utils.io import atomic_path, begins_with, check_file
 
 if TYPE_CHECKING:  # help of commands needs no torch
     from torch import Tensor
@@ -37,22 +44,31 @@ def write_tensors(
 
 
 def read_tensors(path: Path, entry: str, *, whole: bool = True) -> tuple[Any, dict[str, "Tensor"]]:
-    """Read the header `entry` of a file (None if the file has no such entry) and, if `whole`, its
-    tensors by name. Raises DataError, and DamagedError for an incomplete file.
+    """Read the header `entry` of a file and, if `whole`, its tensors by name. Raises DataError for
+    a file without this entry, and DamagedError for an incomplete file that begins with it.
     """
     try:
         check_file(path)
         path.open("rb").close()  # safe_open calls a file missing that may not be read
         with safe_open(path, framework="pt", device="cpu") as file:
             header = json.loads((file.metadata() or {}).get(entry, "null"))
+            if header is None:
+                raise _foreign(path, entry)
             tensors = {name: file.get_tensor(name) for name in file.keys()} if whole else {}  # noqa: SIM118 (a file, not a dict)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
+    except (OSError, MemoryError) as error:
+        said = unreadable(path, error, f"{path} cannot be read: {first_line(error)}")
+        raise DataError(said) from error
     except (SafetensorError, ValueError, RuntimeError, RecursionError) as error:
-        raise DamagedError(
-            f"{path} is no complete .safetensors file: {first_line(error)}"
-        ) from error
+        if is_out_of_memory(error):
+            raise DataError(f"there is not enough memory for {path}") from error
+        if begins_with(path, f'{{"{entry}":'.encode()):
+            raise DamagedError(f"{path} is damaged: {first_line(error)}") from error
+        raise _foreign(path, entry) from error
     return header, tensors
+
+
+def _foreign(path: Path, entry: str) -> DataError:
+    return DataError(f"{path} is of another format: expected .safetensors with the entry {entry}")
 
 
 def checksum(tensors: Mapping[str, "Tensor"], *texts: str) -> str:

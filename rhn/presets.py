@@ -14,6 +14,7 @@ from rhn.cells.registry import (
     PARAMETERS_PER_LAYER,
     TORCH_CELLS,
     accepts,
+    has_depth,
     hidden_size_for_budget,
     is_known,
     num_parameters,
@@ -262,7 +263,7 @@ def _of_cell(kind: type, cell: str) -> dict[str, Any]:
         "learning_rate": getattr(factory, "learning_rate", 0.2),
         "init_std": None if own_start else 0.05,
         BIAS: -1.0 if gated else None,
-    } | ({} if getattr(factory, "deep", True) else {"depth": 1})
+    } | ({} if has_depth(factory) else {"depth": 1})
 
 
 def parameters(config: ChoraleConfig | LanguageConfig) -> int:

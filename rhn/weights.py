@@ -9,22 +9,26 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rhn.cells.base import Cell, from_torch
-from rhn.errors import CheckpointError
+from rhn.errors import CheckpointError, unreadable
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read tensors by name, on the CPU. Raises CheckpointError for a file of another kind."""
+    wanted = ".safetensors, or what torch.save(model.state_dict(), FILE) writes"
+    other = f"{path} is damaged or of another kind: expected {wanted}"
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        whole = not zipfile.is_zipfile(path) or zipfile.ZipFile(path).testzip() is None
+        whole = True
+        if zipfile.is_zipfile(path):  # torch compares no checksums
+            with zipfile.ZipFile(path) as archive:
+                whole = archive.testzip() is None
         found = dict(torch.load(path, map_location="cpu", weights_only=True)) if whole else {}
-    except Exception:  # whatever torch makes of a file of another kind
-        found = {}
+    except Exception as error:  # whatever torch makes of a file of another kind
+        raise CheckpointError(unreadable(path, error, other)) from error
     if found and all(isinstance(t, Tensor) for t in found.values()):
         return found
-    wanted = ".safetensors, or what torch.save(model.state_dict(), FILE) writes"
-    raise CheckpointError(f"{path} is damaged or of another kind: expected {wanted}")
+    raise CheckpointError(other)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

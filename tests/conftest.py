@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -46,8 +47,10 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _seeded(monkeypatch):
     torch.manual_seed(0)
+    # a command that imports a user's module adds its folder
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.fixture

@@ -163,7 +163,20 @@ TABLE = (  # results, oracle, test, rows
     ("Spectra Comparison Products", "closed form", GROWTH,
      "growth rate of ||ds[t]/ds[0]|| (1/step); doubling time of ||ds[t]/ds[0]|| (steps)"),
     ("Spectra Comparison", "a count", COUNTED,
-     "steps whose eigenvalues did not converge; steps whose Jacobian over- or underflows"),
+     "steps whose eigenvalues did not converge; steps whose 2-norm did not converge; "
+     "steps whose Jacobian over- or underflows"),
+    ("Products LyapunovSpectrum FixedPoints", "the detached share of the slope",
+     GERSGORIN + "test_accepted_points.py::test_a_detached_share_of_the_slope_is_the_difference",
+     "Jacobian against differences (relative)"),
+    ("FixedPoints", "closed form", GERSGORIN
+     + "test_accepted_points.py::test_two_points_that_count_as_one_are_nearer_than_the_resolution",
+     "resolution of points"),
+    ("Pseudospectra", "a count", GERSGORIN
+     + "test_results_of_runs.py::test_other_analyses_have_a_note_of_what_does_not_converge",
+     "steps whose eigenvalues did not converge"),
+    ("FixedPoints", "a count", GERSGORIN
+     + "test_results_of_runs.py::test_other_analyses_have_a_note_of_what_does_not_converge",
+     "points whose eigenvalues did not converge"),
     ("Comparison", "a count", GERSGORIN + "test_compare_networks.py::"
      "test_several_runs_have_a_table_of_medians_and_one_for_each_end_of_the_band", "runs"),
     ("Products", "products of NumPy with logarithms", DEEP,
@@ -208,6 +221,8 @@ TABLE = (  # results, oracle, test, rows
     ("LyapunovSpectrum", "simulated runs with a known exponent", LYAPUNOV
      + "two_standard_errors_cover_the_exponent_of_short_runs_and_of_long_memories",
      "margin (95 %)"),
+    ("LyapunovSpectrum", "50 digits", GERSGORIN + "test_margins_of_exponents.py::"
+     "test_margins_cover_the_rounding_that_50_digits_show", "margin (95 %)"),
     ("LyapunovSpectrum", "sums of known rates",
      LYAPUNOV + "the_growth_of_known_steps_and_the_errors_of_their_pieces",
      "first half; second half"),
@@ -267,12 +282,15 @@ TABLE = (  # results, oracle, test, rows
      "loss, and loss at outputs x 100"),
     ("Check", "built with known numbers",
      FACT + "a_division_by_zero_names_step_examples_and_line",
-     "first step with a number that is not finite, its examples; "
+     "steps with NaN or infinity, the first, its examples; "
      "line of the first number that is not finite:"),
     ("Check", "a plain loop", FACT + "the_own_loop_is_compared_at_its_last_tenth",
      "loss of the last tenth, in your loop and in this one"),
     ("Check", "the schedule", FACT + "a_warm_up_at_rate_0_is_no_fault",
      "learning rate, first and last"),
+    ("Check", "a loss that counts its calls",
+     TRAINABILITY + "test_check_of_runs.py::test_rows_with_another_first_loss_are_counted",
+     "rows whose first loss is not that of none"),
     ("Check", "a plain loop",
      TRAINABILITY + "test_check_of_runs.py::test_the_row_none_is_a_plain_loop_to_the_bit", "none"),
     ("Check", "a plain loop with one part replaced",
@@ -310,6 +328,8 @@ TABLE = (  # results, oracle, test, rows
     ("Cure", "the number of pairs in a round",
      TRAINABILITY + "test_cure_of_runs.py::test_half_of_the_pairs_go_on_after_each_round",
      "rate x; error; three seeds"),
+    ("Cure", "a count", TRAINABILITY + "test_cure_of_runs.py::test_pairs_that_raise_are_counted",
+     "pairs that raised an error"),
     ("GateActivity", "a plain loop over the equation",
      ANALYSIS + "test_analysis_gates.py::test_gates_are_those_of_a_plain_loop_over_the_equation",
      "mean; share below 0.1; share above 0.9; sum of means; sequences; "

@@ -35,7 +35,7 @@ def readable(figure: Figure, *, least: int = 5) -> None:
         assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, (
             f"{text} is cut off: {box} of {figure.bbox}"
         )
-        assert text.get_fontsize() >= 6, f"{text} is too small"
+        assert text.get_fontsize() >= 7, f"{text} is too small"
     for (one, a), (two, b) in combinations(texts.items(), 2):
         assert not overlap(a, b), f"{one} overlaps {two}"
     for legend in figure.findobj(Legend):

@@ -4,6 +4,7 @@ a tensor.
 
 import numpy as np
 import torch
+from cases import CELL_CASES
 from tables import for_each
 
 import gersgorin
@@ -55,9 +56,20 @@ def test_a_measure_runs_where_its_tensors_are(name):
         MEASURES[name]()
 
 
+@for_each("case", CELL_CASES)
+def test_the_bound_of_a_cell_lies_where_its_weights_are(case):
+    cell = case.build()
+    wanted = cell.norm_bound()
+    with torch.device("meta"):
+        assert cell.norm_bound().equal(wanted)
+    assert cell.to("meta").norm_bound().device.type == "meta"
+
+
 @for_each("key", CELLS)
-@for_each("init", ["orthogonal", "uniform:0.1"])
+@for_each("init", ["orthogonal", "uniform:0.1", "memory"])
 def test_weights_are_drawn_on_the_cpu(key, init):
+    if init == "memory" and key not in ("rnn", "dt-rnn", "dts-rnn"):
+        return
     with torch.device("meta"):
         found = CELLS[key](
             3, 4, init=init, device="cpu", generator=torch.Generator().manual_seed(1)

@@ -14,18 +14,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from rhn.cells import Cell, Initialization
+from rhn.utils.torch_private import Dropout, tree_flatten, tree_leaves, tree_map, tree_unflatten
 from trainability.data import example_axis
 from trainability.reader import LINKS, Reader
-from trainability.scores import CLASSES, NUMBERS, RAW, SIGNS
+from trainability.scores import CLASSES, NUMBERS, RAW, SIGNS, all_if_none, columns
 from trainability.snapshot import Snapshot, restored
 from trainability.training import TrainingRun, differs
 
 RATE, CLIP = 0.003, 1.0  # of Adam
 NONE, IN_TRAINING, SINGLE = "none", "none, in training mode", "none, single examples"
 EVERYTHING, LONGER = "everything", "four times the steps"
+ADAM, PLAIN = "Adam 0.003, clip 1", "plain optimiser: your rate, no schedule, no clipping"
+TENTH, TEN = "a tenth of the rate", "ten times the rate"
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,13 @@ def inputs_standardised(run: TrainingRun, known: Known) -> TrainingRun | None:
         return None
 
     def change(x: Any) -> Any:
-        own, spec = torch.utils._pytree.tree_flatten(x)
+        own, spec = tree_flatten(x)
         changed = []
         for t, scale in zip(own, scales, strict=True):
             at = example_axis(t, own[0], axis)
             new = t if scale is None else ((t.movedim(at, 0) - scale[0]) / scale[1]).movedim(0, at)
             changed.append(new)
-        return torch.utils._pytree.tree_unflatten(changed, spec)
+        return tree_unflatten(changed, spec)
 
     return replace(run, change_x=change)
 
@@ -126,8 +128,12 @@ def targets_standardised(run: TrainingRun, known: Known) -> TrainingRun | None:
     """Each output of y with mean 0 and standard deviation 1."""
     if run.score.kind != NUMBERS or run.predict is not None:
         return None
-    mean, spread = scale_of(run.score.first(run.data.train.y, tree_leaves(run.data.train.x)[0]))
-    return replace(run, shift=mean, scale=spread)
+    y = columns(run.score.first(run.data.train.y, tree_leaves(run.data.train.x)[0]))
+    y = y.reshape(len(y), -1)
+    counted = all_if_none(run.score.counts(y))
+    scales = [scale_of(one[kept]) for one, kept in zip(y.T, counted.T, strict=True)]
+    means, spreads = zip(*scales, strict=True)
+    return replace(run, shift=torch.cat(means), scale=torch.cat(spreads))
 
 
 def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,10 +153,9 @@ def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def targets_in_range(run: TrainingRun, known: Known) -> TrainingRun | None:
     """y moved into the range of the outputs, if it is outside."""
-    y = run.data.train.y
     if run.score.kind != NUMBERS or run.predict is not None:
         return None
-    (least, most), low, high = map(float, y.aminmax()), known.low, known.high
+    (least, most), low, high = map(float, run.score.targets.aminmax()), known.low, known.high
     if (low <= least and most <= high) or low == high:
         return None
     scale = (most - least) / (high - low) if math.isfinite(high - low) else 1.0
@@ -167,7 +172,7 @@ def no_dropout(run: TrainingRun, known: Known) -> TrainingRun | None:
     """No dropout in layers of torch, no weight decay."""
     found = False
     for module in run.model.modules():
-        name = "p" if isinstance(module, nn.modules.dropout._DropoutNd) else "dropout"
+        name = "p" if isinstance(module, Dropout) else "dropout"
         rate = getattr(module, name, None)
         if isinstance(rate, float) and rate > 0:
             setattr(module, name, 0.0)
@@ -248,16 +253,16 @@ Change = Callable[[TrainingRun, Known], TrainingRun | None]
 CHANGES: dict[str, Change] = {
     EVERYTHING: everything,
     "a GRU of 64 units": gru,
-    "Adam 0.003, clip 1": adam,
+    ADAM: adam,
     "the usual loss": usual_loss,
     "inputs standardised": inputs_standardised,
     "targets standardised": targets_standardised,
     "targets to the range of the outputs": targets_in_range,
     "shuffled": shuffled,
     "no dropout, no decay": no_dropout,
-    "plain optimiser: your rate, no schedule, no clipping": plain_optimizer,
-    "a tenth of the rate": tenth_of_rate,
-    "ten times the rate": ten_times_rate,
+    PLAIN: plain_optimizer,
+    TENTH: tenth_of_rate,
+    TEN: ten_times_rate,
     "torch's initial weights": torch_weights,
     "examples along the other axis": other_axis,
 }
@@ -265,6 +270,8 @@ CHANGES: dict[str, Change] = {
 ROW_LABELS = (NONE, IN_TRAINING, SINGLE, *CHANGES, LONGER)
 """The labels of all rows, in their order."""
 NEVER_STARRED = (NONE, IN_TRAINING, SINGLE, EVERYTHING, LONGER)
+KEEPS_FIRST_LOSS = (ADAM, PLAIN, TENTH, TEN, LONGER)
+"""Rows with the network, data, loss and first weights of none."""
 
 
 def parameters_of_loss(loss_fn: Any, model: nn.Module) -> tuple[Tensor, ...]:

@@ -6,21 +6,21 @@ found.starred                   # labels of the changes that close the gap
 found.facts[0].numbers          # of this run, beside those of every sound run
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import MISSING, formatted
+from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 from trainability.changes import (
     CHANGES,
@@ -34,7 +34,7 @@ from trainability.changes import (
     parameters_of_loss,
 )
 from trainability.data import read_examples
-from trainability.facts import FACTS, OTHERS, RANGE, Fact, facts
+from trainability.facts import FACTS, FIRST_LOSS, OTHERS, RANGE, RATE, Fact, facts
 from trainability.races import SEEDS, Race, seconds_of
 from trainability.scores import CLASSES, MEANINGS, RAW, score_of
 from trainability.snapshot import Snapshot, restored
@@ -47,6 +47,7 @@ from trainability.training import (
     refuse_kept_state,
     train_run,
     try_step,
+    weights_are_finite,
 )
 
 if TYPE_CHECKING:
@@ -173,6 +174,16 @@ def shown_error(error: float, kind: str) -> str:
     return formatted(error, ".4g" if kind == RAW or error >= 1000 else ".2f")
 
 
+def refuse_unknown(function: str, how: Mapping[str, Any]) -> None:
+    """Raise InvalidInputError unless all are arguments of `opened_run` that have a default."""
+    given = signature(opened_run).parameters.values()
+    known = [p.name for p in given if p.default is not p.empty]
+    for name in how:
+        if name not in known:
+            expected = ", ".join(known)
+            raise InvalidInputError(f"{function} has no argument {name}: expected {expected}")
+
+
 @dataclass(frozen=True)
 class Opened:
     """A training run behind the door."""
@@ -290,7 +301,8 @@ def check(
             race.expect([(label, 0) for label in (NONE, *CHANGES, LONGER)])
             found, line, rates = measure_none(race, losses)
             rows = rows_of(race)
-        return result(own.run, race, found, line, rates, rows)
+            last = Fact(FIRST_LOSS, (race.other_first_losses(),), (0,))
+            return result(own.run, race, (*found, last), line, rates, rows)
 
 
 def steps_within(race: Race, seconds: float) -> int:
@@ -317,7 +329,7 @@ def steps_within(race: Race, seconds: float) -> int:
 def measure_none(
     race: Race, losses: Sequence[float]
 ) -> tuple[tuple[Fact, ...], str, tuple[float, float]]:
-    """Measure all facts and the rows without a change."""
+    """Measure all facts but that of rows, and the rows without a change."""
     race.saved.restore()
     run, end = race.run, race.done + race.steps
     try:
@@ -328,14 +340,15 @@ def measure_none(
     known = {fact.name: fact.numbers for fact in found}
     low, high = known[RANGE] or (-torch.inf, torch.inf)
     race.known = Known(bool((known[OTHERS] or (0,))[0]), low, high, race.known.of_loss)
-    if math.isfinite(trained[-1]):
+    race.first_losses[NONE, 0] = trained[0]
+    if weights_are_finite(run):
         race.found[NONE, 0] = race.measured(run)
         if run.score.kind != RAW:
             race.remeasure(SINGLE, size=1)
         race.remeasure(IN_TRAINING, training=True)
     else:
         race.found[NONE, 0] = race.broken()
-    first, last = known[FACTS[-1]] or (0.0, 0.0)
+    first, last = known[RATE] or (0.0, 0.0)
     return found, line, (first, last)
 
 
@@ -351,7 +364,8 @@ def rows_of(race: Race) -> tuple[Row, ...]:
     race.expect(again)
     for label, seed in again:
         race.errors(label, seed)
-    starred = race.closing(chosen, 1, rivals)
+    repeated = [label for label in chosen if seeds_of(race, label) is not None]
+    starred = race.closing(repeated, 1, rivals)
     return tuple(
         Row(label, float(race.found[label, 0][0].mean()), seeds_of(race, label), label in starred)
         for label in labels
@@ -371,7 +385,8 @@ def result(
     """Return all that was measured."""
     data, first = run.data, tree_leaves(run.data.train.x)[0]
     y = run.score.first(data.train.y, first)
-    entries = int(y.max()) + 1 if run.score.kind == CLASSES else y[0].numel()
+    classes = int(run.score.targets.max()) + 1
+    entries = classes if run.score.kind == CLASSES else y[0].numel()
     return Check(
         examples=data.count, distinct=data.distinct, held_out=data.held_out,
         time_steps=data.time_steps,

@@ -8,16 +8,15 @@ import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_class, command_line, run_read
-from rhn.utils.io import SUFFIXES, check_output
+from rhn.utils.io import check_result
 from rhn.utils.results import Result
-from rhn.utils.validation import in_short
+from rhn.utils.validation import in_short, signature_of
 
 
 @command_class
@@ -61,14 +60,14 @@ def arguments_in(word: str) -> dict[str, Any]:
         raise InvalidInputError(
             f"the training is {word}: expected FILE.py:NAME of a file that exists"
         )
-    path, sys.path = sys.path, [str(Path(file).absolute().parent), *sys.path]
+    folder = str(Path(file).absolute().parent)
+    # as of `python FILE.py`; it stays, for a model that imports when it runs
+    sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
     try:
         value = runpy.run_path(file, run_name=Path(file).stem).get(name)
         value = value() if callable(value) else value
     except (SyntaxError, TypeError) as error:  # may have no frame of the user's file
         raise InvalidInputError(f"{word} cannot be read: {first_line(error)}") from error
-    finally:
-        sys.path = path
     if not isinstance(value, Mapping):
         raise InvalidInputError(f"{name} is {in_short(value)}: expected a dictionary")
     return dict(value)
@@ -80,13 +79,13 @@ def run(options: Any) -> None:
     from trainability.cures import cure
 
     for path in options.output:
-        check_output(path, SUFFIXES)
+        check_result(path)
     parts = arguments_in(options.training)
     for name in ("steps", "seed"):
         if getattr(options, name) is not None:
             parts[name] = getattr(options, name)
     try:
-        signature(check).bind(**parts)
+        signature_of(check).bind(**parts)
     except TypeError as error:
         raise InvalidInputError(f"{options.training}: {error}") from error
     if isinstance(options, CureCommand):

@@ -24,7 +24,16 @@ from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 from trainability.changes import Known, initial_weights
-from trainability.checks import ERROR_COLUMN, STAR, THREE, Row, opened_run, seeds_of, shown_error
+from trainability.checks import (
+    ERROR_COLUMN,
+    STAR,
+    THREE,
+    Row,
+    opened_run,
+    refuse_unknown,
+    seeds_of,
+    shown_error,
+)
 from trainability.races import SEEDS, Race
 from trainability.scores import MEANINGS
 from trainability.training import TrainingRun
@@ -35,6 +44,7 @@ RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Factors of the learning rates: two to a decade."""
 RUNGS = (8, 4, 2, 1)
 WEIGHTS, RATE, STEPS = "initial weights", "rate x", "steps"
+FAILED = "pairs that raised an error"
 CLOSED = "* closes 80 % of the gap in as many steps"
 Pair = tuple[str, float]
 
@@ -186,6 +196,7 @@ class Cure(Result):
     page: ClassVar[str] = "docs/guides/cure.md"
     texts: ClassVar[tuple[str, ...]] = (
         *LABELS, *MEANINGS.values(), WEIGHTS, RATE, STEPS, ERROR_COLUMN, THREE, STAR, CLOSED,
+        FAILED,
     )  # fmt: skip
 
     kind: str
@@ -193,6 +204,8 @@ class Cure(Result):
     time_steps: int
     """Of the first input."""
     rows: tuple[Candidate, ...]
+    failed: int = 0
+    """Pairs that raised an error."""
 
     @property
     def best(self) -> Candidate:
@@ -211,6 +224,9 @@ class Cure(Result):
     def table(self) -> Mapping[str, Any]:
         """Return the error of each pair, the best first."""
         return {f"{row.weights}, {RATE} {row.rate:g}": row.error for row in self.rows}
+
+    def notes(self) -> Mapping[str, int]:
+        return {FAILED: self.failed}
 
     def blocks(self) -> list[list[list[str]]]:
         rows = [[WEIGHTS, RATE, STEPS, ERROR_COLUMN, THREE]]
@@ -267,6 +283,7 @@ def cure(
     >>> found.best.rate
     10.0
     """
+    refuse_unknown("cure", how)
     with opened_run(model, x, y, loss_fn, optimizer, steps=steps, **how) as own:
         if steps < RUNGS[0]:
             raise InvalidInputError(f"steps is {steps}: expected at least {RUNGS[0]}")
@@ -274,7 +291,8 @@ def cure(
         count = own.run.data.time_steps
         with reported(progress, "cure") as race.advance:
             rows = halved(race, steps, count)
-        return Cure(kind=own.run.score.kind, time_steps=count, rows=tuple(rows))
+        kind, failed = own.run.score.kind, len(race.failed)
+        return Cure(kind=kind, time_steps=count, rows=tuple(rows), failed=failed)
 
 
 def halved(race: Race, steps: int, time_steps: int) -> list[Candidate]:
@@ -317,6 +335,8 @@ def finals(race: Race, left: list[str], pairs: Mapping[str, Pair]) -> list[Candi
     race.expect(again)
     for label, seed in again:
         race.errors(label, seed)
-    starred = [s for s in race.closing(names[:1], 0, names) if race.closing([s], 1, names)]
+    chosen = race.closing(names[:1], 0, names)
+    repeated = [label for label in chosen if seeds_of(race, label) is not None]
+    starred = race.closing(repeated, 1, names)
     rows = [Row(n, race.error(n) or 0.0, seeds_of(race, n), n in starred) for n in names]
     return [Candidate(*pairs[r.label], race.steps, r.error, r.seeds, r.starred) for r in rows]

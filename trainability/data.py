@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, SequentialSampler
 
 from rhn.errors import InvalidInputError, NotFiniteError
+from rhn.utils.torch_private import tree_leaves, tree_map
 from rhn.utils.validation import in_short
 
 SHARE = 5  # one of five examples is held out
@@ -136,7 +136,9 @@ def read_examples(
 ) -> Data:
     """Check x and y, and split them. Raises InvalidInputError."""
     if isinstance(x, DataLoader):
-        shuffle = shuffle and not isinstance(x.sampler, SequentialSampler)
+        # beside a `batch_sampler`, torch sets `sampler` to one in order
+        sampler = getattr(x.batch_sampler, "sampler", None if x.batch_sampler else x.sampler)
+        shuffle = shuffle and not isinstance(sampler, SequentialSampler)
         x, y, batch_size = joined(x, axis)
     whole = examples_of("x", x, "y", y, axis, device)
     _refuse_equal(whole)
@@ -189,6 +191,8 @@ def examples_of(
             raise InvalidInputError(
                 f"{name} is {in_short(t)}: expected {count} examples along axis {axis}"
             )
+        if not t.numel():
+            raise InvalidInputError(f"{name} is {in_short(t)}: expected examples with numbers")
         if t.is_floating_point() and t.isnan().any():
             bad = t.movedim(example_axis(t, leaves[0], axis), 0).reshape(count, -1).isnan().any(1)
             raise NotFiniteError(
@@ -249,16 +253,22 @@ def number_held_out(count: int) -> int:
 
 def split(groups: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Return (rows to train on, rows that are held out), of random whole groups. The held-out rows
-    are in a random order of groups.
+    are in a random order of groups. If whole groups leave fewer than 20 rows, the smallest of the
+    others are held out, too.
     """
     sizes, free = groups.bincount(), number_held_out(len(groups))
-    place = torch.full((len(sizes),), -1)
-    for at, group in enumerate(mixed(torch.arange(len(sizes)), seed).tolist()):
+    place, order = torch.full((len(sizes),), -1), mixed(torch.arange(len(sizes)), seed).tolist()
+    for at, group in enumerate(order):
         if sizes[group] <= free:
             free -= int(sizes[group])
             place[group] = at
         if not free:
             break
+    others = [(int(sizes[group]), at) for at, group in enumerate(order) if place[group] < 0]
+    for _, at in sorted(others):
+        if sizes[place >= 0].sum() >= LEAST:
+            break
+        place[order[at]] = at
     rows, places = torch.arange(len(groups)), place[groups]
     held = rows[places >= 0]
     return rows[places < 0], held[places[held].argsort(stable=True)]

@@ -19,13 +19,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
-from torch.utils._pytree import tree_leaves, tree_map
 
+from rhn.utils.threads import without_cudnn
+from rhn.utils.torch_private import tree_leaves, tree_map
 from trainability.data import Minibatch, example_axis
 from trainability.not_finite import first_not_finite
 from trainability.scores import CLASSES, main_output, slopes, with_main_output
-from trainability.snapshot import Snapshot, seed_all
-from trainability.training import FAILS, TrainingRun, differs, train_run
+from trainability.snapshot import Snapshot, restored, seed_all
+from trainability.training import (
+    FAILS,
+    TrainingRun,
+    differs,
+    entries_of,
+    train_run,
+    weights_are_finite,
+)
 
 FACTS = (
     "other outputs that change with one example",
@@ -39,9 +47,10 @@ FACTS = (
     "share of outputs of sum 1, loss unchanged by a constant",
     "share of the gradient at the own output",
     "loss, and loss at outputs x 100",
-    "first step with a number that is not finite, its examples",
+    "steps with NaN or infinity, the first, its examples",
     "loss of the last tenth, in your loop and in this one",
     "learning rate, first and last",
+    "rows whose first loss is not that of none",
 )
 """The names of all facts, in their order."""
 (
@@ -59,6 +68,7 @@ FACTS = (
     FINITE,
     LOOP,
     RATE,
+    FIRST_LOSS,
 ) = FACTS
 EPOCH = 64  # minibatches, at most
 DRAWS = 8  # of random weights; both ends of a range are missed once in 128
@@ -85,28 +95,26 @@ class Fact:
 def facts(
     run: TrainingRun, saved: Snapshot, steps: int, losses: Sequence[float], seed: int = 0
 ) -> tuple[tuple[Fact, ...], str, list[float]]:
-    """Measure all facts, and train the run in place. Return (facts, the line of the user's code
-    with the first number that is not finite, losses of the training).
+    """Measure all facts but that of rows, and train the run in place. Return (facts, the line of
+    the user's code with the first number that is not finite, losses of the training).
 
     saved: the state of the run, from which it trains. losses: those of the user's own loop.
     """
     before, watch = measured_before(run), Watch(run)
     saved.restore()
     trained = train_run(run, steps, seed, before=watch.before, after=watch.after)
-    ends = watch.broken or not math.isfinite(trained[-1])
-    number, line = first_not_finite(run, len(trained), watch.batches[-1]) if ends else ((0,), "")
     spread = measured_or_none(spread_of_outputs, run)
     found: dict[str, Numbers] = {
         **before,
-        WEIGHTS: None if ends else watch.unchanged(),
+        WEIGHTS: watch.unchanged() if weights_are_finite(run) else None,
         SPREAD: (*(before[SPREAD] or (math.nan,)), *(spread or (math.nan,))),
-        FINITE: number,
+        FINITE: (watch.bad_steps, *watch.first_bad),
         LOOP: last_tenths(losses, trained),
         RATE: (watch.rates[0], watch.rates[-1]),
     }
     sound = {OTHERS: (0,), WEIGHTS: (0, 0, 0), REACHED: found[READ], TO_ONE: (0.0,), FINITE: (0,)}
-    done = trained if not watch.broken else [*trained, math.nan]
-    return tuple(Fact(name, found[name], sound.get(name)) for name in FACTS), line, done
+    measured = [Fact(name, found[name], sound.get(name)) for name in FACTS if name in found]
+    return tuple(measured), watch.line, trained
 
 
 def measured_or_none(measure: Callable[..., Numbers], *given: Any) -> Numbers:
@@ -128,7 +136,7 @@ def measured_before(run: TrainingRun) -> dict[str, Numbers]:
         REACHED: measured_or_none(reads.reached) if read else None,
         NEXT: reads.next if read else None,
         SPREAD: measured_or_none(spread_of_outputs, run),
-        OF_Y: tuple(float(end) for end in run.data.train.y.aminmax()),
+        OF_Y: tuple(float(end) for end in run.score.targets.aminmax()),
         OWN: measured_or_none(own_share, run, batches),
     }
     if run.predict is None:
@@ -198,14 +206,21 @@ class Reads:
             return output[:, -1], output
         return output, None
 
-    def changed(self, x: Any, steps: Tensor) -> Any:
-        """Return x with some time steps of each example replaced by those of another one."""
+    def changed(self, batch: int, steps: Tensor) -> Any:
+        """Return x of a minibatch with some time steps of each example replaced by those of another
+        one, which the next minibatch has if this one has a single example.
+        """
+        x = self.batches[batch].x
         first = tree_leaves(x)[0]
         index: list[Any] = [slice(None)] * first.dim()
         index[self.axis] = steps
-        other = first.clone()
-        other[tuple(index)] = first.roll(1, self.run.score.axis)[tuple(index)]
-        return tree_map(lambda t: other if t is first else t, x)
+        if len(self.batches[batch].rows) > 1:
+            others = first.roll(1, self.run.score.axis)
+        else:
+            others = tree_leaves(self.batches[(batch + 1) % len(self.batches)].x)[0]
+        mixed = first.clone()
+        mixed[tuple(index)] = others[tuple(index)]
+        return tree_map(lambda t: mixed if t is first else t, x)
 
     @torch.no_grad()
     def measure(self) -> Numbers:
@@ -217,15 +232,15 @@ class Reads:
         ahead, plain = 0, [self.outputs(batch.x) for batch in self.batches]
         for t in range(self.count):
             k = t % len(self.batches)
-            last, every = self.outputs(self.changed(self.batches[k].x, torch.tensor([t])))
+            last, every = self.outputs(self.changed(k, torch.tensor([t])))
             self.is_read[t] = not torch.equal(last, plain[k][0])
             if every is not None and t:
                 ahead += not torch.equal(every[:, t - 1], plain[k][1][:, t - 1])  # type: ignore[index]
-        for batch, (last, _) in zip(self.batches, plain, strict=True):
+        for k, (last, _) in enumerate(plain):
             rest = (~self.is_read).nonzero()[:, 0]
-            if len(rest) and not torch.equal(self.outputs(self.changed(batch.x, rest))[0], last):
+            if len(rest) and not torch.equal(self.outputs(self.changed(k, rest))[0], last):
                 for t in rest:
-                    moved = self.outputs(self.changed(batch.x, t[None]))[0]
+                    moved = self.outputs(self.changed(k, t[None]))[0]
                     self.is_read[t] = not torch.equal(moved, last)
         self.next = None if plain[0][1] is None else (ahead,)
         return (int(self.is_read.sum()),)
@@ -260,7 +275,7 @@ class Reads:
         embeds = [m for m in self.run.model.modules() if isinstance(m, nn.Embedding)]
         hooks = [m.register_forward_hook(keep) for m in embeds]
         try:
-            with torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
+            with without_cudnn(), torch.enable_grad():
                 last = self.outputs(x)[0]
                 weights = torch.rand(last.shape, generator=torch.Generator().manual_seed(0))
                 if last.requires_grad:
@@ -325,12 +340,14 @@ def sums_to_one(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
         if main.shape[-1] < 2:
             return (0.0,)
         losses = [run.loss_fn(with_main_output(output, z), y) for z in (main, main + 1)]
+        if not losses[0].isfinite():
+            continue
         axis = run.score.classes if run.score.kind == CLASSES else -1
         sums = main.sum(axis)
         shares = (main >= 0).all(axis) & ~differs(sums, torch.ones_like(sums))
         same = not differs(losses[0][None], losses[1][None]).any()
         whole, count = whole + float(shares.sum()) * same, count + sums.numel()
-    return (whole / count,)
+    return (whole / count,) if count else None
 
 
 def own_share(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
@@ -345,11 +362,13 @@ def own_share(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
             output = run.output(x)
         main, like, place = main_output(output), tree_leaves(x)[0], k % len(rows)
         first = run.score.first(y, like)
-        unlike = (first != first[place]).reshape(len(rows), -1).any(1).nonzero()[:, 0]
+        counted = run.score.counts(first) & run.score.counts(first[place])
+        unlike = ((first != first[place]) & counted).reshape(len(rows), -1).any(1).nonzero()[:, 0]
         if not len(unlike):
             continue
-        other = y.clone()
-        run.score.first(other, like)[place] = first[unlike[0]]
+        other, by = y.clone(), unlike[0]
+        new = torch.where(counted[by], first[by], first[place])
+        run.score.first(other, like)[place] = new
         pair = [by_example(run, slopes(run.loss_fn, output, main, t), x) for t in (y, other)]
         change = (pair[1] - pair[0]).abs().reshape(len(rows), -1).double().sum(1)
         if change.sum() > 0:
@@ -359,23 +378,34 @@ def own_share(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
 
 @torch.no_grad()
 def loss_of_larger(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
-    """The mean loss, and the mean loss if all outputs are multiplied by 100."""
-    sums = [0.0, 0.0]
+    """The mean loss, and the mean loss if all outputs are multiplied by 100, over minibatches whose
+    loss is finite.
+    """
+    losses, larger = list[float](), list[float]()
     for x, y, _ in batches:
         output = run.output(x)
-        for k, factor in enumerate((1, 100)):
-            larger = with_main_output(output, factor * main_output(output))
-            sums[k] += float(run.loss_fn(larger, y)) / len(batches)
-    return (sums[0], sums[1])
+        loss = float(run.loss_fn(output, y))
+        if math.isfinite(loss):
+            times = with_main_output(output, 100 * main_output(output))
+            losses.append(loss)
+            larger.append(float(run.loss_fn(times, y)))
+    return (mean_of(losses), mean_of(larger))
 
 
 def last_tenths(mine: Sequence[float], plain: Sequence[float]) -> Numbers:
-    """The mean loss of the last tenth of the steps that both loops have."""
+    """The mean loss of the last tenth of the steps that both loops have, without losses that are
+    not finite.
+    """
     count = min(len(mine), len(plain))
     if not count:
         return None
     rows = slice(count - max(1, count // 10), count)
-    return tuple(sum(losses[rows]) / len(losses[rows]) for losses in (mine, plain))
+    return tuple(mean_of([*filter(math.isfinite, losses[rows])]) for losses in (mine, plain))
+
+
+def mean_of(losses: Sequence[float]) -> float:
+    """Return the mean of losses; NaN for none."""
+    return sum(losses) / len(losses) if losses else math.nan
 
 
 class Watch:
@@ -384,7 +414,7 @@ class Watch:
     def __init__(self, run: TrainingRun):
         self.run, self.rates = run, list[float]()
         self.batches: deque[Minibatch] = deque(maxlen=1)
-        self.broken = False
+        self.bad_steps, self.first_bad, self.line = 0, tuple[int, ...](), ""
         x, y, _ = next(run.data.minibatches(0))
         loss = run.loss(run.output(x), x, y)
         known = [p for p in run.model.parameters() if p.requires_grad]
@@ -399,14 +429,21 @@ class Watch:
         self.rates.append(float(self.run.optimizer.param_groups[0]["lr"]))
 
     def after(self, step: int, loss: float) -> bool:
-        """Look at the gradients of a step; return whether one is not finite."""
+        """Look at the loss and the gradients of a step; return whether a number is not finite."""
+        grads = {k: entries_of(t.grad) for k, t in enumerate(self.tensors) if t.grad is not None}
         if step <= EPOCH:
-            for k, t in enumerate(self.tensors):
-                if not self.reached[k] and t.grad is not None:
-                    self.reached[k] = bool((t.grad != 0).any())
-        grads = [t.grad for t in self.tensors if t.grad is not None and not t.grad.is_sparse]
-        self.broken = bool(grads) and not math.isfinite(get_total_norm(grads, math.inf))
-        return self.broken
+            for k, grad in grads.items():
+                self.reached[k] = self.reached[k] or bool((grad != 0).any())
+        known = [grad for grad in grads.values() if grad.numel()]
+        largest = float(get_total_norm(known, math.inf)) if known else 0.0
+        bad = not math.isfinite(loss) or not math.isfinite(largest)
+        if bad:
+            self.bad_steps += 1
+        if bad and not self.first_bad:
+            run = self.run
+            with restored(run.model, run.loss_fn, run.optimizer, run.scheduler):
+                self.first_bad, self.line = first_not_finite(run, step, self.batches[-1])
+        return bad
 
     def unchanged(self) -> Numbers:
         """Return the numbers of tensors that are as before training: with a gradient, without one,

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
+from rhn.utils.torch_private import tree_leaves
 from trainability.data import Minibatch
-from trainability.training import FAILS, TrainingRun
+from trainability.training import FAILS, TrainingRun, entries_of
 
 LIBRARIES = (str(Path(torch.__file__).parent), contextlib.__file__)
 OURS = str(Path(__file__).parent)
@@ -70,7 +70,7 @@ def line_of_gradient(run: TrainingRun, batch: Minibatch) -> str:
 
 
 def first_not_finite(run: TrainingRun, step: int, batch: Minibatch) -> tuple[tuple[int, ...], str]:
-    """Return (step, examples of the user's x) and the line of code, after a failed step."""
+    """Return (step, examples of the user's x) and the line of code, before the optimiser steps."""
     with torch.no_grad(), Origins() as origins:
         loss = run.loss(run.output(batch.x), batch.x, batch.y)
     line = origins.lines.get(id(loss), "")
@@ -83,7 +83,7 @@ def first_not_finite(run: TrainingRun, step: int, batch: Minibatch) -> tuple[tup
             run.optimizer.zero_grad()
             one = run.loss(run.output(x), x, y)
             one.backward()
-            grads = [p.grad for p in run.model.parameters() if p.grad is not None]
+            grads = [entries_of(p.grad) for p in run.model.parameters() if p.grad is not None]
             if not all(t.isfinite().all() for t in [one, *grads]):
                 examples.append(int(run.data.train.rows[row]))
     return (step, *examples[:SHOWN]), line

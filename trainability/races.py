@@ -14,18 +14,28 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
+from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from rhn.utils.progress import Advance
-from trainability.changes import CHANGES, LONGER, NONE, Change, Known
+from trainability.changes import CHANGES, KEEPS_FIRST_LOSS, LONGER, NONE, Change, Known
 from trainability.scores import RAW
 from trainability.snapshot import Snapshot, seed_all
-from trainability.training import FAILS, Held, TrainingRun, held_of, raised_by, train_run
+from trainability.training import (
+    FAILS,
+    Held,
+    TrainingRun,
+    held_of,
+    raised_by,
+    train_run,
+    weights_are_finite,
+)
 
 CLOSES = 0.8  # of the gap
 LEARNED = 0.1  # error of a run that has learned well; of a raw loss: gap / gap of the untrained
 HALVES = 0.5  # of the error of a run that is below the constant predictor
-ERRORS = 2.0  # standard errors of a difference
+ERRORS = 2.0  # standard errors of a difference, of ten or more observations
+RATE_OF_TEN = float(stdtr(9, ERRORS))  # of Student's t: at most 3.8 % are above by chance
 SEEDS = (0, 1, 2)
 Pair = tuple[Tensor, Tensor]
 
@@ -44,7 +54,9 @@ class Race:
     constant: tuple[Tensor, ...] = ()
     """Errors of the constant predictor for each half; for a raw loss, of the untrained network."""
     found: dict[tuple[str, int], Pair] = field(default_factory=dict)
-    """Errors on both halves, by label and seed; infinite if the loss was not finite in training."""
+    """Errors on both halves, by label and seed; infinite if weights were not finite in training."""
+    first_losses: dict[tuple[str, int], float] = field(default_factory=dict)
+    """The losses of first minibatches, by label and seed."""
     failed: set[str] = field(default_factory=set)
     """Rows that raised an error."""
     changes: Mapping[str, Change] = field(default_factory=CHANGES.copy)
@@ -89,7 +101,7 @@ class Race:
         self.failed.add(label)
 
     def broken(self) -> Pair:
-        """Return the errors of a run whose loss was not finite."""
+        """Return the errors of a run whose weights are not finite."""
         first, other = (torch.full_like(each, math.inf) for each in self.constant)
         return first, other
 
@@ -120,12 +132,25 @@ class Race:
             return
         try:
             losses = train_run(run, self.steps_of(label), self.seed + seed)
-            finite = math.isfinite(losses[-1])
+            self.first_losses[label, seed] = losses[0]
+            finite = weights_are_finite(run)
             self.found[label, seed] = self.measured(run) if finite else self.broken()
         except FAILS as error:
             if label == self.base:
                 raise raised_by("the training", error) from error
             self.failed.add(label)
+
+    def other_first_losses(self) -> int:
+        """Return how many rows that leave network, data, loss and first weights have another first
+        loss than none.
+        """
+        none = {seed: loss for (label, seed), loss in self.first_losses.items() if label == NONE}
+        others = {
+            label
+            for (label, seed), loss in self.first_losses.items()
+            if label in KEEPS_FIRST_LOSS and seed in none and not is_same(loss, none[seed])
+        }
+        return len(others)
 
     def error(self, label: str) -> float | None:
         """Return the mean error on the first half, with the first seed."""
@@ -151,21 +176,38 @@ class Race:
         constant = self.constant[half]
         if not base.mean() <= constant.mean():
             base = constant  # a run that has learned nothing counts as the constant predictor
-        gap = float(base.mean()) - lowest
-        closes = is_below(error, base) and float(base.mean() - error.mean()) >= CLOSES * gap
+        gap, groups = float(base.mean()) - lowest, self.held[half].groups
+        below = is_below(error, base, groups)
+        closes = below and float(base.mean() - error.mean()) >= CLOSES * gap
         if self.run.score.kind == RAW:
             return closes and gap > LEARNED * (float(constant.mean()) - lowest)
-        halved = not is_below(base, constant) or float(error.mean()) <= HALVES * float(base.mean())
+        learns = is_below(base, constant, groups)
+        halved = not learns or float(error.mean()) <= HALVES * float(base.mean())
         return closes and halved and float(base.mean()) > LEARNED
 
 
-def is_below(low: Tensor, high: Tensor) -> bool:
-    """True if the mean of paired errors is lower by two standard errors of the difference."""
+def is_below(low: Tensor, high: Tensor, groups: Tensor) -> bool:
+    """True if the mean of paired errors is lower by two standard errors of the difference; by more
+    of them if there are fewer than ten observations.
+
+    groups: the group of equal examples to which each error belongs, (E,). The errors of a group are
+    averaged first: they are one observation.
+    """
     difference = high - low
     if not difference.isfinite().all():
         return bool(low.isfinite().all())
-    deviation = difference.std() / math.sqrt(len(difference))
-    return float(difference.mean()) > ERRORS * float(deviation)
+    sizes = groups.bincount()
+    means = difference.new_zeros(len(sizes)).index_add(0, groups, difference) / sizes
+    count = len(means)
+    if count < 2:
+        return False
+    errors = max(ERRORS, float(stdtrit(count - 1, RATE_OF_TEN)))
+    return float(means.mean()) > errors * float(means.std() / math.sqrt(count))
+
+
+def is_same(one: float, other: float) -> bool:
+    """True if two losses are equal to the bit, or both not a number."""
+    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def seconds_of(work: Callable[[], object]) -> float:

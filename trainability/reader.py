@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from rhn.utils.torch_private import tree_leaves
 from trainability.data import example_axis
 from trainability.scores import CLASSES, Score
 

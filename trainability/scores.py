@@ -21,9 +21,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from rhn.errors import InvalidInputError, UsersCodeError
+from rhn.utils.torch_private import tree_leaves
 from trainability.data import Data, example_axis
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -36,12 +36,13 @@ MEANINGS = {
 }
 OF_CLASSES = {"LogSoftmax", "NllLoss", "NllLoss2D"}
 OF_SIGNS = {"BinaryCrossEntropyWithLogits", "BinaryCrossEntropy"}
-OF_NUMBERS = {"MseLoss", "L1Loss", "SmoothL1Loss", "HuberLoss"}
+OF_NUMBERS = {"MseLoss", "SmoothL1Loss", "HuberLoss"}
 OF_LOGITS = {"LogSoftmax", "BinaryCrossEntropyWithLogits"}
 VIEWS = {
     *("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "Permute", "T"),
     *("Select", "Slice", "Clone", "Alias", "Expand"),
 }
+IGNORED = -100  # the class that losses of torch ignore
 ROUNDING = 1e-3  # of a slope: that of a loss at its minimum, against one beside it
 
 
@@ -108,6 +109,12 @@ class Score:
     """The last operation of the user's network."""
     constant: Tensor
     """The constant predictor, for targets whose axis 0 holds the examples."""
+    targets: Tensor
+    """All training targets that the user's loss counts, (n,)."""
+    ignored: Tensor | None = None
+    """The value of all training targets that the user's loss ignores; None if it ignores none, or
+    several values.
+    """
 
     def first(self, t: Tensor, like: Tensor) -> Tensor:
         """Return a tensor with the examples along axis 0. like: the first tensor of x."""
@@ -129,6 +136,10 @@ class Score:
             return output > (0.0 if logits else 0.5)
         return output
 
+    def counts(self, y: Tensor) -> Tensor:
+        """Return which targets are not the value that the user's loss ignores."""
+        return torch.ones_like(y, dtype=torch.bool) if self.ignored is None else y != self.ignored
+
     def errors(self, guess: Tensor, y: Tensor, mask: Tensor) -> Tensor:
         """Return the error of each example, (B,), not relative."""
         wrong = (guess - y).double().square() if self.kind == NUMBERS else (guess != y).double()
@@ -139,11 +150,16 @@ class Score:
         return self.errors(self.constant.expand(y.shape), y, mask)
 
     def usual(self, output: Tensor, y: Tensor, last: str) -> Tensor:
-        """Return the usual loss of outputs of a network with this last operation."""
+        """Return the usual loss of outputs of a network with this last operation, without the
+        targets that the user's loss ignores.
+        """
         output = self.in_shape(output, y)
         if self.kind == CLASSES:
             z = output.movedim(self.classes, -1).reshape(-1, output.shape[self.classes])
-            return F.nll_loss(log_shares(z, last), y.flatten())
+            known = y.long().masked_fill(~self.counts(y), IGNORED)
+            return F.nll_loss(log_shares(z, last), known.flatten())
+        if self.ignored is not None:
+            output, y = output[self.counts(y)], y[self.counts(y)]
         y = y.to(output.dtype)
         if self.kind == NUMBERS:
             return F.mse_loss(output, y)
@@ -160,7 +176,8 @@ def log_shares(z: Tensor, last: str) -> Tensor:
 
 
 def score_of(model_call: Callable[[Any], Any], data: Data, loss_fn: Loss, predict: Any) -> Score:
-    """Find the kind of targets and the constant predictor. Raises InvalidInputError.
+    """Find the kind of targets, those that the loss counts, and the constant predictor. Raises
+    InvalidInputError.
 
     model_call: returns the output of the model for x. predict: None, or a function that returns
     what is compared with y, given the output of the model.
@@ -177,9 +194,11 @@ def score_of(model_call: Callable[[Any], Any], data: Data, loss_fn: Loss, predic
         )
         inside = set[str]()
     takes = bool(inside & OF_LOGITS)
-    score = Score(kind, axis, classes, takes, last_operation(main), torch.zeros(()))
+    score = Score(kind, axis, classes, takes, last_operation(main), torch.zeros(()), torch.empty(0))
     given = None if predict is not None else loss_fn
-    return replace(score, constant=constant_predictor(score, data, given, output, main.detach()))
+    y, mask = counted_targets(score, data, given, output, main.detach())
+    constant = constant_predictor(kind, y, mask, main.dtype)
+    return replace(score, constant=constant, targets=y[mask], ignored=ignored_value(y, mask))
 
 
 def kind_by_loss(
@@ -199,7 +218,9 @@ def kind_by_loss(
     if main.numel() != y.numel():
         return RAW, -1, inside
     if inside & OF_SIGNS:
-        return (SIGNS if bool(((y == 0) | (y == 1)).all()) else RAW), -1, inside
+        counted = is_steep(slopes(loss_fn, output, torch.full_like(main, 0.5), y))
+        sides = y[counted.reshape(y.shape)]
+        return (SIGNS if bool(((sides == 0) | (sides == 1)).all()) else RAW), -1, inside
     if inside & OF_NUMBERS or is_least_at_targets(loss_fn, output, main, x, y, axis):
         return NUMBERS, -1, inside
     return RAW, -1, inside
@@ -213,23 +234,42 @@ def kind_by_shape(output: Tensor, y: Tensor) -> tuple[str, int]:
     return (RAW, -1) if classes is None else (CLASSES, classes)
 
 
-def constant_predictor(
+def counted_targets(
     score: Score, data: Data, loss_fn: Loss | None, output: Any, main: Tensor
-) -> Tensor:
-    """Return the constant predictor of the targets that the loss counts in an epoch."""
-    if score.kind == RAW:
+) -> tuple[Tensor, Tensor]:
+    """Return all training targets with examples along axis 0, and which of them the loss counts."""
+    targets = score.first(data.train.y, tree_leaves(data.train.x)[0])
+    masks = [
+        mask_of(score, loss_fn, output, main, y, tree_leaves(x)[0])[:count]
+        for x, y, count in data.train.in_order(data.batch_size)
+    ]
+    return targets, all_if_none(torch.cat(masks))
+
+
+def all_if_none(mask: Tensor) -> Tensor:
+    """Return a mask of targets, or one of all targets if it has none: a loss without slopes."""
+    return mask if mask.any() else torch.ones_like(mask)
+
+
+def ignored_value(targets: Tensor, mask: Tensor) -> Tensor | None:
+    """Return the value of all targets outside a mask; None if there are several, or none, or if
+    targets inside have this value, too.
+    """
+    values = targets[~mask].unique()
+    if len(values) != 1 or torch.isin(values, targets[mask]).any():
+        return None
+    return values[0]
+
+
+def constant_predictor(kind: str, y: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the constant predictor of those targets that a mask counts."""
+    if kind == RAW:
         return torch.zeros(())
-    targets, masks = list[Tensor](), list[Tensor]()
-    for x, y, _ in data.epoch(len(data.train)):
-        like = tree_leaves(x)[0]
-        targets.append(score.first(y, like))
-        masks.append(mask_of(score, loss_fn, output, main, y, like))
-    y, mask = torch.cat(targets), torch.cat(masks)
-    if score.kind == CLASSES:
+    if kind == CLASSES:
         return y[mask].mode().values
     y, counted = columns(y).double(), columns(mask).double()
     mean = (y * counted).sum(0) / counted.sum(0).clamp_min(1)
-    return mean > 0.5 if score.kind == SIGNS else mean.to(main.dtype)
+    return mean > 0.5 if kind == SIGNS else mean.to(dtype)
 
 
 def columns(y: Tensor) -> Tensor:
@@ -255,17 +295,25 @@ def is_least_at_targets(
     loss_fn: Loss, output: Any, main: Tensor, x: Any, y: Tensor, axis: int
 ) -> bool:
     """True if the slope of a loss vanishes if the outputs are the targets, but not beside them. One
-    example is tried, since targets of others may be paired with its output.
+    example is tried, since targets of others may be paired with its output: the first one that the
+    loss counts.
     """
     if not y.is_floating_point() or not isinstance(output, Tensor):
         return False
     like = tree_leaves(x)[0]
-    one, target = (t.narrow(example_axis(t, like, axis), 0, 1) for t in (main, y))
-    equal = target.reshape(one.shape).to(one.dtype)
     with suppress(RuntimeError, IndexError, ValueError):
-        at, beside = (slopes(loss_fn, z, z, target).abs().max() for z in (equal, equal + 1))
-        return bool(at <= ROUNDING * beside) and bool(beside > 0)
+        for k in range(like.shape[axis]):
+            one, target = (t.narrow(example_axis(t, like, axis), k, 1) for t in (main, y))
+            equal = target.reshape(one.shape).to(one.dtype)
+            at, beside = (slopes(loss_fn, z, z, target).abs().max() for z in (equal, equal + 1))
+            if beside > 0:
+                return bool(at <= ROUNDING * beside)
     return False
+
+
+def is_steep(slope: Tensor) -> Tensor:
+    """Return where a loss reads its outputs; it does not where 0 of 0 targets are counted (NaN)."""
+    return (slope != 0) & ~slope.isnan()
 
 
 def is_one_hot(y: Tensor) -> bool:
@@ -288,7 +336,7 @@ def mask_of(
         z = torch.full_like(main, 0.5)
         if score.kind == NUMBERS:
             z = (y.reshape(main.shape) + 1).to(main.dtype)
-        steep = score.in_shape(score.first(slopes(loss_fn, output, z, y) != 0, like), targets)
-        counted = steep.any(score.classes) if score.kind == CLASSES else steep
-        return counted if counted.any() else every
+        counted = is_steep(slopes(loss_fn, output, z, y))
+        steep = score.in_shape(score.first(counted, like), targets)
+        return steep.any(score.classes) if score.kind == CLASSES else steep
     return every

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rhn.utils.progress import reported
 from rhn.utils.validation import number
 from trainability.changes import NONE, Known
-from trainability.checks import opened_run
+from trainability.checks import opened_run, refuse_unknown
 
 
 def assert_learns(
@@ -44,6 +44,7 @@ def assert_learns(
     """
     __tracebackhide__ = True  # pytest shows the lines of the caller only
     below = number("below", below)
+    refuse_unknown("assert_learns", how)
     with opened_run(model, x, y, loss_fn, optimizer, steps=steps, **how) as own:
         race = own.race(Known(False, -math.inf, math.inf), steps)
         race.expect([(NONE, 0)])

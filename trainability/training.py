@@ -9,7 +9,6 @@ Rows change a run by `dataclasses.replace`, and its objects in place; a `Snapsho
 Legend: E held-out examples, or minibatches of them for a raw loss.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,16 +16,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from rhn.errors import InvalidInputError, UsersCodeError
-from rhn.utils.validation import in_short, number, whole_number
-from trainability.data import Data, Examples, example_axis
+from rhn.utils.torch_private import tree_leaves
+from rhn.utils.validation import in_short, number, signature_of, whole_number
+from trainability.data import Data, Examples, example_axis, groups_of
 from trainability.scores import (
     CLASSES,
     NUMBERS,
     RAW,
     Score,
+    all_if_none,
     main_output,
     mask_of,
 )
@@ -35,8 +35,8 @@ from trainability.snapshot import seed_all
 ROUNDINGS = 64  # of the largest output: a sum of some thousand terms in another order
 BLOCKS = 8  # minibatches of a raw loss, at least: a standard error needs several numbers
 
-FAILS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError,
-         UsersCodeError)  # fmt: skip
+FAILS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
+         ValueError, UsersCodeError)  # fmt: skip
 """Errors of a model or loss on inputs that it was not written for. What they keep from being
 measured is `-`.
 """
@@ -89,7 +89,12 @@ class TrainingRun:
         return self.loss_fn(output, y)
 
     def _scaled(self, y: Tensor) -> Tensor:
-        return (y - self.shift) / self.scale if isinstance(self.shift, Tensor) else y
+        if not isinstance(self.shift, Tensor):
+            return y
+        scaled = (y - self.shift) / self.scale
+        return (
+            scaled if self.score.ignored is None else torch.where(self.score.counts(y), scaled, y)
+        )
 
     def guess(self, output: Any, x: Any, y: Tensor) -> Tensor:
         """Return the predictions in the shape of y, with examples along axis 0."""
@@ -105,7 +110,7 @@ def model_output(model: nn.Module, x: Any) -> Any:
     `forward` has its names, and as one argument otherwise.
     """
     if isinstance(x, Mapping):
-        known = inspect.signature(model.forward).parameters
+        known = signature_of(model.forward).parameters
         named = x.keys() <= known.keys() or any(p.kind is p.VAR_KEYWORD for p in known.values())
         return model(**x) if named else model(x)
     return model(*x) if isinstance(x, tuple) else model(x)
@@ -119,11 +124,11 @@ def train_run(
     before: Callable[[int, Any, Tensor, Tensor], None] | None = None,
     after: Callable[[int, float], bool] | None = None,
 ) -> list[float]:
-    """Train in place; return the loss of each step, which ends with the first that is not finite.
+    """Train in place; return the loss of each step, which ends when weights are not finite.
 
     seed: shuffle seed, and seed of all random states. before: called with (step, x, y, rows) before
     each step, counted from 1. after: called with (step, loss) before the optimiser changes weights;
-    a result of True ends the training.
+    returns True if the step has a number that is not finite.
     """
     seed_all(seed)
     if not run.model.training:
@@ -140,13 +145,27 @@ def train_run(
         if run.clip_norm is not None:
             nn.utils.clip_grad_norm_(run.model.parameters(), run.clip_norm)
         losses.append(loss.item())
-        if not math.isfinite(losses[-1]) or (after is not None and after(step, losses[-1])):
-            break
+        bad = not math.isfinite(losses[-1])
+        if after is not None:
+            bad = after(step, losses[-1])
         optimizer_step(run)
+        if bad and not weights_are_finite(run):
+            break
         if run.scheduler is not None:
             run.scheduler.step()
         run.on_step()
     return losses
+
+
+def weights_are_finite(run: TrainingRun) -> bool:
+    """True if all weights of the model and all those that the optimiser trains are finite."""
+    held = [p for group in run.optimizer.param_groups for p in group["params"]]
+    return all(bool(p.isfinite().all()) for p in [*run.model.parameters(), *held])
+
+
+def entries_of(t: Tensor) -> Tensor:
+    """Return the entries of a tensor; of a sparse one those that it stores."""
+    return t.coalesce().values() if t.is_sparse else t
 
 
 def optimizer_step(run: TrainingRun) -> None:
@@ -173,6 +192,8 @@ class Held:
     """Targets that the user's loss counts, with examples along axis 0."""
     constant: Tensor = field(default_factory=lambda: torch.ones(1))
     """Errors of the constant predictor, (E,), with mean 1; empty for a raw loss."""
+    groups: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.long))
+    """The group of equal rows of x to which each error belongs, (E,)."""
     unit: float = 1.0
     """The mean error of the constant predictor, by which all errors are divided."""
 
@@ -202,7 +223,7 @@ class Held:
         return torch.cat(found) / self.unit
 
     def _losses(self, run: TrainingRun, size: int | None) -> Tensor:
-        size = size or max(1, min(self.size, len(self.examples) // BLOCKS))
+        size = size or self.size
         batches = self.examples.in_order(size)
         each = [run.loss(run.output(x), x, y).double().cpu() for x, y, n in batches if n == size]
         return torch.stack(each).nan_to_num(nan=torch.inf)
@@ -211,8 +232,11 @@ class Held:
 def held_of(run: TrainingRun, examples: Examples) -> Held:
     """Prepare held-out examples: masks by the slopes of the loss, and the constant predictor."""
     score, size, masks = run.score, run.data.batch_size, list[Tensor]()
+    groups, _ = groups_of(examples)
     if score.kind == RAW:
-        return Held(examples, size, torch.empty(0), torch.empty(0))
+        order, size = groups.argsort(stable=True), max(1, min(size, len(examples) // BLOCKS))
+        of_minibatches = groups_of_minibatches(groups[order], size)
+        return Held(examples.part(order), size, torch.empty(0), torch.empty(0), of_minibatches)
     loss_fn = run.loss_fn if run.predict is None else None
     for x, y, count in examples.in_order(size):
         with torch.no_grad():
@@ -220,17 +244,31 @@ def held_of(run: TrainingRun, examples: Examples) -> Held:
         masks.append(
             mask_of(score, loss_fn, output, run.main(output), y, tree_leaves(x)[0])[:count]
         )
-    mask, like = torch.cat(masks), tree_leaves(examples.x)[0]
-    if score.kind == CLASSES and not torch.isin(examples.y, run.data.train.y).any():
+    mask, like = all_if_none(torch.cat(masks)), tree_leaves(examples.x)[0]
+    targets = score.first(examples.y, like)
+    if score.kind == CLASSES and not torch.isin(targets[mask], score.targets).any():
         raise InvalidInputError(
             "no held-out class is one that is trained on: expected shuffle=True, or "
             "validation=(x, y)"
         )
-    each = score.of_constant(score.first(examples.y, like), mask)
+    each = score.of_constant(targets, mask)
     unit = float(each.mean())
     if not unit:
         raise InvalidInputError("the held-out targets are equal: expected targets that differ")
-    return Held(examples, size, mask, each / unit, unit)
+    return Held(examples, size, mask, each / unit, groups, unit)
+
+
+def groups_of_minibatches(groups: Tensor, size: int) -> Tensor:
+    """Return the group to which each minibatch belongs; those that share a group belong to one.
+
+    groups: the groups of examples, in their order.
+
+    >>> groups_of_minibatches(torch.tensor([0, 1, 1, 2, 3, 3, 4]), 2)
+    tensor([0, 0, 1])
+    """
+    batches = groups[: len(groups) // size * size].reshape(-1, size)
+    begins = batches[1:, 0] != batches[:-1, -1]
+    return torch.cat([begins.new_zeros(1, dtype=torch.long), begins.long().cumsum(0)])
 
 
 def check_parts(

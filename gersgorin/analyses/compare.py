@@ -10,7 +10,7 @@ in length: a number at step t is over the runs that have this step.
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -22,6 +22,7 @@ from gersgorin import door
 from gersgorin.analyses.spectra import (
     NO_NUMBER,
     NORM,
+    NORM_NOT_CONVERGED,
     NOT_CONVERGED,
     RADIUS,
     ROW_REACH,
@@ -223,12 +224,14 @@ class Comparison(FigureResult):
         return [*heads, *rows]
 
     def notes(self) -> Mapping[str, int]:
-        lost, unknown = 0, 0
+        counts = {NOT_CONVERGED: 0, NORM_NOT_CONVERGED: 0, NO_NUMBER: 0}
         for one in self.networks:
             there = np.arange(one.norm.shape[1]) < one.steps[:, None]
-            lost += int((there & np.isnan(one.norm)).sum())
-            unknown += int((there & np.isnan(one.spectral_radius) & ~np.isnan(one.norm)).sum())
-        return {NOT_CONVERGED: unknown, NO_NUMBER: lost}
+            known = there & ~np.isnan(one.reach)
+            counts[NOT_CONVERGED] += int((known & np.isnan(one.spectral_radius)).sum())
+            counts[NORM_NOT_CONVERGED] += int((known & np.isnan(one.norm)).sum())
+            counts[NO_NUMBER] += int((there & np.isnan(one.reach)).sum())
+        return counts
 
     def csv(self, path: str | Path) -> Path:
         """Write the table to a .csv file: a row for each network, and three columns for each
@@ -257,7 +260,7 @@ class Comparison(FigureResult):
         Returns the height in inches.
 
         step: None: the typical step of each network. limit: half the width of the panels around 0;
-        None: all panels hold all that is drawn.
+        None: panels hold all discs, and those in which discs would be small are enlarged.
         """
         from gersgorin.analyses.grid import draw_grid  # loads matplotlib
 
@@ -296,6 +299,7 @@ def compare(
     """
     good = isinstance(networks, Mapping)
     door.require(good, "networks", door.kind(networks), "a dictionary of networks")
+    door.require(isinstance(panels, Iterable), "panels", door.kind(panels), "a list of panels")
     unknown = [name for name in panels if name not in PANELS]
     door.require(
         not unknown and len(panels) > 0, "panels", unknown, f"a list of {', '.join(PANELS)}"

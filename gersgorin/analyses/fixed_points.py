@@ -10,6 +10,7 @@ of k steps. Fixed points come before slow points; in each group, the points to w
 come first.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin import door, zeros
-from gersgorin.linalg.spectrum import eigenvalues, one_thread
-from gersgorin.results import StepResult, listed_blocks
-from gersgorin.run import Run, jacobians, jumps, open_run
-from gersgorin.step import Step
+from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
+from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
+from gersgorin.run import Run, difference, jacobians, jumps, open_run
+from gersgorin.step import Step, real_view
 from gersgorin.zeros import ZeroSearch
 from rhn.utils.progress import Advance, reported
+from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 
 if TYPE_CHECKING:
@@ -48,11 +50,13 @@ COLUMNS = (
 )  # fmt: skip
 FIXED, SLOWLY = "fixed points of F", "slow points"
 COUNTS = (
-    FIXED, SLOWLY, "period", "starts", "distinct starts", "starts outside the run",
-    "states that starts reach", "steps of F until then", "starts that led to a point",
-    "starts that led to a shorter period", "starts that ended at the edge of the box",
-    "starts that failed elsewhere", "least |F(s) - s| of all ends", "margin of the box",
+    FIXED, SLOWLY, "resolution of points", DIFFERENCE, "period", "starts", "distinct starts",
+    "starts outside the run", "states that starts reach", "steps of F until then",
+    "starts that led to a point", "starts that led to a shorter period",
+    "starts that ended at the edge of the box", "starts that failed elsewhere",
+    "least |F(s) - s| of all ends", "margin of the box",
 )  # fmt: skip
+UNKNOWN = "points whose eigenvalues did not converge"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -68,10 +72,12 @@ class FixedPoints(StepResult):
     page: ClassVar[str] = "docs/guides/dynamics.md"
     item: ClassVar[str] = "point"
     headline: ClassVar[tuple[str, ...]] = (FIXED, SLOWLY)
-    texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, item, *COLUMNS, *COUNTS)
+    texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, item, *COLUMNS, *COUNTS, UNKNOWN)
 
     states: Annotated[np.ndarray, "point", "entry"]
-    """The fixed and slow points, (P, N). P may be 0."""
+    """The fixed and slow points, (P, N). P may be 0. A complex number of a state is two entries,
+    its real and its imaginary part.
+    """
     residuals: Annotated[np.ndarray, "point"]
     """|F^k(s) - s|_2 at each point, (P,)."""
     is_slow: Annotated[np.ndarray, "point"]
@@ -79,7 +85,9 @@ class FixedPoints(StepResult):
     of the search, or a local minimum of at most a hundredth of its median at the starts.
     """
     eigenvalues: Annotated[np.ndarray, "point", "eigenvalue"]
-    """Eigenvalues of dF^k/ds at each point, (P, N) complex, the largest modulus first."""
+    """Eigenvalues of dF^k/ds at each point, (P, N) complex, the largest modulus first; NaN at a
+    point where they did not converge.
+    """
     found_from: Annotated[np.ndarray, "point"]
     """Number of starts from which the search led to each point, (P,); 0 if the search led to the
     point only from a state that starts reach, or from another point of its cycle.
@@ -112,8 +120,23 @@ class FixedPoints(StepResult):
     """Distance between the box of the search and the box of the starts and settled states, as a
     share of the longest edge of the box of the starts.
     """
+    difference: Annotated[np.ndarray, "point"] | None = None
+    """How much the Jacobian of F^k differs from differences at each point, (P,), see
+    `gersgorin.run.difference`; None in a result of 0.7.0.
+    """
+    resolution: float = math.nan
+    """Points that differ by no more than this in every entry count as one; NaN in a result of
+    0.7.0.
+    """
     jacobians: Annotated[np.ndarray, "point", "entry", "entry"] | None = None
     """dF^k/ds at each point, (P, N, N); None in a result from a JSON file."""
+
+    def __post_init__(self) -> None:
+        if self.states.ndim == 1:  # no points: JSON has no shape (0, N), and no type of no numbers
+            nothing = np.empty((0, self.starts.shape[1]))
+            arrays = {"states": nothing, "eigenvalues": nothing.astype(complex)}
+            for name, array in {**arrays, "is_slow": np.empty(0, bool)}.items():
+                object.__setattr__(self, name, array)
 
     def to_dict(self) -> dict[str, Any]:
         return {name: value for name, value in super().to_dict().items() if name != "jacobians"}
@@ -164,22 +187,28 @@ class FixedPoints(StepResult):
     def table(self) -> Mapping[str, Any]:
         P, N = self.eigenvalues.shape
         above, at, led = self.unstable, self.neutral, int(self.found_from.sum())
+        unknown = np.isnan(self.eigenvalues).any(1)
+        counts = np.where(unknown, np.nan, [above, at, N - above - at])
         times = np.pad(self.time_constants, ((0, 0), (0, 1)), constant_values=np.nan)
         run = {state.tobytes() for state in self.trajectory}
         columns = (
-            self.found_from, self.residuals, self.is_slow, above, at, N - above - at,
-            np.abs(self.eigenvalues[:, 0]), np.where(above > 0, -times[:, 0], np.inf),
+            self.found_from, self.residuals, self.is_slow, *counts,
+            np.abs(self.eigenvalues[:, 0]), np.where((above > 0) | unknown, -times[:, 0], np.inf),
             times[np.arange(P), above], self.jumps, self.cycle + 1,
         )  # fmt: skip
         numbers = (
-            int((~self.is_slow).sum()), int(self.is_slow.sum()), self.period, len(self.starts),
-            len(np.unique(self.starts, axis=0)),
+            int((~self.is_slow).sum()), int(self.is_slow.sum()), self.resolution,
+            median_and_ends(values_or_nan(self.difference, P))[0], self.period,
+            len(self.starts), len(np.unique(self.starts, axis=0)),
             sum(start.tobytes() not in run for start in self.starts),
             self.settled, self.settled_after, led, self.shorter, self.at_edge,
             len(self.starts) - led - self.shorter - self.at_edge, self.least_residual, self.margin,
         )  # fmt: skip
         rows = dict(zip(COLUMNS, columns, strict=True))
         return rows | dict(zip(COUNTS, numbers, strict=True))
+
+    def notes(self) -> Mapping[str, int]:
+        return {UNKNOWN: int(np.isnan(self.eigenvalues).any(1).sum())}
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the points, the starts and the run along the principal axes of the starts."""
@@ -284,11 +313,12 @@ def fixed_points(
     Args:
         network, s0, how: as for `open_run`; s0 None, for a function: the first of the starts.
         x: the constant input (m,), or a sequence as for `open_run`, whose mean is the input.
-        starts: the states to search from (B, N), each as one vector; or the number B of states of
-            the run, evenly spread (Sussillo and Barak 2013). If the run has fewer states, random
-            points between two of them are added. If the input is constant, or the state never
-            moves, the starts are random states around the first one. The search also begins at the
-            states that the starts reach in 200 steps, or in up to 10,000 if a state still drifts.
+        starts: the states to search from (B, N), each as one vector, which may be complex if the
+            state is; or the number B of states of the run, evenly spread (Sussillo and Barak 2013).
+            If the run has fewer states, random points between two of them are added. If the input
+            is constant, or the state never moves, the starts are random states around the first
+            one. The search also begins at the states that the starts reach in 200 steps, or in up
+            to 10,000 if a state still drifts.
         period: number k of steps. If k is above 1, the search is for the points of cycles of k
             steps, F is the map of k steps, and the eigenvalues are the multipliers of the cycle.
             Slow points, and points whose period is a smaller divisor of k, are left out.
@@ -306,7 +336,7 @@ def fixed_points(
     """
     given = None if isinstance(starts, int | np.integer) else door.numbers("starts", starts)
     if given is not None:
-        vectors = given.dim() == 2 and given.dtype in TOLERANCES
+        vectors = given.dim() == 2 and given.dtype in door.PRECISIONS
         door.require(vectors, "starts", door.kind(given), "a number, or float vectors (B, N)")
         known = isinstance(network, nn.Module | Run) or how.get("state_size") is not None
         s0 = given[0] if s0 is None and not known else s0
@@ -314,12 +344,14 @@ def fixed_points(
     if one and torch.as_tensor(x).is_floating_point():
         x = x[None]
     run = open_run(network, x, s0, **how)
+    run.check_memory()
     period = whole_number("period", period, 1, LONGEST_PERIOD)
     margin, seed = number("margin", margin, above=0), whole_number("seed", seed, 0)
     if given is None:
         given = spread(run, whole_number("starts", starts), seed)
+    form, given = door.kind(given), as_states(given, run)
     good = given.shape[1] == run.state_size
-    door.require(good, "starts", door.kind(given), f"states of {run.state_size} entries")
+    door.require(good, "starts", form, f"states of {run.state_size} entries")
     given = given.to(run.states)
     F = IteratedMap(run.step, held(run), period)
     with reported(run.progress, "fixed-points", total=len(given)) as advance:
@@ -333,6 +365,16 @@ def fixed_points(
         period=period,
         margin=margin,
     )
+
+
+def as_states(starts: Tensor, run: Run) -> Tensor:
+    """Starts (B, N) as real numbers; complex ones are refused if a tensor of the state is real."""
+    if not starts.is_complex():
+        return starts
+    state = run.states[0] if run.step.unpack is None else run.step.unpack(run.states[0])
+    is_complex = all(part.is_complex() for part in tree_leaves(state))
+    door.require(is_complex, "starts", door.kind(starts), "real numbers, as the state has them")
+    return real_view(starts).flatten(1)
 
 
 def held(run: Run) -> Tensor:
@@ -365,7 +407,7 @@ def _points(F: IteratedMap, starts: Tensor, margin: float, advance: Advance) -> 
     """The fields of `FixedPoints` about the points and the search."""
     (settled, steps), B = F.settled(starts), len(starts)
     search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, TOLERANCES[starts.dtype])
-    at_starts, apart = search.r.speed(starts), zeros.APART * search.scale
+    at_starts, apart = search.r.speed(starts), search.apart
     door.are_finite(f"step of {F.step.name} at the starts", at_starts[:, None])
     ends, minima = search.find(torch.cat((starts, settled)), advance)
     if F.period > 1:  # and from the other points of the cycles
@@ -389,11 +431,16 @@ def _points(F: IteratedMap, starts: Tensor, margin: float, advance: Advance) -> 
         "residuals": speeds[rows],
         "found_from": torch.cat((from_some, from_others)),
         "jacobians": A,
-        "eigenvalues": eigenvalues(A),
+        "eigenvalues": eigenvalues_or_nan(A),
         "jumps": jumps(lambda _, s: F(s), points, points, F(points), search.scale),
         "cycle": F.cycle_of(points, apart),
     }
-    return {name: array.cpu().numpy() for name, array in arrays.items()} | {
+    found = {name: array.cpu().numpy() for name, array in arrays.items()}
+    push = partial(torch.einsum, "bij,bj->bi", A)
+    rounding = torch.finfo(points.dtype).eps ** 0.5 * points.abs().amax().item() if len(rows) else 0
+    return found | {
+        "difference": difference(lambda _, s: F(s), points, points, push),
+        "resolution": max(float(apart), rounding),
         "is_slow": np.arange(len(rows)) >= len(some),
         "least_residual": float(speeds.min()),
         "shorter": int((closed & ~fixed)[:B].sum()),

@@ -17,6 +17,7 @@ from torch import Tensor
 from gersgorin.linalg.spectrum import one_thread
 from gersgorin.results import StepResult
 from gersgorin.run import Run, open_run, with_scale
+from rhn.cells import StackedCell
 
 INPUT, LAYER = "input, ||ds'/dx||_2", "gain of layer"
 NO_NUMBER = "steps without an input gain"
@@ -72,6 +73,12 @@ def gains(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Gains:
     ([3.0, 3.0, 3.0, 3.0, 3.0], [2.0])
     """
     run = open_run(network, x, s0, **how)
+    run.check_memory()
+    return gains_of(run)
+
+
+def gains_of(run: Run) -> Gains:
+    """The gains of a run, without a look at the free memory: few steps need little."""
     inputs, layers = [], []
     with run.reporting("gains") as reporting:
         for now in reporting.slices():
@@ -89,8 +96,9 @@ def gains(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Gains:
 def layer_gains(run: Run, now: slice) -> Tensor:
     """The gains of the layers at some steps, (steps, L), as in `Gains.layers`."""
     step, N = run.step, run.state_size
-    sizes, own = getattr(step.cell, "sizes", None), step.own("layer_jacobians")
-    if isinstance(sizes, list):
+    own = step.own("layer_jacobians")
+    if isinstance(step.cell, StackedCell):
+        sizes = step.cell.sizes
         A, ends = run.jacobians(now), accumulate(sizes)
         blocks = [slice(end - n, end) for n, end in zip(sizes, ends, strict=True)]
         layers = [A[:, rows, rows] for rows in blocks]

@@ -83,8 +83,8 @@ def _of_cell(run: Run) -> tuple[np.ndarray, tuple[str, ...]]:
     """The means of the gates of a cell, and their names; (T, 0) if it has none."""
     cell, own = run.step.cell, run.step.own("gates")
     found: Any = own(*run.at()) if own else None
-    opened = getattr(found, "t", ())
-    carry = found.c if opened and getattr(cell, "carry_name", "") else ()
+    opened = found.t if found else ()
+    carry = found.c if opened and cell.carry_name else ()
     means = [gate.mean(-1).cpu().double().numpy() for gate in (*opened, *carry)]
     names = [f"{cell.gate_name}{LAYER} {k + 1}" for k in range(len(opened))]
     names += [f"{cell.carry_name}{LAYER} {k + 1}" for k in range(len(carry))]

@@ -1,4 +1,4 @@
-"""The figure of `compare`: complex planes with the same limits, and curves over time.
+"""The figure of `compare`: complex planes, and curves over time.
 
 Planes stand in a grid of rows and columns, those of a single row or column side by side. Below
 them, on a slide beside those of a grid, stands a panel of curves for each row and measure. Lengths
@@ -14,21 +14,27 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
+from gersgorin.analyses.disc_panels import (
+    IN_LEGEND,
+    disc_squares,
+    discs_of,
+    draw_discs,
+    label_planes,
+)
 from gersgorin.analyses.panels import (
     IM,
     RE,
     SLIDE,
-    draw_discs,
     figure_width,
     folded,
-    half_width,
     legend_above,
     over_steps,
 )
 from rhn.utils.figures import PAGE_HEIGHT
 
-LEFT, LEAST, SMALL, MOST = 0.5, 1.5, 0.7, 1.9  # labels; side of a plane beside others, of any
-GAP, TEXTS = 0.4, 1.0  # between planes with titles; title and legend
+LEFT, LEAST, SMALL, MOST = 0.5, 1.5, 0.4, 1.9  # labels; side of a plane beside others, of any
+GAP, TEXTS = 0.4, 1.2  # between planes with titles; title and legend
+NUMBERS = 0.35  # beside and below a plane
 LOW, NAME = 0.6, 0.14  # height of curves beside their names; of a name
 
 
@@ -45,8 +51,9 @@ def draw_grid(
     across = len(found.columns) if grid else min(len(found.networks), max(1, int(room / LEAST)))
     lines = len(groups) if grid else -(-len(found.networks) // across)
     low = many * (LOW + NAME * max(map(len, groups.values()))) + GAP
-    side = min(MOST, room / across, (PAGE_HEIGHT / letters - TEXTS - low) / lines - GAP)
-    high = lines * (max(side, SMALL) + GAP) if len(found.panels) > len(measures) else 0.0
+    tall = (PAGE_HEIGHT / letters - TEXTS - low) / lines - GAP - NUMBERS
+    side = min(MOST, room / across - NUMBERS, tall)
+    high = lines * (max(side, SMALL) + GAP + NUMBERS) if len(found.panels) > len(measures) else 0.0
     above = under = part
     if high and many and beside:
         above, under = part.subfigures(1, 2, squeeze=False)[0]
@@ -65,7 +72,7 @@ def draw_grid(
         draw_measure(ax, groups[row], measure)
         ax.set_title(", ".join(filter(None, (row, measure))), parse_math=False)
         ax.label_outer()
-    legend_above(part, drawn)
+    legend_above(part, drawn, IN_LEGEND)
     return letters * (TEXTS + high + low)
 
 
@@ -78,22 +85,25 @@ def draw_planes(
     groups, columns = found.groups, found.columns
     each = [(row, *named) for row, group in groups.items() for named in group.items()]
     steps = [one.first.typical_step if step is None else step for *_, one in each]
-    half = half or max(half_width(one.first, t) for (*_, one), t in zip(each, steps, strict=True))
+    discs = [discs_of(one.first, t) for (*_, one), t in zip(each, steps, strict=True)]
+    squares = disc_squares(discs, half)
     for ax in panels.flat:
+        ax.set_aspect("equal")
         ax.set_axis_off()
-    for k, ((row, name, one), t) in enumerate(zip(each, steps, strict=True)):
+    for k, (row, name, one) in enumerate(each):
         place, top = divmod(k, panels.shape[1]), name
         if len(groups) > 1:
             place, top = ([*groups].index(row), columns.index(one.column or columns[0])), ""
         ax = panels[place]
         ax.set_axis_on()
-        draw_discs(ax, one.first, t, half).set_xlabel(RE)
+        draw_discs(ax, discs[k], squares[k]).set_xlabel(RE)
         ax.set_title(folded(top, letters), parse_math=False)
         ax.set_ylabel(f"{row}\n{IM}".strip(), parse_math=False)
-        ax.label_outer()
+    used = [ax for ax in panels.flat if ax.axison]
+    label_planes(used)
     for ax, name in zip(panels[0], columns if len(groups) > 1 else (), strict=False):
         ax.set_title(folded(name, letters), parse_math=False)
-    return [ax for ax in panels.flat if ax.axison]
+    return used
 
 
 def draw_measure(ax: Axes, networks: Mapping[str, Any], measure: str) -> Axes:

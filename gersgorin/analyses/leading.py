@@ -19,7 +19,7 @@ from gersgorin.linalg.spectrum import largest_first
 from gersgorin.run import Run, difference
 from rhn.utils.scale import scaled
 
-BASIS, NORM_BASIS = 80, 16  # least number of Arnoldi vectors; Lanczos vectors of a norm
+BASIS, NORM_BASIS = 80, 64  # least number of Arnoldi vectors; Lanczos vectors of a norm
 ITERATIONS, ACCURACY = 300, 1e-5  # SciPy squares the accuracy of a singular value
 Map = Callable[[np.ndarray], np.ndarray]
 
@@ -43,7 +43,7 @@ def measured_by_products(run: Run, k: int) -> list[dict[str, np.ndarray]]:
         part = {name: np.array([value]) for name, value in {**known, **unknown}.items()}
         part["eigenvalues"] = leading_eigenvalues(push, len(P), k)[None]
         part["support"] = np.full((1, 4), np.nan)
-        part["difference"] = difference(run.step, *run.at(now), A.push_row)
+        part["difference"] = difference(run.step.rows, *run.at(now), A.push_row)
         parts.append(discs | part)
         run.report(t + 1)
     return parts
@@ -101,7 +101,7 @@ def leading_norm(A: Map, AT: Map, N: int) -> float:
     if not size:
         return 0.0
     unit = LinearOperator((N, N), lambda v: A(v) / size, lambda u: AT(u) / size, dtype=float)
-    how = {"ncv": min(N, NORM_BASIS), "maxiter": ITERATIONS, "tol": ACCURACY}
+    how = {"ncv": min(N - 1, NORM_BASIS), "maxiter": ITERATIONS, "tol": ACCURACY}
     try:
         return float(size) * float(svds(unit, 1, v0=start, return_singular_vectors=False, **how)[0])
     except ArpackError:

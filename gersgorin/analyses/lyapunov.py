@@ -11,16 +11,23 @@ If A[t] is the product of the Jacobians of several layers, its rounding moves lo
 eps |longest column of A[t] Q| / |R_ii|, as 60 digits confirm. A step at which this exceeds 1e-11 is
 done again, with a QR decomposition after each layer.
 
+Rounding is a change E of A[t] of about eps ||A[t]||_F. To first order it moves the sum of log
+|R_ii| over the run by y' E w / R_ii[t]. Let U[t] be the unit upper triangular matrix R[T-1] ...
+R[t+1] with each row divided by its diagonal entry. Then y = Q[t+1] u, where u is row i of U[t], and
+w = Q[t] c, where c is column i of the inverse of U[t-1]. For k < N, y also has a part outside of
+the frame. The standard errors include the mean over the run of eps ||A[t]||_F |y| |w| / |R_ii[t]|,
+in which rounding errors of different steps do not cancel. Each block of steps counts as a run.
+
 Legend: T counted time steps (those after the warm-up); N entries of a state; k exponents,
 descending; C pieces of the run, which are the points of the convergence curve. Exponents
 are natural logarithms per step.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -31,18 +38,19 @@ from gersgorin.analyses.block_errors import block_means, standard_errors
 from gersgorin.autodiff import BLOCK
 from gersgorin.large_jacobian import LargeJacobian
 from gersgorin.linalg.spectrum import one_thread
-from gersgorin.results import StepResult, listed_blocks
-from gersgorin.run import Run, jumps, open_run, run_states
+from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
+from gersgorin.run import Run, difference, jumps, open_run, run_states
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-Map = Callable[[Tensor], Tensor]
+Jacobian = Tensor | LargeJacobian
 
 LARGE = 4096  # entries of the largest state whose whole Jacobians are computed
 EXACT = 1e-11  # largest error of a log growth that a QR decomposition of a whole step may leave
+AT_ONCE = 1 << 17  # entries of triangular matrices that are inverted at once
 PIECES = 240  # of the run, whose growth is kept: points of the convergence curve, parts of blocks
 
 EXPONENT, MARGIN, BOUND = "exponent (1/step)", "margin (95 %)", "upper bound"
@@ -67,7 +75,7 @@ class LyapunovSpectrum(StepResult):
     headline: ClassVar[tuple[str, ...]] = (LARGEST, SUM)
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, item, EXPONENT, MARGIN, *HALVES, BOUND, LARGEST, SUM, COUNTED,
-        *DIMENSION, JUMP, HIDDEN,
+        *DIMENSION, JUMP, DIFFERENCE, HIDDEN,
     )  # fmt: skip
 
     exponents: Annotated[np.ndarray, "exponent"]
@@ -96,6 +104,10 @@ class LyapunovSpectrum(StepResult):
     """
     state_size: int
     """N, the number of entries of a state."""
+    difference: Annotated[np.ndarray, "step"] | None = None
+    """How much the Jacobian of each counted step differs from differences, (T,), see
+    `gersgorin.run.difference`; None in a result of 0.7.0.
+    """
 
     @property
     def margins(self) -> np.ndarray:
@@ -151,6 +163,7 @@ class LyapunovSpectrum(StepResult):
             COUNTED: int(self.curve_steps[-1]),
             **dict(zip(DIMENSION, self.dimension, strict=True)),
             JUMP: float(self.jumps.max()),
+            DIFFERENCE: median_and_ends(values_or_nan(self.difference, len(self.jumps)))[0],
         }
 
     def notes(self) -> Mapping[str, int]:
@@ -204,14 +217,15 @@ def lyapunov(
     (array([2. , 0.5]), 0.0)
     """
     run = repeated(open_run(network, x, s0, **how), whole_number("repeat", repeat))
+    run.check_memory()
     T, N = len(run), run.state_size
     k = whole_number("count", N if count is None else count, 1, N)
     warmup = whole_number("warmup", warmup, 0, T - 1)
     frame = random_frame(N, k, whole_number("seed", seed, 0), run.states)
     with run.reporting("lyapunov") as reporting:
-        logs = growth(reporting, frame)
+        logs, gaps = growth(reporting, frame)
     door.are_finite("growth of small changes", torch.where(logs[0].isneginf(), 0, logs[0]))
-    log, most = logs[:, warmup:].cpu().numpy()
+    log, most, moved = logs[:, warmup:].cpu().numpy()
     T -= warmup
     # a direction after a hidden one starts from rounding
     hidden = np.logical_or.accumulate((most > log).any(0) & np.isfinite(most).all(0))
@@ -221,18 +235,22 @@ def lyapunov(
     curve = sums.cumsum(0) / edges[1:, None]
     order = np.argsort(-curve[-1], kind="stable")
     layers = run.step.depth if run.step.own("layer_jacobians") else 1
-    rounding = layers * torch.finfo(run.states.dtype).eps * math.sqrt(N)
+    eps = torch.finfo(run.states.dtype).eps
+    rounding = eps * np.maximum(moved.mean(0), layers * math.sqrt(N))
+    errors = standard_errors(lengths, sums)
+    errors = np.where(np.isnan(errors), np.nan, np.hypot(errors, rounding))
     beside = [jumps(run.step.rows, *run.at(now), run.states[1:][now]) for now in run.slices()]
     return LyapunovSpectrum(
         **run.heading,
         exponents=curve[-1, order],
-        standard_errors=np.hypot(standard_errors(lengths, sums), rounding)[order],
+        standard_errors=errors[order],
         halves=block_means(lengths, sums, 2)[:, order],
         curve_steps=edges[1:],
         curve=curve[:, order],
         lost_below=float(most.mean(0)[hidden].max()) if hidden.any() else math.nan,
         jumps=torch.cat(beside)[warmup:].cpu().double().numpy(),
         state_size=N,
+        difference=gaps[warmup:],
     )
 
 
@@ -252,49 +270,146 @@ def random_frame(N: int, k: int, seed: int, like: Tensor) -> Tensor:
     return torch.linalg.qr(torch.stack(columns, 1).to(like))[0]
 
 
-def growth(run: Run, Q: Tensor) -> Tensor:
-    """log |R_ii| and its upper bound, (2, T, k), from the QR decomposition after each step, or
-    after each of its factors. The bound is larger if |R_ii| may be only rounding of the longest
-    column.
+class Factor(NamedTuple):
+    """A QR decomposition J Q = Q' R, where J is the product of some Jacobians."""
+
+    jacobians: Sequence[Jacobian]
+    """The first one is applied first."""
+    before: Tensor
+    """Q (N, k)."""
+    after: Tensor
+    """Q' (N, k)."""
+    R: Tensor
+    """(k, k)."""
+
+    @property
+    def growth(self) -> Tensor:
+        """|R_ii|, (k,)."""
+        return self.R.diagonal().abs()
+
+    @property
+    def longest(self) -> Tensor:
+        """Length of the longest column of J Q."""
+        return self.R.norm(dim=0).max()
+
+    @property
+    def size(self) -> Tensor:
+        """||J||_F; if it is not known, ||J Q||_F times the number of Jacobians."""
+        first, count = self.jacobians[0], len(self.jacobians)
+        if count == 1 and isinstance(first, Tensor):
+            return first.norm()
+        return count * self.R.norm()
+
+
+def growth(run: Run, Q: Tensor) -> tuple[Tensor, np.ndarray]:
+    """(1) log |R_ii|, its upper bound, and a bound of its error in units of eps, (3, T, k), from
+    the QR decomposition after each step, or after each of its factors. The upper bound is larger if
+    |R_ii| may be only rounding of the longest column. (2) The differences of the steps, (T,).
     """
-    eps = torch.finfo(Q.dtype).eps
-    sizes, longest, at = list[Tensor](), list[Tensor](), list[int]()
-    for t, maps in enumerate(maps_of(run)):
-        parts = [_factored(reduce(lambda columns, J: J(columns), maps, Q))]
-        _, size, most = parts[0]
-        if len(maps) > 1 and not eps * float(most) <= EXACT * float(size.min()):
-            parts = [_factored(maps[0](Q))]
-            for J in maps[1:]:
-                parts.append(_factored(J(parts[-1][0])))
-        Q = parts[-1][0]
-        sizes += [size for _, size, _ in parts]
-        longest += [most for *_, most in parts]
-        at += [t] * len(parts)
-        run.report(t + 1)
-    size = torch.stack(sizes).double()
-    bound = size.maximum(len(Q) * eps * torch.stack(longest)[:, None])
-    logs = torch.stack([size, bound]).log()
-    return logs.new_zeros(2, t + 1, logs.shape[-1]).index_add_(1, logs.new_tensor(at).long(), logs)
+    logs, gaps = list[Tensor](), list[np.ndarray]()
+    for now, steps in jacobians_of(run):
+        factors, at = list[Factor](), list[int]()
+        for t, jacobians in enumerate(steps):
+            parts = factors_of(jacobians, Q)
+            Q = parts[-1].after
+            factors += parts
+            at += [t] * len(parts)
+            run.report(now.start + t + 1)
+        of_factors = torch.stack([*logs_of(factors), errors_of(factors)])
+        of_steps = of_factors.new_zeros(3, len(steps), Q.shape[1])
+        logs.append(of_steps.index_add_(1, torch.tensor(at, device=Q.device), of_factors))
+        gaps.append(difference(run.step.rows, *run.at(now), partial(_pushed_rows, steps)))
+    return torch.cat(logs, 1), np.concatenate(gaps)
 
 
-def _factored(columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The factor Q, |R_ii| (k,), and the length of the longest column."""
-    Q, R = torch.linalg.qr(columns)
-    return Q, R.diagonal().abs(), R.norm(dim=0).max()
+def factors_of(jacobians: Sequence[Jacobian], Q: Tensor) -> list[Factor]:
+    """The decomposition of a whole step, or those of its Jacobians if rounding is too large."""
+    whole = factored(jacobians, Q)
+    most = torch.finfo(Q.dtype).eps * float(whole.longest)
+    if len(jacobians) == 1 or most <= EXACT * float(whole.growth.min()):
+        return [whole]
+    parts = [factored(jacobians[:1], Q)]
+    for J in jacobians[1:]:
+        parts.append(factored([J], parts[-1].after))
+    return parts
 
 
-def maps_of(run: Run) -> Iterator[Sequence[Map]]:
-    """Yield the maps Q -> J Q of each step: of its layers, if they are known, or of the step."""
+def factored(jacobians: Sequence[Jacobian], Q: Tensor) -> Factor:
+    """The decomposition of J Q for the product J of some Jacobians."""
+    after, R = torch.linalg.qr(pushed(jacobians, Q))
+    return Factor(jacobians=jacobians, before=Q, after=after, R=R)
+
+
+def pushed(jacobians: Sequence[Jacobian], columns: Tensor) -> Tensor:
+    """The columns (N, k) after some Jacobians, the first of which is applied first."""
+    for J in jacobians:
+        columns = J @ columns if isinstance(J, Tensor) else J.push(columns)
+    return columns
+
+
+def _pushed_rows(steps: Sequence[Sequence[Jacobian]], v: Tensor) -> Tensor:
+    """A[t] v[t] of each step, (T, N)."""
+    return torch.stack([pushed(J, one[:, None])[:, 0] for J, one in zip(steps, v, strict=True)])
+
+
+def logs_of(factors: Sequence[Factor]) -> tuple[Tensor, Tensor]:
+    """log |R_ii| and its upper bound, (F, k) each."""
+    eps, N = torch.finfo(factors[0].R.dtype).eps, len(factors[0].before)
+    size = torch.stack([factor.growth for factor in factors]).double()
+    longest = torch.stack([factor.longest for factor in factors])
+    return size.log(), size.maximum(N * eps * longest[:, None]).log()
+
+
+def errors_of(factors: Sequence[Factor]) -> Tensor:
+    """||J||_F |y| |w| / |R_ii| of each decomposition of a block, (F, k), see above; inf if it is
+    too large for a number.
+    """
+    (N, k), F = factors[0].before.shape, len(factors)
+    diagonals = torch.stack([factor.R.diagonal() for factor in factors])
+    by_row = torch.where(diagonals == 0, 1, diagonals)[:, :, None]
+    identity = torch.eye(k, dtype=diagonals.dtype, device=diagonals.device)
+    U = torch.cat((identity.new_empty(F, k, k), identity[None]))  # before each one, and at the end
+    outside = identity.new_zeros(k, N)  # part of y outside of the frame
+    lengths = identity.new_zeros(F, k)
+    for number in range(F - 1, -1, -1):
+        factor = factors[number]
+        lengths[number] = outside.norm(dim=1)
+        if k < N and number > 0:
+            outside = dual_outside(factor, U[number + 1], outside) / by_row[number]
+        torch.matmul(U[number + 1], factor.R, out=U[number]).div_(by_row[number])
+    solve = partial(torch.linalg.solve_triangular, B=identity, upper=True, unitriangular=True)
+    parts = U[:-1].split(max(1, AT_ONCE // k**2))
+    w = torch.cat([solve(part).norm(dim=1) for part in parts])
+    y = torch.hypot(U[1:].norm(dim=2), lengths)
+    sizes = torch.stack([factor.size for factor in factors])[:, None] / diagonals.abs()
+    return (y.double() * w.double() * sizes.double()).nan_to_num(nan=math.inf)
+
+
+def dual_outside(factor: Factor, U: Tensor, outside: Tensor) -> Tensor:
+    """The part of the dual directions (k, N) before a factor that lies outside of its frame, from
+    those after it, times |R_ii|.
+    """
+    y = U @ factor.after.mT + outside
+    for J in reversed(factor.jacobians):
+        y = y @ J if isinstance(J, Tensor) else J.pull(y)
+    return y - y @ factor.before @ factor.before.mT
+
+
+def jacobians_of(run: Run) -> Iterator[tuple[slice, list[Sequence[Jacobian]]]]:
+    """Yield (slice of steps, the Jacobians of each step): those of its layers, if they are known,
+    or that of the step.
+    """
     step, N = run.step, run.state_size
     layers = step.own("layer_jacobians") if step.depth > 1 else None
     if N > LARGE:
-        yield from ([LargeJacobian(step, x, s).push] for x, s in zip(*run.at(), strict=True))
+        for t, (x, s) in enumerate(zip(*run.at(), strict=True)):
+            yield slice(t, t + 1), [[LargeJacobian(step, x, s)]]
         return
     size = max(1, BLOCK // (N * N * (step.depth if layers else 1)))
     for start in range(0, len(run), size):
         now = slice(start, min(start + size, len(run)))
         J = layers(*run.at(now)) if layers else [run.jacobians(now)]
-        yield from ([A.matmul for A in matrices] for matrices in zip(*J, strict=True))
+        yield now, [*zip(*J, strict=True)]
 
 
 def kaplan_yorke_dimension(exponents: np.ndarray) -> float:

@@ -1,14 +1,12 @@
-"""Pictures of results: curves over time with their names at their ends, the complex plane of one
-step, and the figure of `Spectra`.
+"""Pictures of results: curves over time with their names at their ends, legends, and figures.
 
-Every `draw_*` draws into given axes and returns them; `composed` makes a figure. In that of
-`Spectra` the two planes stand above the curves, on a slide beside them; in a column every panel has
-a row of its own. Curves less than 3 pixels apart are dashed so that each of them is seen.
+Every `draw_*` draws into given axes and returns them; `composed` makes a figure. Curves less than 3
+pixels apart are dashed so that each of them is seen.
 """
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from rhn.utils.figures import (
     RED,
     SKY,
     SLIDE_HEIGHT,
+    SMALLEST,
     inches_of,
     our_style,
 )
@@ -33,21 +32,14 @@ from rhn.utils.tables import formatted
 
 COLOURS = (RED, BLUE, ORANGE, GREEN, PURPLE, SKY, "black")
 DASH = 2.5  # widths of a line: so much is seen of each of several curves that coincide
-ROUND = (1, 2, 3, 4, 5, 10)  # steps of ticks: a panel around 0 has at least three
 DECADES = 1  # spanned by curves above 0, from which their axis is logarithmic
-MARGIN = 1.1  # of a panel's half width: beyond all that it holds
 STACKED, SLIDE = 5, 12  # inches: no pairs side by side in a narrower figure; a slide is wider
 NARROW = 0.42  # of a figure's width: the longest line of a curve's name
 NAME, CURVE = "name of a curve", "curve"  # ids of these texts and lines
 REAL, IMAGINARY, TIME = "real part", "imaginary part", "time step"
-ROW_DISCS, COLUMN_DISCS, OVERLAP = "row discs", "column discs", "overlap of both"
-CENTRES, RANGE, EIGENVALUES = "disc centres", "numerical range", "eigenvalues"
-ALL_STEPS, CIRCLE, ENLARGED = "eigenvalues of all steps", "unit circle", "enlarged"
+EIGENVALUES, CIRCLE = "eigenvalues", "unit circle"
 MODULUS, RE, IM, BAND = "modulus, norm", "Re", "Im", "10 to 90 % of the runs"
-PANEL_TEXTS = (
-    REAL, IMAGINARY, TIME, ROW_DISCS, COLUMN_DISCS, OVERLAP, CENTRES, RANGE, EIGENVALUES,
-    ALL_STEPS, CIRCLE, ENLARGED, MODULUS, RE, IM, BAND,
-)  # fmt: skip
+PANEL_TEXTS = (REAL, IMAGINARY, TIME, EIGENVALUES, CIRCLE, MODULUS, RE, IM, BAND)
 """The words of all panels, without the names of rows."""
 
 
@@ -169,7 +161,7 @@ def plain_ticks(ax: Axes) -> None:
 
 def name_end(ax: Axes, name: str, y: float, color: str) -> None:
     """Write the name of a curve that ends at y, and y, right of the axes."""
-    points = rcParams["font.size"] - 1
+    points = max(SMALLEST, rcParams["font.size"] - 1)
     letters = int(NARROW * figure_width(ax) * 72 / (0.55 * points))
     text = folded(": ".join(filter(None, (name, formatted(y, ".3g")))), letters)
     ax.annotate(text, (1, y), (4, 0), xycoords=("axes fraction", "data"), color=color,
@@ -219,117 +211,33 @@ def place_names(ax: Axes) -> Axes:
     return ax
 
 
-def draw_discs(ax: Axes, found: Any, step: int, half: float | None = None) -> Axes:
-    """Draw one step of `Spectra`: the outlines of the unions of its row and column discs with their
-    overlap shaded, the numerical range, the eigenvalues, and the unit circle.
-
-    half: half the width of the panel around 0; None: the panel holds all that is drawn.
+def circle_points(center: float, radius: float, start: float = 0.0) -> np.ndarray:
+    """Points around a circle from an angle on. They lie close together where the circle meets the
+    real axis, so that it is round in any panel around a real number.
     """
-    from gersgorin.linalg.discs import discs_outline  # loads torch
-
-    c, radii = found.centers[step], (found.row_radii[step], found.column_radii[step])
-    if np.isfinite(radii).all() and np.any(radii):
-        styles = ((ROW_DISCS, BLUE, "-"), (COLUMN_DISCS, ORANGE, (0, (4, 3))))
-        for r, (name, color, line) in zip(radii, styles, strict=True):
-            for k, polygon in enumerate(discs_outline(c, r, 65)):
-                ax.plot(polygon.real, polygon.imag, color=color, linestyle=line,
-                        label=None if k else name)  # fmt: skip
-        ends = np.concatenate([c - np.max(radii, 0), c + np.max(radii, 0)])
-        x = np.linspace(ends.min(), ends.max(), 1001)[:, None]
-        distances = [(r, np.minimum(np.abs(x - c), r)) for r in radii]
-        height = np.min([(np.sqrt(r - d) * np.sqrt(r + d)).max(1) for r, d in distances], axis=0)
-        ax.fill_between(x[:, 0], -height, height, color=GREY, alpha=0.12, linewidth=0,
-                        label=OVERLAP)  # fmt: skip
-    return draw_points(ax, found, step, half or half_width(found, step))
-
-
-def draw_points(ax: Axes, found: Any, step: int, half: float, middle: float = 0.0) -> Axes:
-    """Draw the eigenvalues of a step, its numerical range, the centres of its discs at the lower
-    edge, and the unit circle, in a square of half width `half` around a real number.
-    """
-    from gersgorin.linalg.discs import support_corners  # loads torch
-
-    c, around = found.centers[step], support_corners(found.support[step])
-    if np.isfinite(around).all():
-        around = np.append(around, around[:1])
-        ax.plot(around.real, around.imag, color=PURPLE, linestyle=(0, (1, 1)), label=RANGE)
-    ax.plot(c, np.zeros(len(c)), "|", color=BLUE, alpha=0.6, label=CENTRES,
-            markersize=2.5 * rcParams["lines.markersize"],
-            transform=ax.get_xaxis_transform())  # fmt: skip
-    draw_circle(ax)
-    values = found.eigenvalues[step]
-    ax.plot(values.real, values.imag, ".", color=RED, label=EIGENVALUES)
-    ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(4, steps=ROUND))
-    plain_ticks(ax)
-    return ax
+    near = np.geomspace(1e-9, 0.1, 60)
+    angles = np.concatenate([np.linspace(0, 2 * np.pi, 181), near, np.pi - near, np.pi + near,
+                             2 * np.pi - near])  # fmt: skip
+    angles = np.sort((angles - start) % (2 * np.pi))
+    return center + radius * np.exp(1j * (start + np.append(angles, 2 * np.pi)))
 
 
 def draw_circle(ax: Axes) -> None:
     """Draw the unit circle."""
-    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
+    circle = circle_points(0, 1)
     ax.plot(circle.real, circle.imag, color="black", linestyle=(0, (4, 3)), label=CIRCLE,
             linewidth=0.7 * rcParams["lines.linewidth"])  # fmt: skip
 
 
-def half_width(found: Any, step: int) -> float:
-    """Half the width of a panel around 0 that holds the discs of a step and the unit circle."""
-    ends = np.array([found.row_reach[step], found.column_reach[step],
-                     found.numerical_radius[step], found.spectral_radius[step]])  # fmt: skip
-    return MARGIN * float(ends[np.isfinite(ends)].max(initial=1))
+def legend_above(part: SubFigure, axes: list[Axes], order: Sequence[str] = ()) -> None:
+    """Write above all panels what those of the complex plane show, each name once.
 
-
-def draw_eigenvalues(ax: Axes, found: Any, step: int, most: float) -> Axes:
-    """Draw the points of a step, enlarged to the eigenvalues of all steps, which are grey, and the
-    numerical range. most: the largest half of the panel's width.
+    order: names that stand last, in this order.
     """
-    from gersgorin.linalg.discs import support_corners  # loads torch
-
-    every = found.eigenvalues.ravel()
-    ax.plot(every.real, every.imag, ".", color="0.8", rasterized=True, label=ALL_STEPS,
-            markersize=0.7 * rcParams["lines.markersize"])  # fmt: skip
-    held = np.concatenate([every, support_corners(found.support[step])])
-    held = held[np.isfinite(held)] if np.isfinite(held).any() else np.zeros(1)
-    middle = (held.real.min() + held.real.max()) / 2
-    half = max(float(np.ptp(held.real)) / 2, float(np.abs(held.imag).max())) or most / 10
-    draw_points(ax, found, step, min(MARGIN * half, most), middle)
-    ax.spines[:].set(visible=True, color=GREY, linewidth=0.6)
-    ax.set_title(ENLARGED)
-    ax.set_xlabel(REAL)
-    return ax
-
-
-def legend_above(part: SubFigure, axes: list[Axes]) -> None:
-    """Write above all panels what those of the complex plane show, each name once."""
     pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
     handles = {label: handle for handle, label in pairs}
-    part.legend(handles.values(), handles, loc="outside upper left", borderpad=0.4,
-                handlelength=1.6, columnspacing=1.2,
-                ncols=2 if figure_width(part) < STACKED else 4)  # fmt: skip
-
-
-def draw_spectra(
-    part: SubFigure, found: Any, step: int, growth: Mapping[str, np.ndarray], half: float | None
-) -> float:
-    """Draw one step of `Spectra`, all its steps, and the growth of the product."""
-    width = figure_width(part)
-    high = [2 if width < STACKED else 1.1, 1] if width < SLIDE else [1]
-    parts = part.subfigures(len(high), 3 - len(high), squeeze=False, height_ratios=high)
-    planes, times = parts.flat
-    discs, near, height = pair(planes)
-    each, last = times.subplots(2, 1, sharex=True)
-    draw_discs(discs, found, step, half).set(xlabel=REAL, ylabel=IMAGINARY)
-    discs.set_title(f"{TIME} {step}")
-    draw_eigenvalues(near, found, step, half or half_width(found, step))
-    if width > STACKED:  # else lines would cross the numbers between the panels
-        near.yaxis.tick_right()
-        zoom = discs.indicate_inset_zoom(near, edgecolor=GREY, linewidth=0.6)
-        zoom.set_in_layout(False)  # its lines end in another panel
-    legend_above(part, [discs, near])
-    over_steps(each, found.curves(), found.unit, MODULUS).set_xlabel("")
-    over_steps(last, growth, found.unit, found.label)
-    for ax, level in ((each, 1), (last, 0)):
-        ax.axhline(level, color="0.6", linewidth=0.8, zorder=0)
-        ax.axvline(step, color=GREY, linestyle=":", linewidth=0.8, zorder=0)
-    return height + 0.2 * width + 2
+    names = [name for name in handles if name not in order]
+    names += [name for name in order if name in handles]
+    columns = 2 if figure_width(part) < STACKED else 4
+    part.legend([handles[name] for name in names], names, loc="outside upper left", borderpad=0.4,
+                handlelength=1.4, handletextpad=0.6, columnspacing=0.8, ncols=columns)  # fmt: skip

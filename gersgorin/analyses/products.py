@@ -7,8 +7,9 @@ Legend: T time steps; N entries of a state; A[t] = ds[t+1]/ds[t]. Logarithms are
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from gersgorin.linalg.spectrum import log_norms, one_thread, running_products
 from gersgorin.results import (
+    DIFFERENCE,
     DOUBLING,
     GROWTH,
     HALF_LIFE,
@@ -26,8 +28,9 @@ from gersgorin.results import (
     StepResult,
     growth_curve,
     growth_rows,
+    values_or_nan,
 )
-from gersgorin.run import open_run
+from gersgorin.run import Run, difference, open_run
 
 BACK, TO_LAST = "log10 ||ds[T]/ds[t]||", "to last state"
 LARGEST, SMALLEST = (
@@ -53,13 +56,17 @@ class Products(StepResult):
     label: ClassVar[str] = PRODUCT
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, GROWTH, BACK, LOG_NORM, RATE, HALF_LIFE, DOUBLING, LARGEST,
-        SMALLEST, ZERO, TO_LAST,
+        SMALLEST, ZERO, TO_LAST, DIFFERENCE,
     )  # fmt: skip
 
     log_norm: PerStep
     """log ||A[t] ... A[0]||_2 = log ||ds[t+1]/ds[0]||_2, (T,); -inf from a product of 0 on."""
     log_norm_back: PerStep
     """log ||A[T-1] ... A[t]||_2 = log ||ds[T]/ds[t]||_2, (T,)."""
+    difference: PerStep | None = None
+    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`; NaN
+    where the Jacobian over- or underflows. None in a result of 0.7.0.
+    """
 
     @property
     def exponent(self) -> np.ndarray:
@@ -70,6 +77,7 @@ class Products(StepResult):
         return {
             GROWTH: self.log_norm / math.log(10),
             BACK: self.log_norm_back / math.log(10),
+            DIFFERENCE: values_or_nan(self.difference, len(self.log_norm)),
             **growth_rows(self.log_norm),
             LARGEST: int(self.log_norm.argmax()) + 1,
             SMALLEST: int(self.log_norm.argmin()) + 1,
@@ -94,11 +102,26 @@ def products(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Product
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10
     [1.0, 10.0]
     """
-    run = open_run(network, x, s0, **how)
+    run, gaps = open_run(network, x, s0, **how), list[np.ndarray]()
+    run.check_memory()
     with run.reporting("products") as reporting:
-        one = [*reporting.blocks()] if len([*run.slices()]) == 1 else None
-        forward, back = (norms_along(one or reporting.blocks(back), back) for back in (False, True))
-    return Products(**run.heading, log_norm=forward, log_norm_back=back[::-1])
+        one = [*compared(reporting, gaps)] if len([*run.slices()]) == 1 else None
+        forward = norms_along(one or compared(reporting, gaps), back=False)
+        back = norms_along(one or reporting.blocks(back=True), back=True)
+    return Products(
+        **run.heading,
+        log_norm=forward,
+        log_norm_back=back[::-1],
+        difference=np.concatenate(gaps),
+    )
+
+
+def compared(run: Run, gaps: list[np.ndarray]) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield the blocks of a run, and append the differences of their steps to `gaps`."""
+    for now, M, e in run.blocks():
+        gap = difference(run.step.rows, *run.at(now), partial(torch.einsum, "tij,tj->ti", M))
+        gaps.append(np.where(e.cpu().numpy() == 0, gap, np.nan))
+        yield now, M, e
 
 
 def norms_along(blocks: Iterable[tuple[slice, Tensor, Tensor]], back: bool) -> np.ndarray:

@@ -8,7 +8,7 @@ change of a real Jacobian can need a larger norm.
 Legend: S time steps that are shown, N entries of a state.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from gersgorin import door
-from gersgorin.analyses.spectra import ANGLES, SMALL
+from gersgorin.analyses.spectra import ANGLES, NOT_CONVERGED, SMALL
 from gersgorin.linalg.discs import support_corners, support_function
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
-from gersgorin.linalg.spectrum import eigenvalues, one_thread
+from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
 from gersgorin.results import StepResult
 from gersgorin.run import open_run
 from rhn.utils.progress import reported
@@ -52,7 +52,7 @@ class Pseudospectra(StepResult):
     page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (TO_CIRCLE,)
     texts: ClassVar[tuple[str, ...]] = (
-        *StepResult.run_texts, RADIUS, NEAREST, TO_CIRCLE, LEAST_AT, CHANGE,
+        *StepResult.run_texts, RADIUS, NEAREST, TO_CIRCLE, LEAST_AT, CHANGE, NOT_CONVERGED,
     )  # fmt: skip
 
     shown: Annotated[np.ndarray, "step"]
@@ -62,9 +62,13 @@ class Pseudospectra(StepResult):
     sigma: Annotated[np.ndarray, "step", "imaginary", "real"]
     """sigma_min(z - A) at the points of the grid, (S, side, side)."""
     eigenvalues: Annotated[np.ndarray, "step", "eigenvalue"]
-    """Eigenvalues of each step, complex, (S, N), the largest modulus first."""
+    """Eigenvalues of each step, complex, (S, N), the largest modulus first; NaN at a step where
+    they did not converge.
+    """
     to_circle: Annotated[np.ndarray, "step"]
-    """The least 2-norm of a complex change that moves an eigenvalue onto the unit circle, (S,)."""
+    """The least 2-norm of a complex change that moves an eigenvalue onto the unit circle, (S,); NaN
+    at a step whose eigenvalues did not converge.
+    """
     middle: float
     """Centre of the grid: 0, or the middle of the numerical ranges if these are small."""
 
@@ -74,8 +78,16 @@ class Pseudospectra(StepResult):
             RADIUS: moduli[:, 0],
             NEAREST: np.abs(1 - moduli).min(1),
             TO_CIRCLE: self.to_circle,
-            LEAST_AT: int(self.shown[self.to_circle.argmin()]),
+            LEAST_AT: int(self.shown[self._nearest]),
         }
+
+    def notes(self) -> Mapping[str, int]:
+        return {NOT_CONVERGED: int(np.isnan(self.to_circle).sum())}
+
+    @property
+    def _nearest(self) -> int:
+        """The index of the step of the least distance that is known."""
+        return int(np.nan_to_num(self.to_circle, nan=np.inf).argmin())
 
     @property
     def levels(self) -> np.ndarray:
@@ -86,7 +98,9 @@ class Pseudospectra(StepResult):
 
         away = np.abs(self.axis)
         edge = np.maximum.outer(away, away) == away[-1]
-        least, high = np.log10(np.maximum([self.to_circle.min(), self.sigma[:, edge].min()], 1e-99))
+        distance = self.to_circle[self._nearest]
+        distance = self.sigma.min() if np.isnan(distance) else distance
+        least, high = np.log10(np.maximum([distance, self.sigma[:, edge].min()], 1e-99))
         ticks = MaxNLocator(LEVELS).tick_values(min(high - 1, least), high)
         return ticks[ticks <= high]
 
@@ -95,7 +109,7 @@ class Pseudospectra(StepResult):
         from gersgorin.analyses.panels import new_axes  # loads matplotlib
 
         shown = self.shown.tolist()
-        step = shown[self.to_circle.argmin()] if step is None else step
+        step = shown[self._nearest] if step is None else step
         door.require(step in shown, "step", step, f"one of {shown}")
         ax = new_axes() if ax is None else ax
         ax.figure.colorbar(self._draw(ax, shown.index(step)), ax=ax, label=CHANGE)
@@ -163,29 +177,32 @@ def pseudospectra(
     ([0, 3, 5, 8], [0.25, 0.25, 0.25, 0.25])
     """
     run = open_run(network, x, s0, **how)
+    run.check_memory()
     T, N = len(run), run.state_size
     side = (
         (SIDE if N <= WHOLE else SIDE // 2 + 1) if side is None else whole_number("side", side, 3)
     )
     door.require(side % 2 == 1, "side", side, "an odd number of at least 3")
     steps = [round(k * (T - 1) / 3) for k in range(4)] if steps is None else steps
+    door.require(isinstance(steps, Iterable), "steps", steps, "a list of time steps")
     shown = sorted({door.step_of_run(step, T) for step in steps})
     door.require(len(shown) > 0, "steps", steps, "at least one time step")
     A = torch.cat([run.jacobians(slice(t, t + 1)) for t in shown]).cpu().double()
     door.are_finite(f"Jacobian of {run.step.name}", A)
     middle, axis = grid_around(A, side)
     points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
+    values = eigenvalues_or_nan(A)
     with reported(run.progress, "pseudospectra", total=len(A)) as advance:
-        for one in A:
+        for one, known in zip(A, ~values.isnan().any(1), strict=True):
             sigma.append(pseudospectrum(one, points).numpy())
-            to_circle.append(distance_to_circle(one))
+            to_circle.append(distance_to_circle(one) if known else np.nan)
             advance(len(sigma), len(A))
     return Pseudospectra(
         **run.heading,
         shown=np.array(shown),
         axis=axis,
         sigma=np.stack(sigma),
-        eigenvalues=eigenvalues(A).numpy(),
+        eigenvalues=values.numpy(),
         to_circle=np.array(to_circle),
         middle=float(middle),
     )

@@ -28,13 +28,15 @@ from gersgorin.linalg.discs import (
 from gersgorin.linalg.spectrum import (
     by_chunks,
     departure,
-    eigenvalues,
+    eigenvalues_or_nan,
+    known_or_nan,
     log_norms,
     one_thread,
     running_products,
     values_and_conditions,
 )
 from gersgorin.results import (
+    DIFFERENCE,
     DOUBLING,
     HALF_LIFE,
     LOG_NORM,
@@ -46,7 +48,6 @@ from gersgorin.results import (
     growth_rows,
 )
 from gersgorin.run import Run, difference, open_run
-from rhn.errors import InvalidInputError
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -63,12 +64,13 @@ ROWS = (
     "rightmost point of the overlap of both",
     "row discs inside the unit circle (share)", "column discs inside the unit circle (share)",
     NORM, "numerical radius (upper bound)", "departure from normality (0 to 1)",
-    "largest eigenvalue condition", "Jacobian against differences (relative)",
+    "largest eigenvalue condition", DIFFERENCE,
     "2-norm for any input (upper bound)", LOG_NORM, RATE, HALF_LIFE, DOUBLING,
     "entries of a state", "eigenvalues of a step",
 )  # fmt: skip
 CURVES = (RADIUS, "row discs", "column discs", NORM)
 NOT_CONVERGED = "steps whose eigenvalues did not converge"
+NORM_NOT_CONVERGED = "steps whose 2-norm did not converge"
 NO_NUMBER = "steps whose Jacobian over- or underflows"
 LARGE, COUNT = 4096, 32  # entries of the largest whole Jacobian; eigenvalues of a larger one
 ANGLES, SMALL = 32, 256  # support lines of a numerical range; half as many for more entries
@@ -91,13 +93,15 @@ class Spectra(StepResult):
     headline: ClassVar[tuple[str, ...]] = (RADIUS, HALF_LIFE)
     label: ClassVar[str] = PRODUCT
     texts: ClassVar[tuple[str, ...]] = (
-        *StepResult.run_texts, *ROWS, *CURVES, NOT_CONVERGED, NO_NUMBER,
+        *StepResult.run_texts, *ROWS, *CURVES, NOT_CONVERGED, NORM_NOT_CONVERGED, NO_NUMBER,
     )  # fmt: skip
 
     eigenvalues: Annotated[np.ndarray, "step", "eigenvalue"]
     """(T, k) complex, the largest modulus first; NaN at a step where they did not converge."""
     eigenvalue_condition: PerStep
-    """The largest condition number of an eigenvalue, (T,); NaN with `leading`."""
+    """The largest condition number of an eigenvalue, (T,), which is not defined for a multiple one;
+    NaN with `leading`.
+    """
     centers: PerEntry
     """Centres of the discs, (T, N), the same for rows and columns."""
     row_radii: PerEntry
@@ -105,7 +109,7 @@ class Spectra(StepResult):
     column_radii: PerEntry
     """Radii of the column discs, (T, N)."""
     norm: PerStep
-    """2-norm, (T,)."""
+    """2-norm, (T,); NaN at a step of a large state where it did not converge."""
     support: Annotated[np.ndarray, "step", "angle"]
     """How far the numerical range extends at equal angles of a full turn, (T, angles); NaN with
     `leading`.
@@ -113,7 +117,7 @@ class Spectra(StepResult):
     departure_from_normality: PerStep
     """Henrici's departure over the Frobenius norm, (T,), 0 to 1; NaN with `leading`."""
     difference: PerStep
-    """|A v - d| / |d| for a central difference d of the step along random signs v, (T,)."""
+    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`."""
     log_norm_product: PerStep
     """log ||A[t] ... A[0]||_2 = log ||ds[t+1]/ds[0]||_2, (T,); -inf where the product is 0."""
     log_norm_bound: float
@@ -192,9 +196,10 @@ class Spectra(StepResult):
         return dict(zip(CURVES, rows, strict=True))
 
     def notes(self) -> Mapping[str, int]:
-        lost = np.isnan(self.norm)
-        unknown = np.isnan(self.spectral_radius) & ~lost
-        return {NOT_CONVERGED: int(unknown.sum()), NO_NUMBER: int(lost.sum())}
+        lost = np.isnan(self.centers[:, 0])
+        unknown = np.isnan([self.spectral_radius, self.norm]) & ~lost
+        values, norms = unknown.sum(1).tolist()
+        return {NOT_CONVERGED: values, NORM_NOT_CONVERGED: norms, NO_NUMBER: int(lost.sum())}
 
     def plot(
         self, ax: "Axes | None" = None, step: int | None = None, limit: float | None = None
@@ -204,10 +209,13 @@ class Spectra(StepResult):
         step: None: the typical step. limit: half the width of the panel around 0; None: the panel
         holds all that is drawn.
         """
-        from gersgorin.analyses import panels  # loads matplotlib
+        from gersgorin.analyses import disc_panels, panels  # loads matplotlib
 
         step, limit = self._shown(step), door.limit_of_panel(limit)
-        ax = panels.draw_discs(panels.new_axes() if ax is None else ax, self, step, limit)
+        discs = disc_panels.discs_of(self, step)
+        whole = disc_panels.whole_square(discs)
+        square = whole if limit is None else disc_panels.Square(0.0, limit)
+        ax = disc_panels.draw_discs(panels.new_axes() if ax is None else ax, discs, square)
         ax.set(xlabel=panels.REAL, ylabel=panels.IMAGINARY)
         ax.set_title(f"{panels.TIME} {step}", loc="left")
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
@@ -217,7 +225,7 @@ class Spectra(StepResult):
         """Draw one step, all steps, and the growth of the product. Arguments as for `plot`. Returns
         the height that they need, in inches.
         """
-        from gersgorin.analyses.panels import draw_spectra  # loads matplotlib
+        from gersgorin.analyses.disc_panels import draw_spectra  # loads matplotlib
 
         growth, limit = growth_curve(self.log_norm_product), door.limit_of_panel(limit)
         return draw_spectra(part, self, self._shown(step), growth, limit)
@@ -246,6 +254,7 @@ def spectra(
     (0.5, 1)
     """
     run = open_run(network, x, s0, **how)
+    run.check_memory()
     N = run.state_size
     if leading is not None:
         most = N if N <= LARGE else N - 2
@@ -270,7 +279,7 @@ def measured(run: Run, leading: int | None) -> list[dict[str, np.ndarray]]:
     """
     last, parts = None, []
     for now, M, e in run.blocks():
-        gap = difference(run.step, *run.at(now), partial(torch.einsum, "tij,tj->ti", M))
+        gap = difference(run.step.rows, *run.at(now), partial(torch.einsum, "tij,tj->ti", M))
         M, e = M.cpu().double(), e.cpu()
         lapack = by_chunks(partial(_by_lapack, leading=leading), M)
         tensors = dict(zip(BY_LAPACK, lapack, strict=True))
@@ -290,21 +299,10 @@ def _by_lapack(A: Tensor, leading: int | None) -> tuple[Tensor, ...]:
     """The measures `BY_LAPACK` of matrices (B, N, N), by one thread of LAPACK."""
     norm, unknown = torch.linalg.matrix_norm(A, 2), A.new_full((len(A),), torch.nan)
     if leading is not None:
-        values = eigenvalues(A, workers=1)[:, :leading]
+        values = eigenvalues_or_nan(A)[:, :leading]
         return norm, values, unknown, unknown, unknown[:, None].expand(-1, 4)
-    values, conditions = _eigenvalues(A)
+    values, conditions = known_or_nan(values_and_conditions, A)
     angles = ANGLES if A.shape[-1] <= SMALL else ANGLES // 2
     gap = departure(A, values.nan_to_num(), relative=True)
     gap = gap.where(~values.isnan().any(1), torch.nan)
     return norm, values, conditions.amax(-1), gap, support_function(A, angles)
-
-
-def _eigenvalues(A: Tensor) -> tuple[Tensor, ...]:
-    """Eigenvalues and condition numbers (B, N); NaN for matrices whose did not converge."""
-    try:
-        return values_and_conditions(A)
-    except InvalidInputError:
-        if len(A) > 1:
-            return tuple(map(torch.cat, zip(*map(_eigenvalues, A.split(1)), strict=True)))
-        lost = A.new_full(A.shape[:2], torch.nan)
-        return torch.complex(lost, lost), lost

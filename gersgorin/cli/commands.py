@@ -31,7 +31,7 @@ class PlotCommand(AnalysisOptions):
     step: Annotated[int | None, OUTPUT_OPTIONS] = None
     """Time step of the discs, from 0 (default: that of the median spectral radius)."""
     limit: Annotated[float | None, OUTPUT_OPTIONS] = None
-    """Half the width of the complex plane (default: all)."""
+    """Half the width of the first complex plane (default: all)."""
 
 
 COMMANDS = command_line(

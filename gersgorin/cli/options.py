@@ -76,5 +76,5 @@ class AnalysisOptions(OutputOptions, DataOptions, NetworkOptions):
 
     def keywords(self) -> dict[str, Any]:
         """The arguments of the function, beside network and sequence."""
-        own = vars(type(self)).get("__annotations__", {}).keys()
-        return self.given(f.name for f in fields(self) if f.name in own - {*self.drawn})
+        others = {f.name for f in fields(AnalysisOptions)} | {*self.drawn}
+        return self.given(f.name for f in fields(self) if f.name not in others)

@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 
 from rhn.utils.command_line import Device
 from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
-from rhn.utils.io import SUFFIXES, check_output, write_rows
+from rhn.utils.io import SUFFIXES, check_output, check_result, write_rows
 from rhn.utils.tables import printable
 
 OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
@@ -58,7 +58,7 @@ def checked_outputs(command: OutputOptions) -> list[Path]:
     if command.figure is not None:
         inches_of(command.figure)
     files = command.output or [Path(f"gersgorin-{command.name}.png")]
-    return [check_output(path, (*FIGURE_SUFFIXES, *SUFFIXES)) for path in files]
+    return [check_result(path, (*FIGURE_SUFFIXES, *SUFFIXES)) for path in files]
 
 
 def show(command: OutputOptions, found: Any, outputs: list[Path], source: str) -> None:

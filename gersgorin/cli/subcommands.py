@@ -156,7 +156,7 @@ class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
     step: Annotated[int | None, OUTPUT_OPTIONS] = None
     """Time step of the discs, from 0 (default: the typical step of each network)."""
     limit: Annotated[float | None, OUTPUT_OPTIONS] = None
-    """Half the width of the complex plane (default: all)."""
+    """Half the width of all complex planes (default: as the discs need)."""
 
 
 @command_class

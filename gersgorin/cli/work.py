@@ -3,7 +3,6 @@ and show the result.
 """
 
 import contextlib
-import inspect
 import runpy
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -16,19 +15,23 @@ import torch
 from torch import nn
 
 from gersgorin import door
-from gersgorin.analyses.spectra import LARGE
-from gersgorin.autodiff import BLOCK
 from gersgorin.cli.options import AnalysisOptions, DataOptions, NetworkOptions
 from gersgorin.cli.outputs import checked_outputs, show
 from gersgorin.data import Sequences, read_chorale, read_numbers, text_data
-from gersgorin.run import Run, open_run
+from gersgorin.run import LARGE, Run, check_memory, open_run
 from rhn.cells.init import for_steps
-from rhn.cells.registry import cell_options, import_named, read_options, resolve_cell
+from rhn.cells.registry import (
+    cell_options,
+    has_depth,
+    import_named,
+    read_options,
+    resolve_cell,
+)
 from rhn.cli.entry import resolve_device
 from rhn.errors import CheckpointError
-from rhn.utils.io import check_output
+from rhn.utils.io import check_result
 from rhn.utils.tables import printable
-from rhn.utils.validation import check_room, whole_number
+from rhn.utils.validation import signature_of, whole_number
 
 RECORDING = "record.npz"  # in the folder of a training run
 BEFORE, AFTER = "before training", "trained"
@@ -41,14 +44,12 @@ ALLOWED = {
     "module": {"module", "checkpoint", "layer", "state_size", "batch_first", "seed"},
 }
 """The options of each kind of network."""
-COPIES = 32  # of a block of Jacobians, at most (measured: 23 to 31)
-KEPT = 8  # numbers in a result for each entry of the state at each step
 
 
 def run_analysis(command: AnalysisOptions) -> None:
     """Call the function of a command with one network."""
     outputs, function = checked_outputs(command), function_of(command)
-    has_seed = "seed" in inspect.signature(function).parameters
+    has_seed = "seed" in signature_of(function).parameters
     keywords = command.keywords() | (command.given(["seed"]) if has_seed else {})
     check_kind_options(command, [kind_of_network(command)], keywords)
     data = data_of(command, command)
@@ -108,7 +109,7 @@ def checked_networks(command: Any) -> list[tuple[Any, NetworkOptions, bool]]:
 def new_cells(command: Any) -> Named:
     """Yield the new cells that `compare` names, for each depth and seed."""
     for cell in command.cell:
-        depths = command.depth if getattr(resolve_cell(cell), "deep", True) else ()
+        depths = command.depth if has_depth(resolve_cell(cell)) else ()
         for depth in depths or (None,):
             place = (cell, f"depth {depth}" if depth else "") if command.depth else cell
             one = one_of(command, "cell", cell=cell, depth=depth, **_bias(cell, command))
@@ -148,7 +149,7 @@ def of_seeds(place: Any, options: NetworkOptions, command: Any) -> Named:
 
 def save_run(command: Any) -> None:
     """Run a network, and write its arrays to a file."""
-    check_output(command.output, (".npz",))
+    check_result(command.output, (".npz",))
     check_kind_options(command, [kind_of_network(command)])
     data = data_of(command, command)
     run = opened_network(command, network_of(command, data.x, command.device), data)
@@ -180,9 +181,7 @@ def how_of(options: NetworkOptions, data: Sequences) -> dict[str, Any]:
 
 def opened_network(options: NetworkOptions, model: Any, data: Sequences) -> Run:
     """The run of a network along the first sequence."""
-    run = open_run(model, data.x, **how_of(options, data.parts()[0]))
-    check_memory(run.state_size, len(run))
-    return run
+    return open_run(model, data.x, **how_of(options, data.parts()[0]))
 
 
 def check_figure(command: Any, steps: int) -> None:
@@ -234,7 +233,7 @@ def _new_cell(options: NetworkOptions, x: torch.Tensor) -> nn.Module:
     units = UNITS if options.hidden_size is None else options.hidden_size
     depth = 1 if options.depth is None else options.depth
     door.require(x.dim() == 2, "x", door.kind(x), "numbers (T, m), for a new cell")
-    check_memory(units, len(x))
+    check_memory(units, len(x), weights=4 * units**2 if units > LARGE else 0)
     words = dict(word.partition("=")[::2] for word in options.cell_option)
     given: dict[str, Any] = {key.replace("-", "_"): value for key, value in words.items()}
     if options.transform_bias is not None:
@@ -272,12 +271,11 @@ def imported(word: str) -> Any:
     if not file.endswith(".py"):
         return import_named(word, "module")
     door.require(Path(file).is_file() and name.isidentifier(), "module", word, IN_FILE)
-    path, sys.path = sys.path, [str(Path(file).absolute().parent), *sys.path]
-    try:
-        with door.users_code(f"{file} cannot be imported"):
-            found = runpy.run_path(file, run_name=Path(file).stem)
-    finally:
-        sys.path = path
+    folder = str(Path(file).absolute().parent)
+    # as of `python FILE.py`; it stays, for a step that imports when it runs
+    sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
+    with door.users_code(f"{file} cannot be imported"):
+        found = runpy.run_path(file, run_name=Path(file).stem)
     door.require(name in found, "module", word, f"a name that {file} defines")
     return found[name]
 
@@ -330,10 +328,3 @@ def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
         corpus_of(trained)  # refuses data that have changed
         file = stored_data(trained).path
     return read_chorale(options.chorale, file).cut(options.steps)
-
-
-def check_memory(N: int, T: int) -> None:
-    """Refuse a state of N entries over T steps whose Jacobians do not fit into the memory."""
-    block = COPIES * min(T * N**2, max(BLOCK, N**2)) if N <= LARGE else 4 * N**2
-    need = torch.float64.itemsize * (block + KEPT * N * T)
-    check_room(need, f"a state of {N} over {T} steps", "give fewer units or steps")

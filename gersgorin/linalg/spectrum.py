@@ -23,7 +23,6 @@ import cmath
 import math
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -31,16 +30,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.scale import Scaled, scaled
+from rhn.utils.threads import in_threads, torch_threads
+from rhn.utils.torch_private import tree_map
 from rhn.utils.validation import in_short, whole_number
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 # a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
 CHUNKS_PER_WORKER = 4
 THREAD = 2**21  # multiplications, sum of n^3, that take about as long as the start of a thread
+Solve = Callable[[Tensor], tuple[Tensor, ...]]
 LEAST_SQUARES = 16  # in eps ||A||_F^2, of a difference of squares that is no rounding
 
 
@@ -106,6 +107,30 @@ def values_and_conditions(stack: Tensor) -> tuple[Tensor, ...]:
     return tuple(largest_first(values, conditions.clamp(min=1).where(known, torch.inf)))
 
 
+def known_or_nan(solve: Solve, A: Tensor) -> tuple[Tensor, ...]:
+    """The results of `solve`, the eigenvalues and one number for each of them, (batch, n), of
+    matrices A (batch, n, n); NaN for the matrices whose eigenvalues do not converge.
+    """
+    try:
+        return solve(A)
+    except InvalidInputError:
+        if len(A) > 1:
+            each = [known_or_nan(solve, one) for one in A.split(1)]
+            return tuple(map(torch.cat, zip(*each, strict=True)))
+        unknown = torch.full(A.shape[:2], torch.nan, dtype=A.real.dtype, device="cpu")
+        return torch.complex(unknown, unknown), unknown
+
+
+def eigenvalues_or_nan(A: Tensor) -> Tensor:
+    """`eigenvalues` of matrices (batch, n, n) by one thread; NaN for those that do not converge."""
+
+    def with_moduli(some: Tensor) -> tuple[Tensor, ...]:
+        values = eigenvalues(some, workers=1)
+        return values, values.abs()
+
+    return known_or_nan(with_moduli, A)[0].to(A.device)
+
+
 def departure_from_normality(
     A: Tensor, values: Tensor | None = None, *, relative: bool = False
 ) -> Tensor:
@@ -144,15 +169,11 @@ def departure(A: Tensor, values: Tensor, relative: bool) -> Tensor:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run the block, or the decorated function, with one intra-op thread of torch. The number of
-    the caller's thread and the default of later threads are restored.
+    """Run the block, or the decorated function, with one intra-op thread of torch; other threads
+    keep their number.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _converged(name: str, stack: Tensor) -> Any:
@@ -183,15 +204,9 @@ def by_chunks(
     )
     enough = 1 + stack.numel() * stack.shape[-1] // THREAD
     n_workers = min(workers or cores, len(stack), enough)
+    n_chunks = min(CHUNKS_PER_WORKER * n_workers, len(stack)) if n_workers > 1 else 1
     with one_thread():
-        if n_workers <= 1:
-            parts = [solve(stack)]
-        else:
-            chunks = stack.tensor_split(min(CHUNKS_PER_WORKER * n_workers, len(stack)))
-            with ThreadPoolExecutor(
-                n_workers, initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool:
-                parts = list(pool.map(solve, chunks))
+        parts = in_threads(solve, stack.tensor_split(n_chunks), n_workers)
     rows = zip(*(part if isinstance(part, tuple) else (part,) for part in parts), strict=True)
     whole = (row[0] if len(row) == 1 else torch.cat(row) for row in rows)
     return [each.reshape(A.shape[:-2] + each.shape[1:]) for each in whole]

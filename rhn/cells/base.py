@@ -166,10 +166,7 @@ class Cell(nn.Module):
         x: input (T, B, m), (B, T, m) with `batch_first`, or unbatched (T, m).
         s0: initial state (B, state_size), or unbatched (state_size,); None: zero.
         """
-        if not isinstance(x, Tensor) or x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
-            rows = "B, T" if self.batch_first else "T, B"
-            m = self.input_size
-            raise unexpected("x", x, f"({rows}, {m}) or (T, {m})")
+        self._check_given(x, s0, dropout)
         unbatched = x.dim() == 2
         time_first = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
         if s0 is None:
@@ -181,6 +178,17 @@ class Cell(nn.Module):
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
+
+    def _check_given(self, x: Any, s0: Any, dropout: Any) -> None:
+        """Refuse another shape of x, and other kinds of s0 and dropout."""
+        if not isinstance(x, Tensor) or x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
+            rows = "B, T" if self.batch_first else "T, B"
+            m = self.input_size
+            raise unexpected("x", x, f"({rows}, {m}) or (T, {m})")
+        if s0 is not None and not isinstance(s0, Tensor):
+            raise unexpected("s0", s0, f"one tensor (B, {self.state_size})")
+        if dropout is not None and not isinstance(dropout, cells.CellMasks):
+            raise unexpected("dropout", dropout, "CellMasks")
 
     def _run(self, x: Tensor, s0: Tensor, *dropout: "CellMasks") -> tuple[Tensor, Tensor]:
         """Compute the outputs (T, B, n) and the last state (B, state_size)."""
@@ -252,7 +260,10 @@ class DeclaredCell(Cell):
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise unexpected("dtype", dtype, "a floating-point type")
-        place = torch.device(torch.get_default_device() if device is None else device)
+        try:
+            place = torch.device(torch.get_default_device() if device is None else device)
+        except (TypeError, RuntimeError) as error:
+            raise unexpected("device", device, "a device of torch, such as 'cpu'") from error
         if place.type in ("cpu", "cuda"):
             need = dtype.itemsize * sum(map(math.prod, self.shapes().values()))
             what = f"the cell {type(self).__name__}"
@@ -359,6 +370,6 @@ def as_in_torch(name: str) -> Callable[..., Cell]:
         cell.of_torch = True
         return cell
 
-    vars(build).update(cell=ours, deep=ours.deep)
+    vars(build)["__wrapped__"] = ours  # its parameters and depth
     build.__name__ = name
     return build

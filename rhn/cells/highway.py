@@ -177,8 +177,7 @@ class RHN(DeclaredCell):
     def scaled_norm_bound(self, state_bound: float = 1.0) -> Scaled:
         """Return the bound as (M, e), which stands for M 2^e, with M (1, 1)."""
         if math.isinf(ACTIVATIONS[self.activation].bound):
-            exponent = torch.zeros((), dtype=torch.long, device=self.bias.device)
-            return self.bias.new_full((1, 1), math.inf), exponent
+            return self.bias.new_full((1, 1), math.inf), self.bias.new_zeros((), dtype=torch.long)
         beta, bounds = float(state_bound), []
         for R in self.weight_hh:
             H, T, *C = (matrix_norm(block, 2) for block in R.split(self.hidden_size))

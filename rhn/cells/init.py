@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import LARGEST_INIT, is_number
+from rhn.utils.validation import LARGEST_INIT, is_number, unexpected
 
 DEFAULT_SCALE = {
     "uniform": 0.04,
@@ -105,18 +105,21 @@ def draw(
     recurrent: Sequence[tuple] = (),
 ) -> None:
     """Draw every parameter of a module in place, on the CPU, in the order of `named_parameters`:
-    those with "bias" in their name as biases, all others as weights. recurrent: the name and index
-    of each matrix that becomes orthogonal.
+    those with "bias" in their own name, after the last dot, as biases, all others as weights.
+    recurrent: the name and index of each matrix that becomes orthogonal.
 
     >>> draw(layer := nn.Linear(2, 2), Initialization("identity", 0), None)
     >>> layer.weight.any().item(), layer.bias.any().item()
     (False, False)
     """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise unexpected("generator", generator, "a torch.Generator")
     with torch.no_grad():
         for name, p in module.named_parameters(recurse=recurse):
             if p.is_meta:
                 continue
-            if "bias" in name and (init.constant is not None or init.scheme != "uniform"):
+            is_bias = "bias" in name.rpartition(".")[2]
+            if is_bias and (init.constant is not None or init.scheme != "uniform"):
                 p.fill_(init.constant or 0.0)
                 continue
             drawn = _drawn(p.shape, init, generator)
@@ -179,11 +182,12 @@ def remember(
     draw = torch.empty(n - half, half, dtype=torch.float64, device="cpu")
     R[half:, :half] = draw.normal_(0.0, std, generator=generator).to(R)
     # rotations by angles from pi to pi / steps, evenly spaced in their logarithm
-    angles = torch.pi / steps ** torch.linspace(0, 1, n // 4, dtype=torch.float64)
+    shares = torch.linspace(0, 1, n // 4, dtype=torch.float64, device="cpu")
+    angles = torch.pi / steps**shares
     c, s = angles.cos().diag(), angles.sin().diag()
     R[half:, half:] = torch.vstack([torch.hstack([c, -s]), torch.hstack([s, c])]).to(R)
     for matrix in deeper:
-        matrix.copy_(torch.eye(n))
+        matrix.copy_(torch.eye(n, device=matrix.device))
     for layer in layers[1:]:
         if S := layer.skip:
             module.get_parameter(S.parameter)[S.index].zero_()

@@ -7,7 +7,6 @@ to a gate or to the candidate.
 """
 
 import contextlib
-import inspect
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rhn import cells
 from rhn.errors import InvalidInputError
 from rhn.utils.validation import whole_number
 
@@ -131,10 +131,9 @@ def layers_in(*modules: nn.Module) -> Iterator[tuple[nn.Module, Layer]]:
     ['weight_hh_l0', 'weight_hh_l1']
     """
     for module in modules:
-        described = getattr(module, "layers", None)
         found: Iterable[Layer] = ()
-        if inspect.ismethod(described):
-            found = (layer for layer in described() if isinstance(layer, Layer))
+        if isinstance(module, cells.Cell):
+            found = (layer for layer in module.layers() if isinstance(layer, Layer))
         elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
             found = _layers_of_torch(module)
         elif isinstance(module, nn.Linear) or not type(module).__module__.startswith("torch."):

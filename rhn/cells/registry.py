@@ -6,18 +6,26 @@ import ast
 import bisect
 import contextlib
 import importlib
-import inspect
 import re
 import sys
 from collections import UserDict
 from collections.abc import Callable, Mapping
-from inspect import Parameter
+from functools import partial
+from inspect import Parameter, unwrap
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import LARGEST, in_short, number, plain, unexpected, whole_number
+from rhn.utils.validation import (
+    LARGEST,
+    in_short,
+    number,
+    plain,
+    signature_of,
+    unexpected,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +84,7 @@ def register_cell(name: str) -> Callable[[Factory], Factory]:
     refused = InvalidInputError(
         f"name is {name!r}: expected a new one of a-z, 0-9, - and _, a letter first"
     )
-    if not re.fullmatch("[a-z][a-z0-9_-]*", name):
+    if not isinstance(name, str) or not re.fullmatch("[a-z][a-z0-9_-]*", name):
         raise refused
 
     def register(factory: Factory) -> Factory:
@@ -96,17 +104,35 @@ def parameters_of(factory: Callable) -> dict[str, Parameter]:
     >>> "nonlinearity" in parameters_of(CELLS["rnn"])
     True
     """
-    for inner in ("func", "cell"):  # of a functools.partial; of a cell of torch.nn, our form
-        factory = getattr(factory, inner, factory)
+    factory = _inner(factory)
     bases = factory.__mro__ if isinstance(factory, type) else ()
     found: dict[str, Parameter] = {}
     for call in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [factory]:
-        own = inspect.signature(call).parameters
+        own = signature_of(call).parameters
         found = {**own, **found}
         if all(p.kind is not Parameter.VAR_KEYWORD for p in own.values()):
             break
     rest = Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL
     return {name: p for name, p in found.items() if p.kind not in rest}
+
+
+def _inner(factory: Any) -> Any:
+    """Return the class or function in a functools.partial or a wrapper, as of a torch.nn cell."""
+    while isinstance(factory, partial):
+        factory = factory.func
+    return unwrap(factory)
+
+
+def has_depth(factory: Callable) -> bool:
+    """Return False for a cell class of this package, or a user's subclass of `Cell`, of one layer.
+
+    >>> has_depth(CELLS["rhn"]), has_depth(resolve_cell("torch.nn:LSTM"))
+    (True, False)
+    """
+    cell: Any = _inner(factory)
+    base = resolve_name("rhn.cells.base:Cell")
+    is_cell = isinstance(cell, type) and issubclass(cell, base)
+    return cell.deep if is_cell else True
 
 
 def accepts(factory: Callable, keyword: str) -> bool:
@@ -134,6 +160,19 @@ def is_known(name: str) -> bool:
     return name in CELLS or name in TORCH_CELLS
 
 
+def factory_of(cell: Any) -> Callable[..., "nn.Module"]:
+    """Return the factory of a cell by its name, see `resolve_cell`, or a factory as it is. Raises
+    InvalidInputError, also for a cell that is built already.
+    """
+    if isinstance(cell, str):
+        return resolve_cell(cell)
+    from torch import nn  # most callers have a name
+
+    if not callable(cell) or isinstance(cell, nn.Module):
+        raise unexpected("cell", cell, "a name, a class or a factory of cells")
+    return cell
+
+
 def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     """Return the factory of a cell by its name: a name in `CELLS`, "torch.nn:LSTM", or a user's
     cell as "package.module:factory". Raises InvalidInputError.
@@ -158,17 +197,12 @@ def import_named(name: str, what: str) -> Any:
     module, _, attribute = name.partition(":")
     if not NAMED.match(name):
         raise unexpected(what, name, "package.module:NAME")
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.append(here)
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # it stays, for a cell that imports when it runs
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InvalidInputError(f"{what} is {in_short(name)}: {error}") from error
-    finally:
-        if added:
-            sys.path.remove(here)
 
 
 def name_of_cell(cell: Any) -> str:
@@ -201,6 +235,8 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     >>> read_options("rhn", {"gate_constant": "0.5", "coupled": "false"})
     {'gate_constant': 0.5, 'coupled': False}
     """
+    if not isinstance(given, Mapping):
+        raise unexpected(f"options of {cell}", given, "a dictionary")
     known = cell_options(cell) if given else {}
     for name in given:
         if name not in known:
@@ -243,7 +279,7 @@ def hidden_size_for_budget(
     >>> [hidden_size_for_budget("rhn", 150_000 * depth, depth) for depth in (1, 2, 4, 6)]
     [215, 242, 257, 262]
     """
-    factory = resolve_cell(cell) if isinstance(cell, str) else cell
+    factory = factory_of(cell)
     inputs = whole_number("input_size", input_size)
     outputs = whole_number("output_size", output_size)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rhn.cells.base import Cell
 from rhn.cells.layers import Gates
-from rhn.utils.validation import whole_number
+from rhn.utils.validation import unexpected, whole_number
 
 
 class StackedCell(Cell):
@@ -36,6 +36,11 @@ class StackedCell(Cell):
     deep = False
 
     def __init__(self, cells: Sequence[Cell], *, batch_first: bool = False):
+        if not isinstance(cells, Sequence | nn.ModuleList) or len(cells) == 0:
+            raise unexpected("cells", cells, "a list of at least one cell")
+        for cell in cells:
+            if not isinstance(cell, Cell):
+                raise unexpected("a cell of the stack", cell, "a cell of rhn.cells")
         for lower, upper in itertools.pairwise(cells):
             least = most = lower.hidden_size
             whole_number("input_size of the upper cell", upper.input_size, least, most)
@@ -44,6 +49,8 @@ class StackedCell(Cell):
         self.stacked = len(cells)
         self.gate_name, self.carry_name = cells[0].gate_name, cells[0].carry_name
         self.sizes = [cell.state_size for cell in cells]
+        if not all(cell.jacobian and cell.input_jacobian for cell in cells):
+            vars(self).update(jacobian=None, input_jacobian=None)  # of a cell with only a step
 
     @property
     def state_size(self) -> int:

@@ -25,8 +25,9 @@ from rhn.utils.tables import printable
 INTERRUPTED = 130
 SHOWN = 10  # last lines of a traceback; an endless recursion has a thousand
 OURS = [str(marker.parent) for marker in Path(__file__).parents[2].glob("*/py.typed")]
+PYTHONS = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
 # the beginnings of files that are not the user's, and the folders of installed packages
-LIBRARIES = ("<", *OURS, *map(sysconfig.get_path, ("stdlib", "platstdlib")))
+LIBRARIES = ("<", *(f"{folder}{os.sep}" for folder in (*OURS, *PYTHONS)))
 INSTALLED = {"site-packages", "dist-packages"}
 
 

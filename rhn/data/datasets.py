@@ -9,6 +9,7 @@ Mahoney's enwik8 and text8, split as in Graves (2013); the chorales of Boulanger
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -18,9 +19,10 @@ from urllib.request import urlopen
 from platformdirs import user_data_path
 
 from rhn.errors import DataError, InvalidInputError, first_line
-from rhn.utils.io import atomic_path, writing
+from rhn.utils.io import atomic_path, set_aside, writing
 from rhn.utils.progress import Advance, Progress, reported
 
+_logger = logging.getLogger(__name__)
 BLOCK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without an answer
 Unit = Literal["words", "characters", "bytes"]
@@ -61,7 +63,8 @@ def data_folder(name: str) -> Path:
 def get(name: str, folder: Path | None = None, progress: Progress = None) -> Path:
     """Download a data set's files into a folder (None: `data_folder(name)`), and return the path
     for `--data`: the folder of a text, the file of the chorales. Complete files that exist are
-    kept; each new file is written when all of it is there. progress: as for `rhn.train`, of bytes.
+    kept, other files of these names renamed; each new file is written when all of it is there.
+    progress: as for `rhn.train`, of bytes.
     Raises DataError or OutputError.
     """
     found = data_set(name)
@@ -74,6 +77,8 @@ def get(name: str, folder: Path | None = None, progress: Progress = None) -> Pat
             continue
         with reported(progress, f"{file}, bytes") as advance:
             content = _received(addresses, sha256, advance)
+        if path.is_file():  # the user's own, or damaged
+            _logger.warning("SHA-256 of %s differs; renamed to %s", path, set_aside(path).name)
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
     return folder if found.unit else folder / next(iter(found.files))

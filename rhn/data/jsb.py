@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from rhn.data.corpus import HIGHEST_PITCH, KEYS, LOWEST_PITCH, SPLITS, Corpus, Piece, find
-from rhn.errors import DataError, InvalidInputError, OutputError, first_line
+from rhn.errors import DataError, InvalidInputError, OutputError, first_line, unreadable
 from rhn.utils.io import cache_folder, check_file, write_arrays
 from rhn.utils.progress import reported
 
@@ -133,7 +133,8 @@ def read_original(path: Path) -> Corpus:
         if {split for split, _ in rolls} != {*SPLITS}:
             raise ValueError("a split is empty")
     except Exception as error:  # a damaged pickle raises nearly any kind
-        raise DataError(f"{path} cannot be read: {first_line(error):.200}") from error
+        said = f"{path} cannot be read: {first_line(error):.200}"
+        raise DataError(unreadable(path, error, said)) from error
     whole = Counter(split for split, _ in rolls) == CHORALES.counts
     return _corpus(rolls, f"original file {path.absolute()}", named=whole)
 
@@ -209,7 +210,8 @@ def read_score(path: Path) -> list[ScorePart]:
             return _parsed_by_music21(path)
         return [_musicxml_part(part) for part in _musicxml(path).iter("part")]
     except Exception as error:  # a damaged archive or score makes the parsers raise nearly anything
-        raise DataError(f"{path} is not a readable score: {first_line(error)}") from error
+        said = f"{path} is not a readable score: {first_line(error)}"
+        raise DataError(unreadable(path, error, said)) from error
 
 
 def _parsed_by_music21(path: Path) -> list[ScorePart]:

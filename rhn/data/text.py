@@ -27,9 +27,9 @@ from rhn.data.corpus import SPLITS, Corpus
 from rhn.data.datasets import TEXT_SETS, Unit, data_folder
 from rhn.data.jsb import chorales
 from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Vocabulary, split_words
-from rhn.errors import DataError, InvalidInputError, first_line
-from rhn.utils.io import check_file
-from rhn.utils.validation import whole_number
+from rhn.errors import DataError, InvalidInputError, first_line, unreadable
+from rhn.utils.io import as_path, check_file
+from rhn.utils.validation import unexpected, whole_number
 
 BLOCK = 2**20  # tokens that are counted at once: bincount copies them as 64-bit integers
 
@@ -58,6 +58,9 @@ def load_data(name: str = "jsb", path: str | Path | None = None, **options) -> C
     >>> len(load_data().test)
     77
     """
+    if not isinstance(name, str):
+        raise unexpected("name", name, f"jsb, text, {', '.join(TEXT_SETS)}")
+    path = None if path is None else as_path(path)
     return chorales(path, **options) if name == "jsb" else read_text(name, path, **options)
 
 
@@ -173,7 +176,8 @@ def _content(file: Path, name: str, unit: Unit) -> tuple[str, Any]:
                 content = archive.read(name)
         text = content if unit == "bytes" else str(content, "utf-8-sig")
     except Exception as error:  # zipfile, zlib, bz2 and lzma raise many kinds
-        raise DataError(f"{file} cannot be read: {first_line(error)}") from error
+        said = f"{file} cannot be read: {first_line(error)}"
+        raise DataError(unreadable(file, error, said)) from error
     return hashlib.sha256(content).hexdigest(), text
 
 

@@ -17,7 +17,6 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ from torch import Tensor
 
 from rhn.errors import InvalidInputError
 from rhn.utils.io import cache_folder
+from rhn.utils.threads import in_threads
+from rhn.utils.torch_private import has_no_memory, is_traced_by_fx
 
 LANES = 32
 SMALL, LARGE = 64, 1000
@@ -129,7 +130,7 @@ def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
     on the CPU) and Nones of the function's row; others are ignored. Threads share the `items` of
     each model. A record of operations would lack the values that C writes: InvalidInputError.
     """
-    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
+    if is_traced_by_fx():
         raise InvalidInputError(f"{name} cannot be recorded: trace the forward pass too")
     sizes, tensors = FUNCTIONS[name]
     given = [None if (t := arguments[key]) is None else _in_memory(t) for key in tensors]
@@ -137,32 +138,25 @@ def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
     for t in given:
         values += (None, 0) if t is None else (t.data_ptr(), 0 if len(t) == 1 else t.stride(0))
     loaded: Any = library()
-    struct, all_items = _STRUCTS[name](*values), K * items
+    held, all_items = (_STRUCTS[name](*values), given), K * items  # C has only their addresses
     parts = min(torch.get_num_threads(), all_items)
     bounds = [ctypes.c_long(all_items * i // parts) for i in range(parts + 1)]
     mode = ctypes.c_ulong(loaded.rhn_float_mode())
 
     def run(part: int) -> int:
-        """Compute a part of the items in this thread. Returns 0 if there was enough memory."""
+        """Compute a part of the items. Returns 0 if there was enough memory."""
         loaded.rhn_set_float_mode(mode)
-        return getattr(loaded, name)(ctypes.byref(struct), *bounds[part : part + 2])
+        return getattr(loaded, name)(ctypes.byref(held[0]), *bounds[part : part + 2])
 
-    others = [_pool(os.getpid()).submit(run, part) for part in range(1, parts)]
-    if max([run(0), *(other.result() for other in others)]):
+    if max(in_threads(run, range(parts), parts)):
         raise MemoryError(f"there is not enough memory for {name} of {K} models")
 
 
 def _in_memory(t: Tensor) -> Tensor:
     """Return a contiguous tensor: a gradient may be negated lazily, or zero without memory."""
-    if t._is_zerotensor():
+    if has_no_memory(t):
         return torch.zeros(t.shape, dtype=t.dtype)
     return t.resolve_neg().contiguous()
-
-
-@functools.cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Return the thread pool of this process; a forked process has its own."""
-    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="rhn-kernels")
 
 
 def padded(rows: int) -> int:

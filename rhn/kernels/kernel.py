@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
+from rhn.utils.torch_private import is_recorded, is_transformed
 from rhn.utils.validation import unexpected
 
 FIRST = ("R", "W", "U")  # weights whose shapes give the sizes that the other tensors must have
@@ -250,7 +251,7 @@ def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
 
 def is_alone(*tensors: Tensor) -> bool:
     """Return True for a call of one model outside the transformations of `torch.func`."""
-    mapped = any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
+    mapped = any(map(is_transformed, tensors))
     return not mapped and not is_traced(*tensors)
 
 
@@ -259,8 +260,7 @@ def is_traced(first: Tensor, *others: Tensor | None) -> bool:
     `FakeTensorMode`, `torch.jit.trace`, the meta device, tensor classes), so that a compiled kernel
     has no memory to read.
     """
-    recorded = torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None
-    if recorded or first.is_meta:
+    if is_recorded() or first.is_meta:
         return True
     kinds = {type(t) for t in (first, *others) if t is not None} - {Tensor, nn.Parameter}
     return any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in kinds)

@@ -40,7 +40,7 @@ class LanguageModel(RecurrentModel):
         embedding_size: E. None: as in the official code, V if the weights are not tied and V < n,
             otherwise n.
         tied: whether the output layer uses the embedding's weights; this needs E = n.
-        others: as in `PolyphonicModel`.
+        others: as in `PolyphonicModel`. For training, the state of a cell must be one tensor.
 
     >>> model = LanguageModel("rhn", vocabulary_size=10, hidden_size=4, depth=2)
     >>> model(torch.tensor([[1], [5], [2]]))[0].shape  # ids (T, B) to logits (T, B, V)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rhn.cells.base import Cell, from_torch
 from rhn.cells.init import OWN, Initialization, draw
-from rhn.cells.registry import CELLS, parameters_of, resolve_cell
+from rhn.cells.registry import CELLS, factory_of, parameters_of
 from rhn.errors import InvalidInputError
 from rhn.kernels import OUTPUT
 from rhn.kernels.losses import frame_nll
@@ -44,7 +44,7 @@ class RecurrentModel(nn.Module):
 
     def __init__(self, cell, input_size, hidden_size, depth, layers, init, generator, options):
         super().__init__()
-        factory = resolve_cell(cell) if isinstance(cell, str) else cell
+        factory = factory_of(cell)
         own = getattr(factory, "__qualname__", type(factory).__qualname__)
         known = cell if isinstance(cell, str) else CELLS.name_of(cell)
         self.cell = known or f"{factory.__module__}:{own}"
@@ -65,12 +65,16 @@ class RecurrentModel(nn.Module):
         all options of the cell.
         """
         cell = self.cells[0]
-        options = (*getattr(cell, "options", ()), *self.options)
+        if isinstance(cell, Cell):
+            names = (*cell.options, *self.options)
+            options = {name: getattr(cell, name, self.options.get(name)) for name in names}
+        else:
+            options = self.options  # as given: attributes of another module may be its parts
         return {
             "cell": self.cell,
             **{name: getattr(self, name) for name in self.sizes},
             "init": None if self._own_start else str(self.init),
-            **{name: getattr(cell, name, self.options.get(name)) for name in options},
+            **options,
         }
 
     def extra_repr(self) -> str:

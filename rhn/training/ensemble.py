@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.utils._pytree import tree_map
 
 from rhn.cells.init import for_steps
 from rhn.errors import InvalidInputError
 from rhn.models.networks import PolyphonicModel
-from rhn.utils.validation import check_room, whole_number
+from rhn.utils.threads import is_flushed, torch_threads, until_done
+from rhn.utils.torch_private import tree_map
+from rhn.utils.validation import check_room, unexpected, whole_number
 
 if TYPE_CHECKING:
     from rhn.training.config import ChoraleConfig, LanguageConfig
@@ -121,16 +122,16 @@ def sums(stacked: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def deterministic(threads: int = 1) -> Iterator[None]:
-    """Return a context with `threads` threads, in which subnormal numbers (slow) count as zero."""
-    before, most = torch.get_num_threads(), os.cpu_count() or 1
-    torch.set_num_threads(whole_number("threads", threads, most=most))
-    flushed = torch.tensor([1e-40], dtype=torch.float32, device="cpu").mul(1).item() == 0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(flushed)
-        torch.set_num_threads(before)
+    """Return a context with `threads` threads of torch, in which subnormal numbers (slow) count as
+    zero; other threads keep their settings.
+    """
+    threads, flushed = whole_number("threads", threads, most=os.cpu_count() or 1), is_flushed()
+    with torch_threads(threads):
+        try:
+            torch.set_flush_denormal(True)
+            yield
+        finally:
+            until_done(partial(torch.set_flush_denormal, flushed))
 
 
 def captured(
@@ -171,6 +172,8 @@ def build_model(
 
 def build_models(build: Callable, seeds: Sequence[int], device) -> dict[int, nn.Module]:
     """Build the models of several seeds on the CPU, if the free memory of a device suffices."""
+    if not isinstance(seeds, Sequence | np.ndarray):
+        raise unexpected("seeds", seeds, "a list of one or more distinct numbers")
     if len(seeds) > 0:
         first = build(whole_number("seed", seeds[0], 0))
         need = len(seeds) * TRAINED * weight_bytes(first)  # before the seeds are read one by one

@@ -59,9 +59,11 @@ def evaluate(
     3
     """
     from rhn.data import TextCorpus
-    from rhn.models import LanguageModel
+    from rhn.models import LanguageModel, PolyphonicModel
 
     text = isinstance(model, LanguageModel)
+    if not text and not isinstance(model, PolyphonicModel):
+        raise unexpected("model", model, "a PolyphonicModel or a LanguageModel")
     check_data(data, TextCorpus if text else Corpus)
     if split not in SPLITS:
         raise unexpected("split", split, ", ".join(SPLITS))

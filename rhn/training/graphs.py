@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from rhn.utils.torch_private import tree_flatten, tree_unflatten
 
 
 class _Captured:

@@ -5,7 +5,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
+
+from rhn.utils.threads import until_done
 
 STOPPING = "stopping as soon as everything is saved; Ctrl-C again stops at once"
 
@@ -32,8 +35,9 @@ def deferred_interrupt() -> Iterator[SimpleNamespace]:
     if not in_main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield request
         return
-    previous = signal.signal(signal.SIGINT, note)
+    previous = signal.getsignal(signal.SIGINT)
     try:
+        signal.signal(signal.SIGINT, note)
         yield request
     finally:
-        signal.signal(signal.SIGINT, previous)
+        until_done(partial(signal.signal, signal.SIGINT, previous))

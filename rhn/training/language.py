@@ -21,7 +21,6 @@ from zlib import crc32
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from rhn.data.text import TextCorpus, in_rows
 from rhn.errors import InvalidInputError
@@ -31,6 +30,8 @@ from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble, build_model, seeded
 from rhn.training.evaluation import ensemble_nll, measure_name, window_of
 from rhn.training.task import Task
+from rhn.utils.torch_private import tree_map
+from rhn.utils.validation import kind_of
 
 MASKS = crc32(b"masks")
 SHORTEST = 5  # steps of a window of random length
@@ -78,6 +79,7 @@ class LanguageTask(Task):
         if states is not None and keep is not None:
             states = tuple(s * keep for s in states)
         reading = model(tokens[:-1], states, masks, tokens[1:])
+        _check_states(reading.states, config.cell)
         loss, y = reading.nll.sum() / tokens.shape[1], reading.outputs
         if config.activation_regularization:
             kept = y if masks.output is None else y * masks.output
@@ -120,6 +122,16 @@ class TextWindow:
                 keep = (draw >= config.reset_probability).to(model.embedding.dtype)
             drawn.append((masks, keep))
         return (tokens,), tree_map(lambda *ts: None if ts[0] is None else torch.stack(ts), *drawn)
+
+
+def _check_states(states: Sequence, cell: str) -> None:
+    """Refuse a cell whose state is not one tensor: only this can be stored and masked."""
+    for state in states:
+        if not isinstance(state, Tensor):
+            kind = cell.rpartition(":")[2]
+            raise InvalidInputError(
+                f"state of {kind} is {kind_of(state)}: expected one tensor (B, state_size)"
+            )
 
 
 def epoch_windows(

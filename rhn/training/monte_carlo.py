@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from rhn.data.text import in_rows
 from rhn.models import LanguageModel
@@ -23,6 +22,7 @@ from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training.ensemble import captured, seeded
 from rhn.training.evaluation import MeanLoss, read_window, window_of
 from rhn.utils.progress import Progress, reported
+from rhn.utils.torch_private import tree_map
 from rhn.utils.validation import check_device, whole_number
 
 HELD = 2**26  # probabilities held at once: half a gigabyte

@@ -13,7 +13,7 @@ first; the other files follow from it, and after a kill they are written again.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -32,7 +32,7 @@ from rhn.training.state import TrialState, best_epoch, locked, read_state, write
 from rhn.training.trainer import Trainer
 from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.progress import Advance, Progress, reported
-from rhn.utils.validation import check_device, plain, whole_number
+from rhn.utils.validation import check_device, is_number, plain, unexpected, whole_number
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -104,15 +104,16 @@ def train(
     if text := isinstance(settings, LanguageConfig):
         from rhn.training.language import LanguageTask as kind  # chorales do not need it
     check_data(data, kind.data)
-    if not plain(max_minutes) >= 0:
-        raise InvalidInputError(f"max_minutes is {max_minutes}: expected 0 or more")
+    minutes = plain(max_minutes)
+    if not is_number(minutes) or not minutes >= 0:
+        raise unexpected("max_minutes", max_minutes, "0 or more")
     whole_number("threads", threads)
     # before the folder is made: the model may be refused
     task = kind(settings, data, check_device(device))
     models = build_models(task.model, [settings.seed] if seeds is None else seeds, task.device)
     folder = as_path(out)
     with deterministic(threads if text else 1), locked(folder), deferred_interrupt() as interrupt:
-        deadline = time.monotonic() + 60 * max_minutes
+        deadline = time.monotonic() + 60 * minutes
         run = _Run(task, data, folder, models, callbacks)
         write_json(folder / "config.json", {**run.training, "device": device, **about}, indent=2)
         with reported(progress, "train", run.trainer.steps) as advance:
@@ -132,7 +133,7 @@ class _Run:
         self._task, self._corpus, self._callbacks = task, corpus, callbacks
         self._text, self._homes = isinstance(task.config, LanguageConfig), homes(folder, [*models])
         self._prefixes = {seed: f"{seed}/" if len(models) > 1 else "" for seed in models}
-        self._path = folder / "state.safetensors"
+        self._path, self._measured = folder / "state.safetensors", dict[int, float]()
         own = {"seeds": list(models), "text" if self._text else "data": corpus.checksum}
         self.training = asdict(task.config) | own
         for place in (folder, *folder.glob("seed-*")):  # below, other runs may be writing
@@ -170,29 +171,37 @@ class _Run:
         trainer, first, curve = self.trainer, self._task.first_epoch, self.trainer.curve(seed)
         best = best_epoch(curve, self._task.objective) if len(curve) else -first
         losses = curve[best, :2].tolist() if len(curve) else (math.nan, math.nan)
-        test_nll = None
-        if not self._text:
-            model, device = trainer.best_model(seed), self._task.device
-            test_nll = evaluate_chorales(model, self._corpus.test, device=device).nll
         return TrainingResult(
             seed=seed,
             checkpoint=str(self._homes[seed] / "best.safetensors"),
             best_epoch=best + first,
             train_nll=losses[0],
             valid_nll=losses[1],
-            test_nll=test_nll,
+            test_nll=None if self._text else self._test_nll(seed),
             epochs=max(0, len(curve) - 1 + first),
             finished=not trainer.live(),
             diverged=trainer.diverged(seed),
         )
 
+    def _test_nll(self, seed: int) -> float:
+        """Return the loss of the best model of a seed on the test split, which is measured once:
+        after the last step.
+        """
+        if seed not in self._measured:
+            model, device = self.trainer.best_model(seed), self._task.device
+            found = evaluate_chorales(model, self._corpus.test, device=device)
+            self._measured[seed] = found.nll
+        return self._measured[seed]
+
     def _saved(self) -> dict[int, TrialState] | None:
         """Return the saved state of each seed; None if the folder has no training run."""
         folder, found = self._path.parent, read_state(self._path)
         if found is None:
-            for name in ("config.json", "metrics.jsonl", "best.safetensors"):
-                if (folder / name).exists():
-                    raise InvalidInputError(f"{folder} holds {name} and no {self._path.name}")
+            for file in _files_of_a_run(folder, self._homes.values()):
+                if (folder / file).exists():
+                    raise InvalidInputError(
+                        f"{folder} holds {file} and no {self._path.name}; expected another --out"
+                    )
             return None
         arrays, texts = found
         # chorales of 0.6.0 have no seeds
@@ -201,7 +210,7 @@ class _Run:
             if name != "epochs" and there.get(name) != value:
                 raise InvalidInputError(
                     f"{folder} holds another training run: {name} is {json.dumps(value)} here and "
-                    f"{json.dumps(there.get(name))} there"
+                    f"{json.dumps(there.get(name))} there; expected another --out"
                 )
         if self.training["epochs"] < int(texts["epochs"]):
             raise InvalidInputError(
@@ -240,7 +249,7 @@ class _Run:
             about["vocabulary"] = corpus.vocabulary.to_json()
         metrics = self._lines(seed)[best_epoch(curve, self._task.objective)]
         if not trainer.live() and not self._text:
-            metrics["test_nll"] = self.result(seed).test_nll
+            metrics["test_nll"] = self._test_nll(seed)
         train = asdict(self._task.config) | {"seed": seed}
         path, model = self._homes[seed] / "best.safetensors", trainer.best_model(seed)
         save(path, model, train=train, **about, metrics=finite_json(metrics))
@@ -253,6 +262,13 @@ class _Run:
             row = (measure(train, task.measure), measure(valid, task.measure), *others)
             lines.append({"epoch": epoch, **dict(zip(task.columns, row, strict=True))})
         return lines
+
+
+def _files_of_a_run(folder: Path, places: Iterable[Path]) -> list[Path]:
+    """Return the names of all files of a training run but its state, relative to its folder."""
+    names = ("metrics.jsonl", "best.safetensors", "record.npz")
+    own = [place.relative_to(folder) / name for place in places for name in names]
+    return [Path("config.json"), *own]
 
 
 def homes(folder: Path, seeds: Sequence[int]) -> dict[int, Path]:

@@ -14,12 +14,13 @@ from typing import Literal
 import numpy as np
 from filelock import FileLock, Timeout
 
-from rhn.errors import DamagedError, OutputError
+from rhn.errors import DamagedError, DataError, OutputError
 from rhn.files import checksum, read_tensors, write_tensors
 from rhn.utils.io import writing
 
 ENTRY = "rhn_state"  # of the header
 LOCK = ".lock"
+CRC_DIGITS = 8  # of the checksums of versions before 0.6.0
 PATIENCE = 0.3  # seconds: a look at the lock holds it for a moment
 Objective = Literal["train", "valid"]
 
@@ -71,14 +72,16 @@ def write_state(path: Path, arrays: Mapping[str, object], texts: Mapping[str, st
 
 def read_state(path: Path, *, whole: bool = True) -> tuple[dict, dict[str, str]] | None:
     """Read the arrays and texts that `write_state` wrote; None if there is no file. With
-    whole=False read only the texts, unchecked. Raises DataError, and its subclass DamagedError if
-    the content is not what was written.
+    whole=False read only the texts, unchecked. Raises DataError for a file of another format or
+    version, and its subclass DamagedError if the content is not what was written.
     """
     if not path.exists():
         return None
     header, tensors = read_tensors(path, ENTRY, whole=whole)
     match header:
         case {"checksum": str(written), "metadata": dict(texts)}:
+            if len(written) == CRC_DIGITS:
+                raise DataError(f"{path} was written by version 0.5.0 or before: expected 0.6.0")
             if not whole or written == _checksum(tensors, texts):
                 return {name: t.numpy() for name, t in tensors.items()}, texts
     raise DamagedError(f"{path} is damaged: its checksum differs")

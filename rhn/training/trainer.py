@@ -203,7 +203,9 @@ class Trainer:
             self._done = int(kept["step"][0])
             self.steps += self._done
             self._log.copy_(torch.stack([kept[name] for name in self._logged], 2).transpose(0, 1))
-            states = [t.to(self.task.device) for name, t in kept.items() if "states." in name]
+            count = sum(name.startswith("states.") for name in kept)
+            # by number: a file has them in the order 0, 1, 10, 2, ...
+            states = [kept[f"states.{i}"].to(self.task.device) for i in range(count)]
             self._carry = [tuple(states)] * len(self._parts)  # several parts carry nothing
 
     def _use(self, trials: Trials) -> None:

@@ -19,6 +19,7 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")  # of several series
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 SIZES = {"column": 3.25, "page": 6.75, "slide": 40 / 3}  # widths of figures, in inches
 PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
+SMALLEST = 7  # points of a text
 NO_DATE = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # metadata of files
 STYLE: dict = {
     "axes.spines.top": False,
@@ -46,15 +47,16 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
 
     token = _chosen.set(_chosen.get() if figure is None else inches_of(figure))
     inches = _chosen.get() or 10
-    # 7 in a column; from the last row of a lecture hall one reads 16
-    points = 16 if inches > 12 else min(9, 6 + inches / 3.25)
+    # from the last row of a lecture hall one reads 16
+    points = 16 if inches > 12 else max(SMALLEST, min(9, 6 + inches / 3.25))
     dots = 144 if inches > 12 else 160  # a slide has 1,920 by 1,080 points
-    small = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), points - 1)
+    small = max(SMALLEST, points - 1)
+    texts = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), small)
     large = {"font.size": points, "axes.titlesize": points, "figure.titlesize": points + 1}
     large |= {"lines.linewidth": points / 6, "lines.markersize": points / 2}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE | small | large | {"savefig.dpi": dots})
+        matplotlib.rcParams.update(STYLE | texts | large | {"savefig.dpi": dots})
         try:
             yield
         finally:

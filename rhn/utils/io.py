@@ -13,10 +13,19 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from rhn.errors import DataError, InvalidInputError, OutputError, RhnError, first_line
+from rhn.errors import (
+    DamagedError,
+    DataError,
+    InvalidInputError,
+    OutputError,
+    RhnError,
+    first_line,
+    unreadable,
+)
 from rhn.utils.validation import check_room, in_short, unexpected
 
 SUFFIXES = (".json", ".npz")  # of results
+RESULT_FIELD, RESULT_ARRAY = b'"result":', b"result.npy"  # first in their files
 COPIES = 2  # of a file's content in memory, at least: as it is read, and as numbers
 
 
@@ -83,7 +92,21 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged file
         reason = first_line(error)
-        raise DataError(f"{path} is not a record written by {writer}: {reason}") from error
+        if not isinstance(error, LookupError | MemoryError) and begins_with(path, RESULT_ARRAY):
+            raise DamagedError(f"{path} is damaged: {reason}") from error
+        said = f"{path} is not a record written by {writer}: {reason}"
+        raise DataError(unreadable(path, error, said)) from error
+
+
+def begins_with(path: Path, mark: bytes) -> bool:
+    """Return True if a file that cannot be read is ours: `mark` stands in its first 100 bytes, or
+    the file is empty. Such a file is damaged, any other is of another format.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(100)
+    return not start or mark in start
 
 
 _MARK = "rhn-partial"  # in the name of every temporary file
@@ -112,6 +135,14 @@ def remove_leftovers(folder: Path) -> None:
     for left in folder.glob(f".*.{_MARK}-*"):
         with contextlib.suppress(OSError):  # another user's file stays
             left.unlink()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to a new name beside it, and return that name. Raises OutputError."""
+    kept = path.with_name(f"{path.name}.damaged-{os.urandom(4).hex()}")
+    with writing(path), contextlib.suppress(FileNotFoundError):  # another process was faster
+        path.rename(kept)
+    return kept
 
 
 @contextlib.contextmanager
@@ -156,6 +187,20 @@ def finite_json(value):
     if isinstance(value, list | tuple):
         return [finite_json(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_result(path: str | Path, suffixes: Sequence[str] = SUFFIXES) -> Path:
+    """Check a path that a command was given for numbers, as `check_output` does, and refuse a file
+    that a training run or a study has written there, other than a table.
+    """
+    path = check_output(path, suffixes)
+    of_training = path.name in ("config.json", "record.npz") and any(
+        (folder / "state.safetensors").exists() for folder in (path.parent, path.parent.parent)
+    )
+    of_study = path.parent.name == "trials" and path.suffix == ".json" and path.stem.isdecimal()
+    if path.exists() and (of_training or of_study):
+        raise OutputError(f"cannot write {path}: it is a file of a run, expected another name")
+    return path
 
 
 def check_output(path: str | Path, suffixes: Sequence[str] = ()) -> Path:

@@ -22,8 +22,17 @@ from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_typ
 
 import numpy as np
 
-from rhn.errors import DataError
-from rhn.utils.io import SUFFIXES, arrays_of, check_output, read_json, write_arrays, write_json
+from rhn.errors import DamagedError, DataError, first_line
+from rhn.utils.io import (
+    RESULT_FIELD,
+    SUFFIXES,
+    arrays_of,
+    begins_with,
+    check_output,
+    read_json,
+    write_arrays,
+    write_json,
+)
 from rhn.utils.tables import EXPLAINED, aligned, formatted
 
 COLUMNS = ("median", "smallest", "largest")
@@ -115,20 +124,37 @@ class Result:
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a result of this class from a file that `save` wrote. Raises DataError."""
-        writer, arrays = f"save() of a {cls.__name__}", dict[str, np.ndarray]()
+        writer = f"save() of a {cls.__name__}"
+        name, found, arrays = content_of(path, writer)
+        if name != cls.__name__:
+            raise DataError(f"{path} was not written by {writer}: it has a {name}")
         try:
-            if Path(path).suffix.lower() == ".npz":
-                with arrays_of(path, writer) as stored:
-                    arrays = {name: stored[name] for name in stored}
-                found = json.loads(str(arrays["result"]))
-            else:
-                found = read_json(path)
-            if found.pop("result") != cls.__name__:
-                raise KeyError("result")
             return _decoded(cls, found, arrays)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error).split("\n")[0]
-            raise DataError(f"{path} was not written by {writer}: {reason}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"fields differ, {first_line(error)}"
+            raise DataError(f"{path} was written by another version: {reason}") from error
+
+
+def content_of(path: str | Path, writer: str) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
+    """Read the name of the class, the other fields and the arrays of a file that `save` wrote.
+    Raises DataError, with the name of the `writer`, and DamagedError for a damaged file.
+    """
+    arrays = dict[str, np.ndarray]()
+    try:
+        if Path(path).suffix.lower() == ".npz":
+            with arrays_of(path, writer) as stored:
+                arrays = {name: stored[name] for name in stored}
+            found = json.loads(str(arrays["result"])) if "result" in arrays else arrays
+        else:
+            found = read_json(path)
+        if "result" not in found and "kind" in found:
+            raise DataError(f"{path} was written by version 0.6.0 or before: compute it again")
+        return str(found.pop("result")), found, arrays
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        is_json_text = isinstance(error, json.JSONDecodeError)
+        if is_json_text and begins_with(Path(path), RESULT_FIELD):
+            raise DamagedError(f"{path} is damaged: {first_line(error)}") from error
+        raise DataError(f"{path} was not written by {writer}: {first_line(error)}") from error
 
 
 def _encoded(value: Any, arrays: dict[str, np.ndarray] | None) -> Any:
@@ -163,7 +189,9 @@ def _decoded(hint: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return hint(**known)  # type: ignore[operator]
     if hint is np.ndarray and isinstance(value, Mapping):
         real, imag = (_decoded(hint, value[part], arrays) for part in ("real", "imag"))
-        return real + 1j * imag
+        complex_array = np.empty(real.shape, complex)  # a sum with 1j times inf would have NaN
+        complex_array.real, complex_array.imag = real, imag
+        return complex_array
     if hint is np.ndarray:
         found = arrays[value] if isinstance(value, str) else np.asarray(value)
         return found.astype(float) if found.dtype.kind == "U" else found

@@ -103,4 +103,5 @@ def bound_of(bound: Tensor, exponent: Tensor) -> Tensor:
     0.
     """
     found = unscaled(bound, exponent).reshape(())
-    return torch.where(bound.any(), found.clamp(min=torch.finfo(found.dtype).tiny), found)
+    least = torch.finfo(found.dtype).tiny
+    return torch.where(bound.reshape(()) == 0, found, found.clamp(min=least))

@@ -1,7 +1,10 @@
 """Check values that a user gives: numbers by their ranges, devices, sizes by the free memory."""
 
 import contextlib
+import inspect
 import os
+import sys
+from collections.abc import Callable
 from functools import cache, partial
 from math import inf
 from pathlib import Path
@@ -131,6 +134,17 @@ def _checked_each(name: str, value: Any, kinds: tuple) -> tuple:
 def _limits(validators: list[Any]) -> dict[str, Any]:
     given = [(ours, getattr(v, theirs)) for v in validators for theirs, ours in LIMITS.items()]
     return {ours: limit for ours, limit in given if limit is not None}
+
+
+def signature_of(function: Callable) -> inspect.Signature:
+    """Return the signature of a function, whose annotations are not evaluated: since Python 3.14
+    they may be names that only a type checker imports (PEP 649). Raises TypeError or ValueError.
+    """
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.STRING)
+    return inspect.signature(function)
 
 
 def check_device(device: Any) -> str:

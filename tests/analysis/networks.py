@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy import stats
+from scipy.special import expit
 from torch import nn
 
 from rhn.cells import Cell
@@ -112,18 +113,56 @@ SUBJECTS = {
 }
 
 
-@torch.no_grad()
 def gates_by_loop(cells, steps) -> np.ndarray:
-    """The transform gates (L, T, n) of cells of ours along inputs (T, m)."""
-    states, found = [torch.zeros(cell.state_size, dtype=torch.float64) for cell in cells], []
-    for x in steps:
-        gates = []
-        for k, cell in enumerate(cells):
-            gates += cell.gates(x, states[k]).t
-            states[k] = cell.step(x, states[k])
-            x = cell.outputs_of(states[k])
-        found.append(torch.stack(gates))
-    return torch.stack(found, 1).numpy()
+    """The transform gates (L, T, n) of cells of ours along inputs (T, m), by the equations."""
+    outputs, found = steps.detach().numpy(), []
+    for cell in cells:
+        weights = {name: p.detach().numpy() for name, p in cell.named_parameters()}
+        gates_of_step = {"RHN": rhn_gates, "LSTM": lstm_gates, "GRU": gru_gates}[
+            type(cell).__name__
+        ]
+        s = np.zeros(cell.state_size)
+        gates, states = [], []
+        for x in outputs:
+            t, s = gates_of_step(cell, weights, x, s)
+            gates.append(t)
+            states.append(s[: cell.hidden_size])
+        found.append(np.stack(gates, 1))
+        outputs = np.stack(states)
+    return np.concatenate(found)
+
+
+def rhn_gates(cell, weights, x, s) -> tuple[np.ndarray, np.ndarray]:
+    """The gates (L, n) and the next state: s_l = h t + s_{l-1} c, where c = 1 - t if coupled."""
+    n, gates = cell.hidden_size, []
+    for layer, (R, b) in enumerate(zip(weights["weight_hh"], weights["bias"], strict=True)):
+        z = R @ s + b
+        if layer == 0:
+            z = z + weights["weight_ih"] @ x
+        h, t = np.tanh(z[:n]), expit(z[n : 2 * n] + cell.gate_constant)
+        c = 1 - t if cell.coupled else expit(z[2 * n :])
+        s = h * t + s * c
+        gates.append(t)
+    return np.stack(gates), s
+
+
+def lstm_gates(cell, weights, x, s) -> tuple[np.ndarray, np.ndarray]:
+    """The input gate (1, n), and the next state cat(h, c)."""
+    h, c = np.split(s, 2)
+    z_i, z_f, z_g, z_o = np.split(
+        weights["weight_ih"] @ x + weights["weight_hh"] @ h + weights["bias"], 4
+    )
+    c = expit(z_f) * c + expit(z_i) * np.tanh(z_g)
+    return expit(z_i)[None], np.concatenate((expit(z_o) * np.tanh(c), c))
+
+
+def gru_gates(cell, weights, x, h) -> tuple[np.ndarray, np.ndarray]:
+    """1 - z (1, n), with the update gate z, and the next state."""
+    x_r, x_z, x_n = np.split(weights["weight_ih"] @ x + weights["bias"], 3)
+    h_r, h_z, h_n = np.split(weights["weight_hh"] @ h, 3)
+    z = expit(x_z + h_z)
+    candidate = np.tanh(x_n + expit(x_r + h_r) * (h_n + weights["bias_hn"]))
+    return (1 - z)[None], (1 - z) * candidate + z * h
 
 
 @torch.no_grad()

@@ -141,6 +141,18 @@ def test_the_interval_contains_the_true_difference_in_95_percent_of_simulations(
         assert np.mean((low <= 1) & (high >= 1)) > 0.85, length
 
 
+@for_each("N", [3, 4, 5, 8])
+def test_the_interval_of_sequences_of_very_unequal_length_covers_less(N):
+    """The numbers that docs/guides/gates-lesions.md states."""
+    rng, trials, frames = np.random.default_rng(0), 20_000, 10 * 3.0 ** np.arange(N)
+    for more, least, most in (
+        (1 + rng.normal(0, 0.4, (trials, N)), 0.84, 0.92),
+        (rng.exponential(size=(trials, N)), 0.77, 0.87),
+    ):
+        low, high = paired_interval(frames * more, np.zeros(N), frames)
+        assert least < np.mean((low <= 1) & (high >= 1)) < most
+
+
 def test_one_sequence_has_no_interval():
     alone = paired_interval(np.ones((2, 1)), np.zeros(1), np.array([4.0]))
     assert np.isnan(alone).all() and np.shape(alone) == (2, 2)

@@ -102,6 +102,22 @@ def test_lesions_of_the_guide_s_cell_are_those_of_the_same_highway(minimal):
         assert found.loss == pytest.approx(wanted.loss, rel=1e-12), mode
 
 
+class Marked(RHN):
+    """A cell with a buffer that has the name of one of ours."""
+
+    def __init__(self, *sizes, **how):
+        super().__init__(*sizes, **how)
+        self.register_buffer("carried", torch.ones(3))
+
+
+@for_each("mode", ["bias", "carry", "blind"])
+def test_a_buffer_named_like_ours_changes_no_lesion(mode):
+    own, ours = (PolyphonicModel(kind, hidden_size=5, depth=2) for kind in (Marked, RHN))
+    ours.load_state_dict(own.state_dict(), strict=False)
+    found, wanted = (lesion(model, PIECES, mode).loss for model in (own, ours))
+    assert found.tolist() == wanted.tolist()
+
+
 class Silent(DTRNN):
     """Says nothing of itself."""
 

@@ -291,6 +291,23 @@ def test_a_step_of_a_file_and_its_gates(name, capsys):
     assert mean["names"] == ["mine"] and mean["mean"] == [[0.5]] * 20
 
 
+IMPORTS = """
+def step(x, s):
+    import {name}
+    return {name}.A * s
+"""
+
+
+@for_each(("word", "name"), [("late/nets.py:step", "late_one"), ("late_nets:step", "late_two")])
+def test_a_step_may_import_when_it_runs(word, name, capsys):
+    folder = Path("late" if "/" in word else ".")
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text("A = 0.5\n")
+    (folder / ("nets.py" if "/" in word else "late_nets.py")).write_text(IMPORTS.format(name=name))
+    found = printed(capsys, "products", "--module", word, "--state-size", 2, "--steps", 3)
+    np.testing.assert_allclose(found["log_norm"], np.arange(1, 4) * np.log(0.5))
+
+
 def test_a_module_of_a_file_new_and_with_weights(capsys):
     Path("nets.py").write_text(NETS)
     x = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
@@ -362,6 +379,37 @@ def test_options_are_keywords_of_functions_and_figures(name):
             f.default in (None, ()) for f in fields(command) if hasattr(NetworkOptions, f.name)
         )
         function = inspect.signature(function_of(command)).parameters
-        own = vars(command).get("__annotations__", {}).keys() - {*command.drawn}
-        assert own - {"function", "drawn", "work", "reads"} <= function.keys()
+        own = {f.name for f in fields(command)} - {f.name for f in fields(AnalysisOptions)}
+        assert own - {*command.drawn} <= function.keys()
     assert main([name, "--help"]) == 0
+
+
+class LazilyAnnotated(type):
+    """Classes as Python 3.14 makes them (PEP 649): annotations are computed, not stored."""
+
+    @property
+    def __annotations__(cls):
+        return {name: cls.__dataclass_fields__[name].type for name in cls.__dataclass_fields__}
+
+
+def lazily_annotated(kind: type) -> type:
+    own = {k: v for k, v in vars(kind).items() if k not in ("__annotations__", "__dict__")}
+    return LazilyAnnotated(kind.__name__, kind.__bases__, own)
+
+
+@for_each(
+    ("name", "options"),
+    [
+        ("plot", {"leading": 3}),
+        ("influence", {"of": "squared", "feature": 1, "probes": 4}),
+        ("fixed-points", {"starts": 7, "period": 2, "margin": 0.25}),
+        ("lyapunov", {"count": 3, "warmup": 2, "repeat": 4}),
+        ("pseudospectra", {"side": 9}),
+    ],
+)
+def test_own_options_reach_the_function_without_stored_annotations(name, options):
+    shared = {"cell": "lstm", "hidden_size": 8, "steps": 5, "title": "mine", "seed": 1}
+    for kind in (TABLE[name], lazily_annotated(TABLE[name])):
+        assert kind(**options, **shared).keywords() == options
+    figure = {"step": 2, "limit": 1.5} if name == "plot" else {}
+    assert TABLE[name](**options, **figure).keywords() == options

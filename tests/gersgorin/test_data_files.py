@@ -42,6 +42,24 @@ def test_tables_as_people_write_them(table):
     assert (found.name, found.unit, found.parts()) == ("t.csv", "steps", [found])
 
 
+@for_each(
+    ("table", "steps"),
+    [
+        ("0,1\n0.5,0.25\n1.0,0.0\n", 2),  # DataFrame(x).to_csv(index=False)
+        ("0\n0.5\n1e-05\n", 2),
+        ("0,1,2\n1,0,0\n0,1,0\n", 2),
+        ("0,1\n1,0\n0,1\n", 3),  # zeros and ones
+        ("0\n1\n2\n", 3),
+        ("0.0,1.0\n0.5,0.25\n", 2),
+        ("1,0\n0.5,0.25\n", 2),
+        ("0,1\n", 1),
+    ],
+)
+def test_the_numbers_of_columns_are_no_time_step(table, steps):
+    Path("numbered.csv").write_text(table)
+    assert len(read_numbers(Path("numbered.csv")).x) == steps
+
+
 def test_arrays_are_read_with_their_names():
     several = np.arange(24.0).reshape(2, 4, 3)
     np.savez("named.npz", other=SINE, x=several, unit="0.1 s", name="lorenz")

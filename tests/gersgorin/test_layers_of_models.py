@@ -1,5 +1,7 @@
 """What a recurrent layer inside a module reads, and the loops that are refused."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from zoo import Projected, WithState
 
-from gersgorin.layers import layer_inputs
+from gersgorin.layers import layer_inputs, record
+from gersgorin.model_map import model_maps
 from gersgorin.run import open_run
 from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
@@ -160,6 +163,79 @@ def test_windows_and_modules_of_a_known_size_are_layers():
     run = open_run(model, X, layer="0")
     close(open_run(model, X).states, run.states)
     close(run.states, open_run(model[0].cell, X).states)
+
+
+class ByName(nn.Module):
+    """Names the arguments of its layer, the state first."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.rnn = layer
+
+    def forward(self, x):
+        return self.rnn(**{self.state_name: torch.ones(1, x.shape[1], N).to(x), "input": x})[0]
+
+    state_name = "hx"
+
+
+class Optional(nn.GRU):
+    """A layer with an argument between its input and its state."""
+
+    def forward(self, input, lengths=None, *, hx=None):
+        return super().forward(input, hx)
+
+
+@for_each("layer", [nn.GRU, Optional])
+def test_arguments_by_name_are_those_of_their_parameters_in_any_order(layer):
+    model = filled(ByName(layer(M, N)))
+    assert torch.equal(layer_inputs(model, X, layer="rnn"), X)
+    _, _, state = record(model, X, "rnn", None)
+    assert state.eq(1).all() and state.shape == (1, 1, N)
+
+
+class Mixed(nn.Module):
+    """Two parts with their own batch_first, of which the second is recurrent."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.front = nn.MultiheadAttention(M, 1, batch_first=first)
+        self.rnn = nn.GRU(M, N, batch_first=second)
+
+    def forward(self, x):
+        x = self.front(x, x, x)[0]
+        differ = self.front.batch_first != self.rnn.batch_first
+        return self.rnn(x.transpose(0, 1) if differ and x.dim() == 3 else x)[0]
+
+
+@for_each(("first", "second"), itertools.product([True, False], repeat=2))
+def test_spectra_and_influence_read_one_sequence_alike_whatever_parts_say(first, second):
+    model = filled(Mixed(first, second))
+    wanted = model.front(*[X[None] if first else X[:, None]] * 3)[0].reshape(T, M)
+    close(layer_inputs(model, X, layer="rnn"), wanted.detach())
+    (found,) = model_maps(model, X)
+    close(found.outputs[:, 0].detach(), model.rnn(wanted)[0].detach())
+    batch = X[None] if first else X[:, None]
+    close(layer_inputs(model, batch, layer="rnn"), wanted.detach())
+    if first == second:
+        (found,) = model_maps(model, batch)
+        return
+    with pytest.raises(InvalidInputError, match=r"^batch_first of x .* is None: expected True for"):
+        [*model_maps(model, batch)]
+
+
+def test_a_part_named_step_is_no_method_and_an_empty_module_keeps_its_weights(tmp_path):
+    class Tagger(Loop):
+        def __init__(self):
+            super().__init__()
+            self.step = self.cell
+
+        def __len__(self):
+            return 0
+
+    close(open_run(filled(Tagger()), X).inputs, X)
+    empty = type("Empty", (WithState,), {"__len__": lambda self: 0, "state_size": (N, N)})
+    with np.load(open_run(empty(M, N), X).save(tmp_path / "run.npz")) as arrays:
+        assert "weights.cell.weight_hh" in arrays
 
 
 def test_a_layer_that_is_not_called_is_refused():

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse
+import scipy.sparse.linalg
 import torch
 from oracles import close
 from scipy.special import erf
@@ -232,6 +233,18 @@ def test_leading_norms_and_eigenvalues_are_lapacks(scale):
         np.testing.assert_allclose(leading_eigenvalues(A.__matmul__, 300, k), wanted[:k], rtol=1e-7)
     assert not leading_eigenvalues(np.zeros_like, 30, 4).any()
     assert leading_norm(np.zeros_like, np.zeros_like, 30) == 0
+
+
+def test_the_norm_of_a_band_matrix_converges_and_its_eigenvalues_are_unknown():
+    """Its largest singular values are near 1 - k^2 / n^2. The conditions of the eigenvalues are
+    near 2.5^(n/2): the largest one is 0.9325, and a change of 1e-16 moves it to 0.99.
+    """
+    n = 4097
+    A = scipy.sparse.diags_array([0.2, 0.3, 0.5], offsets=[-1, 0, 1], shape=(n, n)).tocsr()
+    angles = np.pi * np.arange(1, 3) / (n + 1)
+    found = leading_norm(A.__matmul__, A.T.__matmul__, n)
+    assert 1 - angles[0] ** 2 / 2 < found < 1
+    assert found == pytest.approx(np.sqrt(scipy.sparse.linalg.eigsh(A @ A.T, 1, sigma=1.0)[0][0]))
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")

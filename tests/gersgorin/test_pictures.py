@@ -81,27 +81,30 @@ def drawn(ax, *names):
 def test_the_panel_of_a_step_holds_all_that_is_drawn():
     found = spectra(LSTM, X)
     ax = found.plot(step=3)
-    points = drawn(ax, "row discs", "column discs", "numerical range", "unit circle", "eigenvalues")
+    unions = "union of row discs", "union of column discs"
+    points = drawn(ax, *unions, "numerical range", "unit circle", "eigenvalues")
+    points = points[~np.isnan(points)]  # between polygons
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     assert left <= points.real.min() <= points.real.max() <= right
     assert low <= points.imag.min() <= points.imag.max() <= high and -low == high
-    for name, radii in (("row discs", found.row_radii), ("column discs", found.column_radii)):
+    for name, radii in zip(unions, (found.row_radii, found.column_radii), strict=True):
         outline, c = drawn(ax, name).real, found.centers[3]
         ends = (c - radii[3]).min(), (c + radii[3]).max()
-        assert (outline.min(), outline.max()) == pytest.approx(ends)
-    x, y = ax.collections[0].get_paths()[0].vertices.T  # shaded: the overlap
+        assert (np.nanmin(outline), np.nanmax(outline)) == pytest.approx(ends)
+    shaded = next(each for each in ax.collections if each.get_label() == "overlap of both unions")
+    x, y = shaded.get_paths()[0].vertices.T
     reach, rightmost = found.overlap[:, 3]
     assert 0 < x[y > 0].max() <= rightmost and 0.99 * reach < np.hypot(x, y)[y > 0].max() <= reach
     assert found.plot(limit=0.5).get_xlim() == (-0.5, 0.5)
 
 
-def test_the_enlarged_panel_holds_the_eigenvalues_of_all_steps():
+def test_each_panel_has_the_eigenvalues_of_the_step_and_of_all_steps():
     found = spectra(LSTM, X)
-    whole, near, each, growth = found.figure(step=3).axes
-    every = found.eigenvalues.ravel()
-    assert near.get_xlim()[0] < every.real.min() < every.real.max() < near.get_xlim()[1]
-    assert np.abs(every.imag).max() < near.get_ylim()[1] < whole.get_ylim()[1]
-    np.testing.assert_array_equal(drawn(near, "eigenvalues"), found.eigenvalues[3])
+    *planes, each, growth = found.figure(step=3).axes
+    for ax in planes:
+        np.testing.assert_array_equal(drawn(ax, "eigenvalues"), found.eigenvalues[3])
+        every = drawn(ax, "eigenvalues of all steps")
+        np.testing.assert_array_equal(every, found.eigenvalues.ravel())
     assert [line.get_xdata()[0] for line in (each.lines[-1], growth.lines[-1])] == [3, 3]
 
 

@@ -18,6 +18,7 @@ from gersgorin import zeros
 from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS, principal_axes
 from gersgorin.analyses.fixed_points import FixedPoints, fixed_points
 from gersgorin.analyses.panels import PANEL_TEXTS
+from gersgorin.results import load
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
 from tests.gersgorin.published import fixed_points_by_adam, three_bits
@@ -426,3 +427,13 @@ def test_states_that_grow_beyond_all_numbers_are_no_points():
     starts = torch.tensor([[-1.0, 1.0], [2.0, 3.0]]).double()
     found = fixed_points(lambda x, s: 2 * s, torch.zeros(1), starts=starts)
     np.testing.assert_allclose(found.states, [[0, 0]], atol=1e-9)
+
+
+@for_each("suffix", [".json", ".npz"])
+def test_a_result_without_points_is_read_back_and_drawn(suffix, tmp_path):
+    found = fixed_points(lambda x, s: s + 1, torch.zeros(1), starts=torch.zeros(3, 2))
+    again = load(found.save(tmp_path / f"none{suffix}"))
+    assert str(again) == str(found)
+    for name in ("states", "eigenvalues", "is_slow", "time_constants", "unstable"):
+        assert getattr(again, name).shape == getattr(found, name).shape, name
+    again.figure().canvas.draw()

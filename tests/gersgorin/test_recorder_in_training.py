@@ -21,6 +21,7 @@ from torch import nn
 from torch.autograd.functional import jacobian
 from zoo import EachState, OwnLoop
 
+from gersgorin.analyses.disc_panels import DISC_TEXTS
 from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.recorder import LONGEST_UNSAVED, Recorder, gradient_norms
 from gersgorin.recording import ARRAYS, LOST, MEASURES, NO_GRADIENT, Recording
@@ -100,6 +101,22 @@ def test_every_number_is_that_of_autograd_and_numpy(case):
         np.testing.assert_allclose(getattr(found, name)[0], value, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(np.sort(np.abs(found.eigenvalues[0])), np.sort(moduli[2]), 1e-6)
     assert found.exponent_steps == T - 3
+
+
+def test_eigenvalues_that_do_not_converge_are_nan_and_training_goes_on(monkeypatch):
+    def fails(error):
+        raise error
+
+    model = nn.GRU(M, N)
+    recorder = Recorder(model, frames(T), every=1)
+    for library in (torch.linalg, np.linalg):
+        never = partial(fails, library.LinAlgError)
+        monkeypatch.setattr(library, "eigvals", lambda _, never=never: never())
+    model(frames(T))[0].sum().backward()
+    recorder.step()
+    found = recorder.recording
+    assert np.isnan(found.radius).all(1).tolist() == [False, True] and found.notes()[LOST] == 1
+    assert np.isfinite(found.reach).all() and np.isfinite(found.exponent).all()
 
 
 def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():
@@ -294,7 +311,7 @@ def test_figures_and_tables_show_the_recording_and_no_other_words():
     np.testing.assert_array_equal(gates, found.gate.mean(1).T)
     rows = [line.split("   ")[0] for line in str(found).splitlines()]
     assert rows[2:13] == ["optimiser step", *MEASURES.values()]
-    words = (*found.parameters, *PANEL_TEXTS, "depth", "units", "^{", "{", "}}$")
+    words = (*found.parameters, *PANEL_TEXTS, *DISC_TEXTS, "depth", "units", "^{", "{", "}}$")
     assert other_words(" ".join([*words_in(figure), str(found)]), found, words) == set()
 
 

@@ -9,10 +9,20 @@ from oracles import differences, log_norms, rows_of_spectra
 from readable import other_words, words_in
 from tables import for_each
 
+from gersgorin.analyses.compare import compare
+from gersgorin.analyses.fixed_points import fixed_points
 from gersgorin.analyses.gains import gains
 from gersgorin.analyses.gates import gates
 from gersgorin.analyses.products import products
-from gersgorin.analyses.spectra import NO_NUMBER, NOT_CONVERGED, ROWS, Spectra, spectra
+from gersgorin.analyses.pseudospectra import LEAST_AT, pseudospectra
+from gersgorin.analyses.spectra import (
+    NO_NUMBER,
+    NORM_NOT_CONVERGED,
+    NOT_CONVERGED,
+    ROWS,
+    Spectra,
+    spectra,
+)
 from gersgorin.run import open_run
 from rhn.cells import make_cell
 from tests.numbers.record import NETWORKS, X, cell, filled
@@ -115,8 +125,10 @@ def test_steps_without_numbers_are_counted(tmp_path):
     found = spectra(filled(torch.nn.RNN(3, 4)), X)
     found.eigenvalues[3] = np.nan
     deep = spectra(filled(make_cell("rhn", 3, 4, depth=1500)), X[:2])
-    assert found.notes() == {NOT_CONVERGED: 1, NO_NUMBER: 0} and f"{NOT_CONVERGED}: 1" in str(found)
-    assert deep.notes() == {NOT_CONVERGED: 0, NO_NUMBER: 2} and deep.typical_step == 0
+    assert [*found.notes().values()] == [1, 0, 0] and f"{NOT_CONVERGED}: 1" in str(found)
+    found.norm[:2] = np.nan
+    assert found.notes() == {NOT_CONVERGED: 1, NORM_NOT_CONVERGED: 2, NO_NUMBER: 0}
+    assert [*deep.notes().values()] == [0, 0, 2] and deep.typical_step == 0
     known = {name for name, value in deep.table().items() if not np.isnan(value).all()}
     wanted = {"departure from normality (0 to 1)", "largest eigenvalue condition", *ROWS[14:]}
     assert known == wanted
@@ -176,6 +188,7 @@ def test_results_are_saved_and_read_back(tmp_path):
 
 
 def test_figures_show_the_numbers_and_no_other_words():
+    from gersgorin.analyses.disc_panels import DISC_TEXTS
     from gersgorin.analyses.panels import PANEL_TEXTS
 
     f, x, how = NETWORKS["rhn 3"]()
@@ -188,7 +201,7 @@ def test_figures_show_the_numbers_and_no_other_words():
     for ax in (whole, near):
         dots = next(line for line in ax.lines if line.get_label() == "eigenvalues")
         np.testing.assert_array_equal(dots.get_xdata(), found.eigenvalues[2].real)
-    more = ("(steps)", *PANEL_TEXTS)
+    more = ("(steps)", *PANEL_TEXTS, *DISC_TEXTS)
     assert other_words(" ".join(words_in(figure)), found, more) == set()
     for result in (products(f, x), gains(f, x), gates(f, x)):
         ax = result.figure().axes[0]
@@ -224,6 +237,60 @@ def test_a_state_above_the_limit_is_measured_by_products(monkeypatch):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-9)
     np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues[:, :4], rtol=1e-8)
     assert (found.difference < 1e-7).all() and np.isnan(found.support).all()
+
+
+@pytest.fixture
+def one_does_not_converge(monkeypatch):
+    """Neither torch's nor NumPy's LAPACK converges for a batch that has a matrix with the first
+    entry 0.25.
+    """
+
+    def fails(solve):
+        def solve_or_fail(A):
+            if (np.asarray(A)[..., 0, 0] == 0.25).any():
+                raise (
+                    torch.linalg.LinAlgError
+                    if isinstance(A, torch.Tensor)
+                    else np.linalg.LinAlgError
+                )
+            return solve(A)
+
+        return solve_or_fail
+
+    for library in (torch.linalg, np.linalg):
+        for name in ("eig", "eigvals"):
+            monkeypatch.setattr(library, name, fails(getattr(library, name)))
+
+
+FACTORS = torch.tensor([[0.5], [0.25], [0.75], [0.125]], dtype=torch.float64)
+
+
+def scaled_by_its_input(x, s):
+    return s * x
+
+
+@for_each("leading", [None, 1])
+def test_a_step_whose_eigenvalues_do_not_converge_is_nan_and_a_note(leading, one_does_not_converge):
+    run = open_run(scaled_by_its_input, FACTORS, torch.ones(3).double())
+    found = spectra(run, leading=leading)
+    np.testing.assert_array_equal(found.spectral_radius, [0.5, np.nan, 0.75, 0.125])
+    np.testing.assert_allclose(found.norm, FACTORS[:, 0])
+    assert found.notes()[NOT_CONVERGED] == 1 and np.isfinite(found.log_norm_product).all()
+
+
+def test_other_analyses_have_a_note_of_what_does_not_converge(one_does_not_converge):
+    run = open_run(scaled_by_its_input, FACTORS, torch.ones(3).double())
+    both = compare({"twice": [run, run]})
+    assert both.notes()[NOT_CONVERGED] == 2 and both.network("twice").norm.min() == 0.125
+    around = pseudospectra(run, side=9)
+    assert np.isnan(around.to_circle).tolist() == [False, True, False, False]
+    assert around.notes() == {NOT_CONVERGED: 1} and around.table()[LEAST_AT] == 2
+    around.figure()
+    points = fixed_points(scaled_by_its_input, FACTORS[1], starts=torch.rand(5, 3).double())
+    row = {name: np.ravel(values)[0] for name, values in points.table().items()}
+    assert np.isnan([row[name] for name in ("moduli > 1", "= 1", "< 1", "radius")]).all()
+    assert [*points.notes().values()] == [1] and "moduli" in str(points)
+    points.figure()
 
 
 def test_the_default_device_decides_nothing_where_a_tensor_tells_it():

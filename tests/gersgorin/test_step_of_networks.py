@@ -2,8 +2,10 @@
 and refusals.
 """
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -18,7 +20,7 @@ from gersgorin.large_jacobian import LargeJacobian
 from gersgorin.linalg import jacobian_product
 from gersgorin.run import Run, difference, jacobians, open_run
 from gersgorin.step import as_step
-from rhn.cells import make_cell
+from rhn.cells import StackedCell, make_cell
 from rhn.errors import InvalidInputError
 from tests.numbers.record import M, N, T, X, filled, pair
 
@@ -44,6 +46,7 @@ MODULES = {
     "batch first": filled(Layered(M, N, batch_first=True)),
     "step of vectors": filled(Vectors(M, N)),
     "cell with only a step": filled(OnlyStep(M, N)),
+    "stack of such cells": filled(StackedCell([OnlyStep(M, N), OnlyStep(N, N)])),
     "projection": LOSSY,
     "module of one row": filled(OneRow()),
     "torch.nn cell": filled(nn.GRUCell(M, N)),
@@ -60,7 +63,7 @@ def test_jacobians_are_central_differences(name):
     how = {"s0": STATES[name]} if name in STATES else {}
     run = open_run(MODULES[name], X, **how)
     A, (x, s) = run.jacobians(), run.at()
-    assert (difference(run.step, x, s, lambda v: (A @ v[..., None])[..., 0]) < 1e-7).all()
+    assert (difference(run.step.rows, x, s, lambda v: (A @ v[..., None])[..., 0]) < 1e-7).all()
     one = run.states[0]
     for x_t in x:  # by hand, one row at a time
         one = run.step.rows(x_t[None], one[None])[0]
@@ -166,6 +169,18 @@ class Keeping(nn.Module):
         return torch.tanh(state * self.kept)
 
 
+def shared_noise(size):
+    """A step with a random number of NumPy, which all rows of one batched call share."""
+    rng = np.random.default_rng(0)
+    return lambda x, s: torch.tanh(s) * (1 + size * rng.standard_normal())
+
+
+def counting():
+    """A step that changes at every second call."""
+    calls = itertools.count()
+    return lambda x, s: torch.tanh(s) * (1 + 0.1 * (next(calls) % 2))
+
+
 ONE, S0 = torch.zeros(1, N), torch.zeros(N)
 REFUSED = {
     "NaN in x": lambda: open_run(LSTM, X.log()),
@@ -188,6 +203,9 @@ REFUSED = {
     "kept state": lambda: open_run(Keeping(), X, ONE + 1),
     "random numbers": lambda: open_run(lambda x, s: s + torch.rand(N), X, S0),
     "random numbers of zeros": lambda: open_run(lambda x, s: s * torch.rand(N), X, S0),
+    "random numbers that all rows share": lambda: open_run(shared_noise(0.1), X, S0.double()),
+    "small random numbers": lambda: open_run(shared_noise(1e-6), X, S0.double() + 1),
+    "another number at each call": lambda: open_run(counting(), X, S0.double()),
 }  # fmt: skip
 
 
@@ -206,6 +224,22 @@ def test_a_refusal_is_one_sentence(name):
     text = str(raised.value)
     assert "\n" not in text and text.count(": ") >= 1 and ". " not in text.rstrip("."), text
     assert "expected" in text or "Error" in text
+
+
+class RandomStart(nn.Module):
+    """A layer whose first state is drawn at each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(M, N, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x, torch.randn(1, len(x), N))[0]
+
+
+def test_a_random_first_state_is_not_refused():
+    one, other = (open_run(RandomStart(), X[None]) for _ in range(2))
+    assert len(one) == T and not torch.equal(one.states[0], other.states[0])
 
 
 def test_states_of_several_tensors_and_of_state_size():

@@ -60,9 +60,10 @@ def drive(
     """A whole run of one study, by default in this process."""
     engine = engine or ThisProcess(["cpu"])
     with locked(out):
+        study = Study(config, StudyFolder(out, config), fuse)
+        study.folder.check()
         opened = open_storage(storage, out, wait)
         opened.make([config])
-        study = Study(config, StudyFolder(out, config), fuse)
         backends = [backend] * len(engine.places)
         Driver([study], opened, engine, backends, save_seconds).run()
     return study
@@ -74,6 +75,17 @@ def reference(config: StudyConfig, number: int) -> tuple[TrialRow, np.ndarray]:
     while fused.live():
         fused.run_epoch()
     return NUMPY.row(config, fused, number), fused.curve(number)
+
+
+def save_at(epoch: int, number: int, out: Path, **changes) -> StudyFolder:
+    """Save a trial, as a worker does at this epoch."""
+    folder = StudyFolder(out, study := config(**changes))
+    fused = NumpyTrials(study, {number: study.settings(number)}, {})
+    folder.trials.mkdir(parents=True, exist_ok=True)
+    while fused.epoch < epoch:
+        fused.run_epoch()
+    folder.save_state(number, fused.state(number))
+    return folder
 
 
 def stock_study(config: StudyConfig, out: Path, storage: str | None = None) -> optuna.Study:
@@ -108,7 +120,7 @@ def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> 
     with safe_open(folder.best, framework="numpy") as file:
         assert json.loads(file.metadata()["rhn"])["metadata"]["trial"] == best.trial
         assert np.square(file.get_tensor("weights")).sum() == np.float32(best.test_nll)
-    left = [path.name for path in folder.trials.iterdir()]
+    left = [path.name for path in folder.trials.iterdir() if ".damaged-" not in path.name]
     assert sorted(left) == [f"{number:04d}.json" for number in range(config.trials)]
 
 

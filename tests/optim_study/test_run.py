@@ -20,6 +20,7 @@ from tables import for_each, others_slow
 from optim_study import read_csv, run, smoke
 from optim_study.config import RunConfig
 from optim_study.ray_engine import ray_devices
+from optim_study.results import csv_text
 from optim_study.runner import OUTPUTS, engine_of
 from optim_study.shares import REGIONS, share_table, training_shares
 from rhn.training.state import LOCK
@@ -78,8 +79,9 @@ def test_the_commands_give_what_python_gives(study, answer, command):
     files = "\n".join(f"file: {out / name}" for name in OUTPUTS)
     table = share_table(shares, study.trials, "train", 9.5)
     assert command(again).out == f"{table}\n{files}\n" and study.shares == shares
-    assert answer("optim-study export --out", out) == [asdict(row) for row in study.trials]
-    assert command("optim-study export --out", out).out == study.csv.read_text()
+    by_name = sorted(study.trials, key=lambda row: (row.arch, row.depth, row.trial))
+    assert answer("optim-study export --out", out) == [asdict(row) for row in by_name]
+    assert command("optim-study export --out", out).out == csv_text(by_name)
     assert read_csv(study.csv) == study.trials and len(study.rows) == 16
     assert all((row.transform_bias is None) == (row.arch == "dt-rnn") for row in study.rows)
     _, *lines = (out / "shares.csv").read_text().splitlines()
@@ -92,13 +94,39 @@ def test_the_commands_give_what_python_gives(study, answer, command):
 @pytest.mark.parametrize(("kind", "loss"), [("swarm", "valid"), ("map", "train")])
 def test_plot_draws_folders_and_tables_and_counts_a_copy_once(kind, loss, study, answer, caplog):
     out, copy = study.csv.parent, shutil.copytree(study.csv.parent, "copy")
-    shares = training_shares(study.trials, loss, 9.9, REGIONS if kind == "map" else REGIONS[:1])
+    regions = REGIONS if kind == "map" else REGIONS[:1]
     words = f"--kind {kind} --objective {loss} --below 9.9 --output a.png trials.csv"
     for runs in ([out], [study.csv], [out, copy]):
         found = answer("optim-study plot", *runs, *words.split())
+        rows = read_csv("trials.csv")
+        shares = training_shares(rows, loss, 9.9, regions)
         assert found == [asdict(share) for share in shares]
-        assert read_csv("trials.csv") == study.trials and Path("a.png").stat().st_size > 5000
+        assert sorted(rows, key=str) == sorted(study.trials, key=str)
+        assert Path("a.png").stat().st_size > 5000
     assert caplog.messages == ["repeated trials left out: 16"]
+
+
+def test_tables_are_in_the_order_of_the_architectures_and_then_of_others_in_the_folder(study):
+    assert [row.arch for row in study.trials] == ["rhn"] * 8 + ["dt-rnn"] * 8
+    assert read_csv(study.csv) == study.trials
+    named = ["rhn, depth 1", "rhn, depth 2", "dt-rnn, depth 1", "dt-rnn, depth 2"]
+    assert [share.network for share in study.shares] == named
+
+
+@pytest.mark.parametrize("storage", ["", " --storage sqlite:///trials.db"])
+def test_finished_trials_of_another_protocol_are_refused_and_not_replaced(
+    storage, study, tmp_path, refused, answer
+):
+    out = shutil.copytree(study.csv.parent, tmp_path / "out")
+    if not storage:
+        (out / "journal.log").unlink()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    line = f"{SMOKE} --arch rhn --data {MELODIES} --epochs 3 --out {out}{storage}"
+    refused(line, says="holds another study: epochs is 3 here and 4 there; expected another --out")
+    assert [row["complete"] for row in answer(f"{line} --dry-run")] == [0, 0]
+    line = line.replace("--epochs 3", "--epochs 4")
+    assert [row["complete"] for row in answer(f"{line} --dry-run")] == [4, 4]
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_a_folder_with_files_of_the_user_s_is_refused(refused):

@@ -12,7 +12,7 @@ from small_studies import config
 from tables import for_each
 
 from optim_study.config import SCHEMES, StudyConfig, config_from_protocol, require_same_protocol
-from rhn.errors import InvalidInputError
+from rhn.errors import DataError, InvalidInputError
 
 STORED = {
     "epochs": 1000, "patience": 100, "budget_scale": 1.0, "objective": "train",
@@ -35,7 +35,7 @@ def test_a_protocol_comes_back_from_json_and_has_no_number_of_trials(changes):
     study = config(**changes)
     stored = json.loads(json.dumps(study.protocol()))
     assert config_from_protocol(stored, trials=study.trials) == study
-    require_same_protocol(study, stored)
+    require_same_protocol(study, stored, "out")
     assert study.fingerprint == replace(study, trials=80).fingerprint
     assert ("momentum" in stored) == (study.optimizer == "sgd")
 
@@ -50,9 +50,11 @@ def test_a_stored_study_of_an_older_version_continues():
         "init_scheme": "gaussian",
     }
     assert study.settings(59).init == "gaussian:8.6253169812498e-05"
-    require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum"), STORED)
-    with pytest.raises(InvalidInputError, match=r"init_schemes of dt-rnn-depth6 is \['identity'\]"):
-        require_same_protocol(replace(study, init_schemes=("identity",)), STORED)
+    require_same_protocol(StudyConfig(arch="dt-rnn", depth=6, data="checksum"), STORED, "out")
+    with pytest.raises(InvalidInputError, match=r"init_schemes is \['identity'\] here and"):
+        require_same_protocol(replace(study, init_schemes=("identity",)), STORED, "out")
+    with pytest.raises(DataError, match="protocol is of another version: it has width"):
+        config_from_protocol({**STORED, "width": 3}, trials=60)
 
 
 def test_a_setting_depends_only_on_seed_architecture_depth_and_number():

@@ -9,7 +9,6 @@ import threading
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 import optuna
 import pytest
@@ -24,6 +23,7 @@ from small_studies import (
     config,
     drive,
     reference,
+    save_at,
     started,
     stock_study,
     wait_for,
@@ -60,17 +60,6 @@ class Eventful(NumpyBackend):
         return super().start(config, settings, saved)
 
 
-def save_at(epoch: int, number: int, out: Path, **changes) -> StudyFolder:
-    """Save a trial, as a worker does at this epoch."""
-    folder = StudyFolder(out, study := config(**changes))
-    fused = NumpyTrials(study, {number: study.settings(number)}, {})
-    folder.trials.mkdir(parents=True, exist_ok=True)
-    while fused.epoch < epoch:
-        fused.run_epoch()
-    folder.save_state(number, fused.state(number))
-    return folder
-
-
 @pytest.mark.parametrize(("fuse", "objective"), [(1, "train"), (3, "valid"), (50, "train")])
 def test_fusing_changes_no_result(fuse, objective, tmp_path, storage):
     rows = drive(config(objective=objective), tmp_path, storage, fuse=fuse).rows.values()
@@ -99,25 +88,31 @@ def test_ctrl_c_ends_the_epoch_and_saves_everything(tmp_path):
 # files
 
 
-def test_damaged_states_and_records_and_those_of_another_study_count_as_absent(tmp_path):
+def test_damaged_files_are_renamed_and_their_trials_are_trained_again(tmp_path):
     """After kills, also between two saves, of workers that had finished trials 6 and 7."""
-    path, study = save_at(8, 0, tmp_path).file(0, ".safetensors"), config()
-    path.write_bytes(path.read_bytes()[:-1])
-    folder = save_at(8, 1, tmp_path, data="other")
+    folder, study = save_at(8, 0, tmp_path), config()
+    state, model = folder.file(0, ".safetensors"), folder.file(1, "-best.safetensors")
+    NUMPY.write_best(model, NumpyTrials(study, {1: study.settings(1)}, {}), 1, **study.trial(1))
+    damaged = {path: path.read_bytes()[:-1] for path in (state, model)}
     save_at(8, 2, tmp_path).save_record(*reference(study, 2))
     save_at(4, 3, tmp_path)
     record = folder.file(2, ".json").read_text()
-    assert folder.load_record(2) is None and folder.epochs([0, 1]) == {1: 8}
+    assert folder.epochs([0, 1, 2]) == {0: 8, 2: 8}
     low = re.sub('"test_nll": [^,}]+', '"test_nll": "low"', record)
-    for number, content in enumerate(("", "[]", '{"study_fingerprint": "x"}', low), 2):
-        folder.file(number, ".json").write_text(content)
-    work(Job(folder := StudyFolder(tmp_path, study), (6, 7), NUMPY))
-    for name in (".0001-best.rhn-partial-12345678.safetensors", "0001-best.safetensors"):
-        (folder.trials / name).write_bytes(b"of a worker that was killed")
+    other = record.replace('"epochs": 24', '"epochs": 25')
+    for number, content in enumerate(("", record[:-9], low, other), 2):
+        damaged[folder.file(number, ".json")] = content.encode()
+    for path, content in damaged.items():
+        path.write_bytes(content)
+    work(Job(folder, (6, 7), NUMPY))
+    (folder.trials / ".0001-best.rhn-partial-12345678.safetensors").write_bytes(b"half")
     backend = Eventful()
     drive(study, tmp_path, backend=backend, fuse=8)
     assert backend.started == [((2,), 8), ((3,), 4), ((0, 1, 4, 5), 0)]
     assert_exact(study, tmp_path)
+    for path, content in damaged.items():
+        (kept,) = folder.trials.glob(f"{path.name}.damaged-*")
+        assert kept.read_bytes() == content
 
 
 def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(tmp_path):
@@ -238,7 +233,9 @@ def test_optuna_reads_a_study_while_it_runs_and_a_larger_total_extends_it(tmp_pa
     assert stock_study(config(), tmp_path, storage).get_trials()[:3] == before
     with pytest.raises(InvalidInputError, match="trials of rhn-depth2 is 3: expected 8 or more"):
         drive(config(trials=3), tmp_path, storage)
-    with pytest.raises(InvalidInputError, match="data of rhn-depth2 is other: expected toy"):
+    with pytest.raises(
+        InvalidInputError, match="data is other here and toy there; expected another --"
+    ):
         drive(config(data="other"), tmp_path, storage)
     other = optuna.create_study(study_name=config(depth=4).name, storage=stored._storage)
     other.add_trial(create_trial(value=1.0))
@@ -263,7 +260,7 @@ def test_a_torn_last_line_of_a_journal_is_cut_off_and_a_damaged_one_refused(tmp_
     says = "protocol cannot be read: epochs is 'x': expected a whole"
     refused("optim-study status --out", tmp_path, says=says)
     journal.write_text("no JSON\n")
-    with pytest.raises(DataError, match=r"journal\.log is damaged"):
+    with pytest.raises(DataError, match=r"journal\.log is of another format"):
         drive(config(), tmp_path)
 
 

@@ -1,5 +1,7 @@
 """Tables of trials, exact shares and tests of them, and the two figures."""
 
+import csv
+import sys
 from dataclasses import replace
 from itertools import product
 from operator import attrgetter
@@ -10,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, fisher_exact
 
-from optim_study.config import SCHEMES
+from optim_study.backend import finished_row
+from optim_study.config import SCHEMES, StudyConfig
 from optim_study.figures import plot_map, plot_swarm, swarm
 from optim_study.results import TrialRow, by_network, csv_text, distinct_trials, read_csv, write_csv
 from optim_study.shares import REGIONS, holm, share_table, training_shares
@@ -52,6 +55,25 @@ def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("csv") / "trials.csv"
     write_csv(rows, path)
     assert read_csv(str(path)) == rows
+
+
+def test_a_test_loss_that_overflowed_is_missing_and_not_the_largest_float(tmp_path):
+    """0.7.0 wrote the largest float, which a mean would use."""
+    path = tmp_path / "trials.csv"
+    old = csv_text([row()]).replace(",8.6,", f",{sys.float_info.max!r},")
+    path.write_text(old)
+    (found,) = read_csv(path)
+    assert found == row(test_nll=None)
+    write_csv([found], path)
+    (line,) = csv.DictReader(path.read_text().splitlines())
+    assert line["test_nll"] == "", "which pandas reads as NaN"
+
+
+@pytest.mark.parametrize("test_nll", [np.inf, np.nan])
+def test_the_row_of_a_trial_whose_best_weights_overflow_on_the_test_pieces(test_nll):
+    study = StudyConfig(arch="rnn", depth=1, data="toy")
+    found = finished_row(study, 3, np.array([[11.0, 11.5], [9.0, 9.5]]), 8, test_nll, 11.16)
+    assert (found.test_nll, found.train_nll, found.valid_nll) == (None, 9.0, 9.5)
 
 
 def test_an_older_table_lacks_columns_and_a_malformed_one_is_refused_with_its_place(tmp_path):
@@ -199,6 +221,14 @@ def test_a_swarm_stays_near_the_middle_and_within_its_room(heights, narrow):
     nearest = gaps.min(1, initial=9.0)
     assert ((np.abs(places) < 1e-12) | (nearest < 1.0 + 1e-6)).all()
     assert narrow or (nearest > 1 - 1e-6).all(), "no point covers another"
+
+
+@pytest.mark.parametrize(("loss", "kind"), [("train", "training"), ("valid", "validation")])
+def test_the_title_and_legend_of_a_map_name_its_axes_and_the_loss_of_filled_symbols(loss, kind):
+    figure = plot_map(AREA, loss=loss, size="slide")
+    assert figure.get_suptitle() == "Learning rate and initial standard deviation of 24 trials"
+    labels = [text.get_text() for part in figure.subfigs for text in part.legends[0].get_texts()]
+    assert f"filled: {kind} loss below 9.5" in labels
 
 
 def test_the_map_shows_every_setting_its_scheme_and_whether_it_trained():

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import importlib
 import operator
+import os
 import re
 import subprocess
 import symtable
@@ -156,6 +157,21 @@ def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
     TopologicalSorter({m: used & uses.keys() - {m} for m, used in uses.items()}).prepare()
 
 
+READS_ANNOTATIONS = re.compile(
+    r"__annotations__|inspect\.signature|from inspect import.* signature"
+)
+EVALUATES = {
+    "rhn.utils.command_line": "types of the fields of our commands",
+    "rhn.utils.validation": "signature_of, which does not evaluate",
+}
+
+
+def test_only_these_modules_read_annotations_otherwise_than_by_get_type_hints():
+    """Python 3.14 stores none in a class, and those of a user may not be evaluated."""
+    found = {module for module, path in sources() if READS_ANNOTATIONS.search(path.read_text())}
+    assert found == EVALUATES.keys()
+
+
 LONGEST = 450  # lines of a file
 
 
@@ -237,6 +253,18 @@ def test_contributing_says_where_things_are_decided():
     for path, name in rows:
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
         assert operator.attrgetter(name)(module), name
+
+
+def test_the_first_command_of_contributing_runs_as_it_stands():
+    """In a process of its own, without a path of Python: the folders of the tests have the names of
+    the packages.
+    """
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    program, *words = re.search(r"^\| one test file \| `(.+)` \|$", text, re.MULTILINE)[1].split()
+    path = Path(sys.executable).with_name(program)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([path, *words], cwd=ROOT, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @for_each(

@@ -3,10 +3,13 @@ a sentence.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import zipfile
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,20 +18,23 @@ from hypothesis import strategies as st
 from tables import for_each
 
 from rhn.cells import RHN
-from rhn.checkpoints import load, save
-from rhn.data.jsb import load_cached, save_cached
+from rhn.checkpoints import load, read, save
+from rhn.data.jsb import chorales, load_cached, read_score, save_cached
 from rhn.data.text import read_text
-from rhn.errors import OutputError, RhnError
+from rhn.errors import DamagedError, OutputError, RhnError
 from rhn.training.state import read_state, write_state
 from rhn.utils.io import (
     arrays_of,
     atomic_path,
     check_output,
+    check_result,
     read_json,
     remove_leftovers,
+    set_aside,
     write_arrays,
     write_json,
 )
+from rhn.weights import read_weights
 
 
 def names(folder):
@@ -53,6 +59,37 @@ def test_what_is_not_a_file_is_never_replaced(tmp_path):
             with pytest.raises(OutputError, match="it is a folder or a device, expected a file"):
                 write(path)
     assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        pytest.param("run/config.json", "run/state.safetensors", id="configuration"),
+        pytest.param("run/record.npz", "run/state.safetensors", id="recording"),
+        pytest.param("run/seed-1/record.npz", "run/state.safetensors", id="recording of a seed"),
+        pytest.param("out/rnn-depth1/trials/0007.json", None, id="record of a trial"),
+    ],
+)
+def test_an_output_of_a_command_does_not_replace_a_file_of_a_run(name, beside, tmp_path):
+    for file in filter(None, (name, beside)):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("of a run")
+    with pytest.raises(OutputError, match="it is a file of a run, expected another name"):
+        check_result(tmp_path / name)
+    free = tmp_path / name
+    free = check_result(free.with_name(f"found{free.suffix}"))
+    free.write_text("found")
+    assert check_result(free) == free, "the name that the user gave may be replaced"
+
+
+def test_a_damaged_file_is_kept_under_a_new_name(tmp_path):
+    path = tmp_path / "0007.json"
+    for content in ("one", "other"):
+        path.write_text(content)
+        assert set_aside(path).read_text() == content
+    set_aside(path)  # another process was faster
+    kept = [file.read_text() for file in tmp_path.iterdir()]
+    assert sorted(kept) == ["one", "other"]
 
 
 def test_two_writers_at_once_each_write_a_whole_file(tmp_path):
@@ -134,3 +171,33 @@ def test_a_changed_byte_or_a_missing_end_is_noticed_or_harmless(
     path.write_bytes(data)
     with contextlib.suppress(RhnError):
         assert read() in (None, before) and written is not state
+
+
+def first_array(path):
+    with arrays_of(path, "a writer") as found:
+        return found
+
+
+READERS = {  # name: (function that lacks memory, a file, its reader)
+    "weights of torch": ("torch.load", "a.pt", read_weights),
+    "weights": ("rhn.weights.load_file", "a.safetensors", read_weights),
+    "checkpoint": ("rhn.files.safe_open", "a.safetensors", read),
+    "state": ("rhn.files.safe_open", "a.safetensors", read_state),
+    "arrays": ("numpy.load", "a.npz", first_array),
+    "text": ("pathlib.Path.read_bytes", "a.txt", partial(read_text, "text")),
+    "chorales": ("json.load", "a.json", chorales),
+    "score": ("rhn.data.jsb._musicxml", "a.xml", read_score),
+}
+LACKS = (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"))
+
+
+@for_each(("name", "error"), itertools.product(READERS, LACKS))
+def test_a_lack_of_memory_is_not_called_damage(name, error, tmp_path, monkeypatch):
+    lacking, file, reader = READERS[name]
+    path = tmp_path / file
+    path.write_text("content")
+    with monkeypatch.context() as patch, pytest.raises(RhnError) as refused:  # noqa: PT012
+        patch.setattr(lacking, Mock(side_effect=error))
+        reader(path)
+    assert str(refused.value) == f"there is not enough memory for {path}"
+    assert not isinstance(refused.value, DamagedError)

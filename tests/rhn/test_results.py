@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tables import for_each
 
-from rhn.errors import DataError
+from rhn.errors import DamagedError, DataError
 from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 
@@ -54,11 +54,13 @@ def test_a_table_has_median_and_extremes_without_nan_and_a_note_counts_these():
 @for_each("suffix", [".json", ".npz"])
 def test_a_file_gives_back_every_field(suffix, tmp_path):
     more = {"others": (("a", np.inf), ("b", 3.0)), "counts": {"x": 2.0}}
-    saved = replace(SIZES, modes=np.array([[1 + 2j, np.nan]]), **more)
+    parts = [-np.inf, -0.0, 0.0, 1.5, np.inf, np.nan]
+    modes = np.array([[complex(real, imag) for imag in parts] for real in parts])
+    saved = replace(SIZES, modes=modes, **more)
     path = saved.save(tmp_path / f"a{suffix}")
     found = Sizes.load(path)
     np.testing.assert_array_equal(found.sizes, saved.sizes)
-    np.testing.assert_array_equal(found.modes, saved.modes)
+    np.testing.assert_array_equal(found.modes.view(float), modes.view(float))
     assert {name: getattr(found, name) for name in more} == more and str(found) == str(saved)
     if suffix == ".json":
         content = json.loads(path.read_text(), parse_constant=pytest.fail)
@@ -67,3 +69,35 @@ def test_a_file_gives_back_every_field(suffix, tmp_path):
             path.write_text(text)
             with pytest.raises(DataError, match="was not written by save"):
                 Sizes.load(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change", "error", "message"),
+    [
+        pytest.param(".json", lambda c: c[:-9], DamagedError, "is damaged", id="cut json"),
+        pytest.param(".npz", lambda c: c[:-9], DamagedError, "is damaged", id="cut npz"),
+        pytest.param(".json", lambda c: b"", DamagedError, "is damaged", id="empty"),
+        pytest.param(".json", lambda c: b"a,b", DataError, "was not written by", id="no json"),
+        pytest.param(".npz", lambda c: b"a,b", DataError, "not a record written by", id="no npz"),
+        pytest.param(
+            ".json",
+            lambda c: c.replace(b"half_life", b"half_time"),
+            DataError,
+            "by another version: fields differ, 'half_time'",
+            id="fields",
+        ),
+        pytest.param(
+            ".json",
+            lambda c: b'{"kind": "spectra"}',
+            DataError,
+            "by version 0.6.0 or before",
+            id="0.6.0",
+        ),
+    ],
+)
+def test_a_file_is_damaged_old_or_of_another_format(suffix, change, error, message, tmp_path):
+    path = SIZES.save(tmp_path / f"a{suffix}")
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(error, match=message) as found:
+        Sizes.load(path)
+    assert type(found.value) is error

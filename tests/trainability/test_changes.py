@@ -132,6 +132,29 @@ def test_a_row_is_a_plain_loop_with_one_part_replaced(label):
     np.testing.assert_allclose(of_change(run, label), plainly(run, **oracle(run)), rtol=1e-3)
 
 
+def of_counted(z, y):
+    """The absolute error over targets other than -99."""
+    return ((z - y).abs() * (y != -99)).sum() / (y != -99).sum()
+
+
+def test_ignored_targets_stay_as_they_are_in_standardised_targets():
+    """Every third example is ignored, by its value -99 after y is scaled, too."""
+    x, y = sums()
+    y = 5 + 3 * y
+    y[::3] = -99
+    run = made(loss_fn=of_counted, data=(x, (y - 5) / 3))  # `made` scales them
+    kept = run.data.train.y[run.data.train.y != -99]
+    mean, spread = kept.mean(), kept.std(correction=0)
+    changed = CHANGES[TARGETS](run, UNKNOWN)
+    torch.testing.assert_close(changed.shift, mean[None])
+    torch.testing.assert_close(changed.scale, spread[None])
+    scaled = changed._scaled(run.data.train.y)
+    assert torch.equal(scaled == -99, run.data.train.y == -99)
+    moved = CHANGES[RANGE](run, Known(False, 0.0, 1.0))
+    ends = moved._scaled(kept).aminmax()
+    assert (float(ends.min), float(ends.max)) == pytest.approx((0.0, 1.0))
+
+
 def test_the_usual_loss_leaves_running_averages_alone():
     run = made(model := nn.Sequential(nn.Flatten(), nn.BatchNorm1d(2 * T), nn.Linear(2 * T, 1)))
     before = model[1].running_mean.clone()
@@ -298,6 +321,14 @@ TASKS["a number of every step"] = (
     nn.MSELoss(),
     {},
 )
+OUTPUTS_OF_EVERY_STEP = {
+    "every step",
+    "classes of every step on axis 1",
+    "classes of all steps",
+    "numbers of every step",
+    "every step, on axis 0",
+    "a number of every step",
+}
 TASKS["a dictionary"] = (Named(), names, torch.randn(N, 1), nn.MSELoss(), {})
 TASKS["arguments by name"] = (Pair(), names, torch.randn(N, 1), nn.MSELoss(), {})
 
@@ -312,7 +343,7 @@ def test_the_gru_has_the_outputs_of_the_network_and_reads_every_input(name):
         with restored(model, run.optimizer):
             other = CHANGES[label](run, UNKNOWN)
             assert isinstance(other.model, Reader), label
-            assert other.model.every == ("step" in name)
+            assert other.model.every == (name in OUTPUTS_OF_EVERY_STEP)
             x, y, _ = next(run.data.minibatches(0))
             assert other.output(x).shape == run.output(x).shape, label
             assert np.isfinite(train_run(other, 2, 0)).all()

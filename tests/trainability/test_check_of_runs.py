@@ -10,17 +10,29 @@ from oracles import plain_losses, relative_error
 from tables import for_each
 from test_snapshot import Normalised, Weighted, flat, randomness
 from torch import nn
-from training_runs import N, T, other_words, sums
+from training_runs import N, Prepared, T, other_words, run_of, sums
 from zoo import LastState
 
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability import checks, races
-from trainability.changes import LONGER, NEVER_STARRED, NONE, ROW_LABELS, SINGLE
+from trainability.changes import (
+    CHANGES,
+    EVERYTHING,
+    IN_TRAINING,
+    KEEPS_FIRST_LOSS,
+    LONGER,
+    NEVER_STARRED,
+    NONE,
+    ROW_LABELS,
+    SINGLE,
+    Known,
+)
 from trainability.checks import Check, Row, check
 from trainability.cures import cure
-from trainability.facts import FACTS, Fact
-from trainability.races import Race
+from trainability.facts import FACTS, FINITE, FIRST_LOSS, Fact
+from trainability.snapshot import restored
 from trainability.testing import assert_learns
+from trainability.training import held_of, train_run
 
 STEPS = 50
 
@@ -74,7 +86,7 @@ def test_the_same_arguments_give_the_same_result(slow):
     assert str(checked()) == str(slow)
 
 
-def test_facts_are_fourteen_and_those_of_a_sound_run_have_no_star(slow):
+def test_facts_are_the_same_and_those_of_a_sound_run_have_no_star(slow):
     assert tuple(fact.name for fact in slow.facts) == FACTS
     assert not any(fact.starred for fact in slow.facts)
 
@@ -87,8 +99,7 @@ def test_all_that_is_printed_are_literals_and_numbers(slow):
         checked(LastState(3), data=(x, classes), loss_fn=nn.CrossEntropyLoss()),
         checked(rate=1e25),
         checked(data=(x, (classes > 0).float()[:, None]), loss_fn=nn.BCEWithLogitsLoss()),
-        checked(data=(x, x[:, :, 0].sum(1, keepdim=True)),
-                loss_fn=lambda z, y: torch.maximum(0.9 * (y - z), 0.1 * (z - y)).mean()),
+        checked(data=(x, x[:, :, 0].sum(1, keepdim=True)), loss_fn=pinball),
     ):  # fmt: skip
         assert other_words(found) == set()
         assert found.entries == (3 if found.kind == "classes" else 1)
@@ -157,79 +168,146 @@ def test_everything_is_given_back_also_after_an_error_and_ctrl_c(stop, monkeypat
     assert before[:2] == after[:2] and torch.equal(before[2], after[2])
 
 
-def race(base, error, *, other=None, kind="numbers", constant=1.0, noise=0.0, three=None):
-    """A race whose rows have these mean errors on both halves."""
-    rows = torch.linspace(-1, 1, 20, dtype=torch.double)
-    both = lambda value, extra=0.0: tuple(value + extra * rows for _ in range(2))  # noqa: E731
-    found = {(NONE, 0): both(base), ("row", 0): both(error, noise)}
-    if other is not None:
-        found["other", 0] = both(other)
-    for seed in (1, 2):
-        found[NONE, seed] = both(base)
-        found["row", seed] = both(error if three is None else three, noise)
-    self = object.__new__(Race)
-    run = SimpleNamespace(score=SimpleNamespace(kind=kind))
-    vars(self).update(run=run, found=found, constant=both(constant))
-    rivals = [label for label, seed in found if not seed]
-    return [bool(self.closing(["row"], half, rivals)) for half in (0, 1)]
+GRU, ADAM, SHUFFLED = "a GRU of 64 units", "Adam 0.003, clip 1", "shuffled"
+
+
+def starred(none, row, other=None, **how):
+    """Whether a row has a star, beside none and one that cannot have one."""
+    known = {NONE: none, GRU: row, EVERYTHING: none if other is None else other}
+    race = Prepared(known, **how)
+    race.errors(NONE, 0)
+    rows = checks.rows_of(race)
+    assert {each.label for each in rows if each.starred} <= {GRU}
+    return any(each.starred for each in rows)
 
 
 def test_a_star_closes_80_percent_of_the_gap():
-    assert race(0.95, 0.21, other=0.0) == [False, False]
-    assert race(0.95, 0.18, other=0.0) == [True, True]
-    assert race(0.95, 0.9) == [False, False]  # the lowest, but half of the error is left
+    assert not starred(0.95, 0.21, other=0.0)
+    assert starred(0.95, 0.18, other=0.0)
+    assert not starred(0.95, 0.9)  # the lowest, but half of the error is left
 
 
 def test_a_star_is_clear_by_two_standard_errors():
     deviation = torch.linspace(-1, 1, 20).std().item() / 20**0.5
-    for ratio, starred in ((1.9, False), (2.1, True)):
-        assert race(0.95, 0.05, noise=0.9 / (ratio * deviation))[0] is starred
+    for ratio, clear in ((1.9, False), (2.1, True)):
+        assert starred(0.95, 0.05, noise=0.9 / (ratio * deviation)) is clear
+
+
+def test_equal_examples_are_one_observation_of_a_star():
+    """Of 20 errors, the standard error is that of the means of 10 pairs of equal examples."""
+    pairs = torch.arange(20) // 2
+    means = torch.linspace(-1, 1, 20).reshape(10, 2).mean(1)
+    deviation = means.std().item() / 10**0.5
+    for ratio, clear in ((1.9, False), (2.1, True)):
+        noise = 0.9 / (ratio * deviation)
+        assert starred(0.95, 0.05, noise=noise, groups=pairs) is clear
+        assert starred(0.95, 0.05, noise=noise)  # of 20 different examples
 
 
 def test_no_star_at_an_error_of_a_tenth_or_less():
-    assert race(0.099, 0.0) == [False, False] and race(0.11, 0.0) == [True, True]
+    assert not starred(0.099, 0.0) and starred(0.11, 0.0)
     # of a raw loss: at most a tenth of the gap of the untrained network is left
-    assert race(0.049, 0.0, kind="raw", constant=0.5) == [False, False]
-    assert race(0.051, 0.0, kind="raw", constant=0.5) == [True, True]
-    assert race(-0.95, -1.0, kind="raw", constant=0.0) == [False, False]
+    assert not starred(0.049, 0.0, kind="raw", constant=0.5)
+    assert starred(0.051, 0.0, kind="raw", constant=0.5)
+    assert not starred(-0.95, -1.0, kind="raw", constant=0.0)
 
 
-def test_a_star_needs_three_seeds():
-    assert race(0.95, 0.0, three=0.9) == [True, False]
+BAD, GOOD = (0.9, 0.9, 0.9), (0.0, 0.0, 0.0)
 
 
-def test_runs_without_a_finite_loss_count_as_the_constant_predictor():
-    assert race(float("inf"), 0.1, other=0.0) == [True, True]
-    assert race(float("inf"), 0.3, other=0.0) == [False, False]
-    assert race(50.0, 3.0, other=0.0) == [False, False]
-    assert race(0.95, float("inf"), other=0.0) == [False, False]
+@pytest.mark.parametrize(
+    ("row", "has_star"),
+    [
+        pytest.param((0.0, GOOD), True, id="both halves"),
+        pytest.param((0.0, BAD), False, id="first half only"),
+        pytest.param((0.9, GOOD), False, id="other half only"),
+        pytest.param((0.0, (0.0, 0.9, 0.9)), False, id="first seed only"),
+        pytest.param((0.0, (0.0, 0.0, None)), False, id="a seed that raises"),
+    ],
+)
+def test_a_star_holds_on_the_first_half_and_with_three_seeds_on_the_other(row, has_star):
+    assert starred(0.95, row) is has_star
+
+
+def test_runs_without_finite_weights_count_as_the_constant_predictor():
+    assert starred(float("inf"), 0.1, other=0.0)
+    assert not starred(float("inf"), 0.3, other=0.0)
+    assert not starred(50.0, 3.0, other=0.0)
+    assert not starred(0.95, float("inf"), other=0.0)
 
 
 def test_paired_errors_are_compared_as_scipy_does():
     from scipy import stats
 
-    a, b = torch.rand(30), torch.rand(30) + 0.1
-    found = stats.ttest_rel(b.numpy(), a.numpy()).statistic
-    assert races.is_below(a, b) == (found > 2) and not races.is_below(b, a)
+    a = torch.rand(30)
+    for distance in (0.09, 0.11, 0.13, 0.15):
+        b = torch.rand(30) + distance
+        found = stats.ttest_rel(b.numpy(), a.numpy()).statistic
+        every = torch.arange(30)
+        assert races.is_below(a, b, every) == (found > 2) and not races.is_below(b, a, every)
 
 
-def test_four_times_the_steps_is_the_only_row_with_more_steps():
-    calls = []
+@pytest.mark.parametrize("count", [2, 3, 4, 10])
+def test_differences_by_chance_are_as_rare_with_few_groups_as_with_ten(count):
+    """Of 20 errors in groups of equal examples; at factor 2, 3.8 % of ten are above."""
+    groups = torch.arange(20) * count // 20
+    draws = [torch.randn(2, count)[:, groups] for _ in range(3000)]
+    wrong = sum(races.is_below(low, high, groups) for low, high in draws) / len(draws)
+    assert wrong == pytest.approx(0.038, abs=0.012)
 
-    class Counted(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = linear()
 
-        def forward(self, x):
-            calls.append(self.training and torch.is_grad_enabled())
-            return self.inner(x)
+def test_one_group_has_no_standard_error():
+    low, high = torch.zeros(20), torch.ones(20)
+    assert not races.is_below(low, high, torch.zeros(20, dtype=torch.long))
 
-    found = checked(Counted(), steps=STEPS)
-    ours = [row for row in found.rows if row.label not in ("everything", "a GRU of 64 units")]
-    trained = len(ours) - 2 + 3 + 2 * (len(found.starred) > 0) + 2 * len(found.starred)
-    assert sum(calls) == pytest.approx(trained * STEPS, abs=10)
-    assert any(row.label == LONGER for row in ours)
+
+def test_the_groups_of_errors_are_those_of_equal_rows_of_x():
+    x, y = sums(20)
+    run = run_of(linear(), x.repeat_interleave(5, 0), y.repeat_interleave(5, 0), nn.MSELoss())
+    held = held_of(run, run.data.halves[0])
+    first = run.data.halves[0].x
+    same = (first[:, None] == first).flatten(2).all(2)
+    assert torch.equal(held.groups[:, None] == held.groups, same) and not same.all()
+
+
+def pinball(z, y):
+    return torch.maximum(0.9 * (y - z), 0.1 * (z - y)).mean()
+
+
+def test_minibatches_of_a_raw_loss_that_share_an_example_are_one_group():
+    x, y = sums(40)
+    run = run_of(linear(), x.repeat_interleave(5, 0), y.repeat_interleave(5, 0), pinball)
+    held = held_of(run, run.data.halves[0])
+    errors, rows = held.errors(run), held.examples.x
+    assert len(errors) == len(held.groups) == 10 and held.size == 2  # 20 examples, 4 different
+    for k in range(1, 10):
+        shared = torch.equal(rows[2 * k], rows[2 * k - 1])
+        assert (held.groups[k] == held.groups[k - 1]) == shared
+    distinct = run_of(linear(), *sums(), pinball)
+    half = distinct.data.halves[0]
+    held = held_of(distinct, half)
+    assert held.groups.tolist() == [*range(10)] and torch.equal(held.examples.x, half.x)
+
+
+def test_four_times_the_steps_is_the_only_row_with_more_steps(monkeypatch):
+    asked, done, changed = [], {}, races.Race.changed
+
+    def of_label(race, label, seed):
+        asked.append((label, seed))
+        return changed(race, label, seed)
+
+    def trained(run, steps, seed):
+        done[asked[-1]] = steps
+        return train_run(run, steps, seed)
+
+    monkeypatch.setattr(races.Race, "changed", of_label)
+    monkeypatch.setattr(races, "train_run", trained)
+    found = checked()
+    labels = {row.label for row in found.rows} - {NONE, IN_TRAINING, SINGLE}
+    assert {label for label, seed in done if seed == 0} == labels
+    assert all(steps == (4 if label == LONGER else 1) * STEPS for (label, _), steps in done.items())
+    seeds = {(label, seed) for label in (NONE, *found.starred) for seed in (1, 2)}
+    assert {key for key in done if key[1] > 0} == (seeds if found.starred else set())
 
 
 def test_seconds_choose_a_part_of_the_steps(monkeypatch):
@@ -248,13 +326,104 @@ def test_seconds_choose_a_part_of_the_steps(monkeypatch):
         checks.steps_within(own, 21)  # 48 steps would fit
 
 
+def first_losses(found):
+    return next(fact for fact in found.facts if fact.name == FIRST_LOSS)
+
+
+def of_calls(calls):
+    """A loss that grows with the number of its calls, which cannot be given back."""
+    return lambda z, y: (z - y).square().mean() * (1 + 0.001 * next(calls))
+
+
+def test_rows_with_another_first_loss_are_counted():
+    """A loss counts its calls in an iterator, so that each row has another loss than none."""
+    found = checked(loss_fn=of_calls(itertools.count()))
+    labels = {row.label for row in found.rows}
+    fact = first_losses(found)
+    assert fact.numbers == (len(labels & {*KEEPS_FIRST_LOSS}),) == (4,) and fact.starred
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({}, id="sound"),
+        pytest.param({"shuffle": False}, id="examples in order"),
+        pytest.param({"clip_norm": 0.1}, id="clipped"),
+        pytest.param({"rate": 1e25}, id="weights that diverge"),
+        pytest.param({"model": nn.Sequential(linear(), nn.Dropout(0.5))}, id="dropout"),
+    ],
+)
+def test_rows_of_sound_runs_have_the_first_loss_of_none(how):
+    fact = first_losses(checked(**how))
+    assert (fact.numbers, fact.starred) == ((0,), False)
+
+
+def test_changes_of_network_data_loss_or_weights_have_another_first_loss():
+    """Rows that are not marked differ from none in a run in which each has something to change."""
+    torch.manual_seed(5)  # the row of torch's weights draws from seed 0
+    model = nn.Sequential(LastState(), nn.Dropout(0.5))
+    x, y = sums()
+    sgd = torch.optim.SGD(model.parameters(), 0.1, weight_decay=0.1)
+    run = run_of(model, 5 + 3 * x, 5 + 3 * y, nn.L1Loss(), sgd, shuffle=False)
+    with restored(model, sgd) as saved:
+        race = races.Race(run, saved, Known(True, 0.0, 1.0), 1)
+        for label in (NONE, *CHANGES, LONGER):
+            race.errors(label, 0)
+    assert not race.failed
+    losses = {label: loss for (label, _), loss in race.first_losses.items()}
+    same = {label for label, loss in losses.items() if loss == losses[NONE]} - {NONE}
+    assert same == {*KEEPS_FIRST_LOSS} & {*losses} and len(losses) >= 13
+
+
+def test_losses_that_are_both_not_a_number_are_the_same():
+    race = Prepared({})
+    race.first_losses = {(NONE, 0): np.nan, (ADAM, 0): np.nan, (LONGER, 0): 1.0, (GRU, 0): 1.0}
+    assert race.other_first_losses() == 1
+    race.first_losses |= {(NONE, 1): 1.0, (ADAM, 1): 2.0, (LONGER, 2): 3.0}
+    assert race.other_first_losses() == 2  # Adam with its second seed
+
+
+def divided(z, y):
+    """The squared error over the targets that are not 9; 0 / 0 if there are none."""
+    counted = (y != 9).to(z)
+    return ((z - y).square() * counted).sum() / counted.sum()
+
+
+class Unscaled(torch.optim.SGD):
+    """Leaves steps out whose gradient is not finite, as the scaler of mixed precision does."""
+
+    def step(self, closure=None):
+        grads = [p.grad for group in self.param_groups for p in group["params"]]
+        if all(grad.isfinite().all() for grad in grads if grad is not None):
+            super().step()
+
+
+def test_rows_go_on_after_a_loss_that_is_not_finite():
+    """Minibatches of 2, of which every fourth has only targets that the loss ignores."""
+    torch.manual_seed(2)
+    x, y = sums()
+    y[torch.arange(N) % 2 == 0] = 9
+    model = linear()
+    plain = torch.optim.SGD(model.parameters(), 0.01)
+    broken = check(model, x, y, divided, plain, steps=100, batch_size=2)
+    going = check(model, x, y, divided, Unscaled(model.parameters(), 0.01), steps=100, batch_size=2)
+    of_broken, of_going = (
+        next(fact.numbers for fact in found.facts if fact.name == FINITE)
+        for found in (broken, going)
+    )
+    assert of_broken[0] == 1 and of_broken[1:] == of_going[1:] and 10 < of_going[0] < 40
+    assert broken.rows[0].error == np.inf and going.rows[0].error < 0.9
+    assert broken.line == going.line != ""
+
+
 def test_seconds_are_printed_as_steps():
     assert checked(steps=100, seconds=1e6).steps == 100
 
 
-def test_rows_whose_loss_is_not_finite_are_counted():
+def test_rows_whose_weights_are_not_finite_are_counted():
     found = checked(rate=1e25)
-    assert found.rows[0].error == np.inf and found.facts[FACTS.index(FACTS[11])].starred
+    finite = next(fact for fact in found.facts if fact.name == FINITE)
+    assert found.rows[0].error == np.inf and finite.starred
     assert f"note: {Check.texts[-1]}: " in str(found)
     assert not found.facts[1].starred
 

@@ -7,7 +7,7 @@ import torch
 from tables import for_each
 from test_snapshot import flat
 from torch import nn
-from training_runs import other_words, sums
+from training_runs import Prepared, other_words, parts, sums
 from zoo import LastState
 
 from rhn.errors import InvalidInputError
@@ -20,6 +20,7 @@ from trainability.cures import (
     Cure,
     cure,
     draw_weights,
+    halved,
     orthogonal_,
 )
 from trainability.testing import assert_learns
@@ -82,6 +83,52 @@ def test_half_of_the_pairs_go_on_after_each_round(simple):
     assert found.rows[2].weights == "yours" and found.rows[2].steps == 80
     full = [row.error for row in found.rows[:2]]
     assert full == sorted(full)
+
+
+PAIRS = [f"{weights}, rate x {rate:g}" for weights in LABELS for rate in RATES]
+
+
+@pytest.mark.parametrize(
+    ("pair", "has_star"),
+    [
+        pytest.param((0.0, (0.0, 0.0, 0.0)), True, id="both halves"),
+        pytest.param((0.0, (0.9, 0.9, 0.9)), False, id="first half only"),
+        pytest.param((0.0, (0.0, 0.9, 0.9)), False, id="first seed only"),
+        pytest.param((0.0, (0.0, 0.0, None)), False, id="a seed that raises"),
+    ],
+)
+def test_a_star_of_a_pair_holds_with_three_seeds_on_the_other_half(pair, has_star):
+    errors = dict.fromkeys(PAIRS, 0.95) | {"orthogonal, rate x 3": pair}
+    best, *others = halved(Prepared(errors), 8, 6)
+    assert (best.weights, best.rate, best.starred) == ("orthogonal", 3.0, has_star)
+    assert not any(row.starred for row in others)
+
+
+class Refusing(LastState):
+    """Raises an error with orthogonal recurrent weights."""
+
+    def __init__(self):
+        super().__init__(kind="RNN")
+
+    def forward(self, x):
+        weights = self.rnn.weight_hh_l0
+        if (weights @ weights.T - torch.eye(8)).abs().max() < 1e-4:
+            raise ValueError("orthogonal")
+        return super().forward(x)
+
+
+def test_pairs_that_raise_are_counted():
+    found, _ = cured(Refusing(), steps=16)
+    assert {row.weights for row in found.rows} == {"yours", "torch's", "remembering"}
+    assert found.failed == len(RATES) == 5
+    assert "note: pairs that raised an error: 5" in str(found) and other_words(found) == set()
+
+
+@pytest.mark.parametrize("function", [cure, assert_learns])
+def test_arguments_of_check_that_are_none_of_these_functions_are_refused(function):
+    model, x, y, loss_fn, adam = parts(LastState())
+    with pytest.raises(InvalidInputError, match=r"has no argument losses: expected .*batch_size"):
+        function(model, x, y, loss_fn, adam, losses=[1.0])
 
 
 def test_weights_apply_to_networks_that_have_them():

@@ -1,9 +1,19 @@
 """The door for x and y: which examples are trained on, which are held out, what is refused."""
 
+from functools import partial
+
+import pytest
 import torch
 from tables import for_each
 from torch.utils._pytree import tree_leaves
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    TensorDataset,
+)
 
 from trainability.data import read_examples
 
@@ -49,6 +59,26 @@ def test_a_group_that_is_too_large_is_trained_on():
     assert data.held_out == 80 and not (held(data) < 200).any()
 
 
+def test_groups_that_do_not_add_up_to_20_are_held_out_until_there_are_as_many():
+    """91 examples in 13 groups of 7: two groups are 14, three are 21."""
+    for seed in range(5):
+        data = read(numbers(13, 1).repeat_interleave(7, 0), numbers(91), seed=seed)
+        assert data.held_out == 21 and len(data.train) == 70
+        trained = set(data.train.x.flatten().tolist())
+        assert not trained & {*torch.cat([half.x for half in data.halves]).flatten().tolist()}
+
+
+def test_the_smallest_of_groups_that_are_too_large_is_held_out():
+    x = torch.cat([torch.zeros(300, 1), numbers(10, 1).repeat_interleave(15, 0) + 1])
+    for seed in range(5):
+        data = read(x, numbers(450), seed=seed)
+        assert data.held_out == 90 and not (held(data) < 300).any()
+    few = torch.cat([torch.zeros(60, 1), torch.ones(26, 1), 2 + numbers(2, 1).repeat(9, 1)])
+    for seed in range(5):
+        data = read(few, numbers(104), seed=seed)
+        assert data.held_out == 44 and (data.train.x == 0).all()
+
+
 def test_without_shuffling_the_last_ones_are_held_out_in_order():
     data = read(numbers(100, 2), numbers(100), shuffle=False)
     assert held(data).tolist() == [*range(80, 100)]
@@ -89,6 +119,33 @@ def test_examples_on_axis_1_stay_there():
     assert batch.shape == (7, 32, 2) and target.shape == (7, 32) and data.count == 100
     assert torch.equal(batch[0, :, 0], target[0]) and torch.equal(lengths, target[0])
     assert read(x, numbers(100, 3), axis=1).train.y.shape == (80, 3)
+
+
+def batches(sampler, data):
+    return {"batch_sampler": BatchSampler(sampler(data), 16, drop_last=False)}
+
+
+class Bucketed(Sampler):
+    """Draws minibatches itself, without a sampler of examples."""
+
+    def __iter__(self):
+        return iter(torch.randperm(100).split(16))
+
+
+@pytest.mark.parametrize(
+    ("how", "shuffle"),
+    [
+        pytest.param(lambda data: {"batch_size": 16, "shuffle": True}, True, id="shuffled"),
+        pytest.param(lambda data: {"batch_size": 16}, False, id="in order"),
+        pytest.param(lambda data: {"batch_size": None}, False, id="single examples in order"),
+        pytest.param(partial(batches, RandomSampler), True, id="shuffled by batch_sampler"),
+        pytest.param(partial(batches, SequentialSampler), False, id="in order by batch_sampler"),
+        pytest.param(lambda data: {"batch_sampler": Bucketed()}, True, id="own batch_sampler"),
+    ],
+)
+def test_the_order_of_a_loader_is_that_of_its_sampler_of_examples(how, shuffle):
+    data = TensorDataset(numbers(100, 1, 2), numbers(100, 1))
+    assert read(DataLoader(data, **how(data))).shuffle is shuffle
 
 
 @for_each("shuffle", [True, False])

@@ -189,7 +189,6 @@ CASES = {
         (0.0,),
         False,
     ),
-    "pairs of all": (OWN, lambda: measured(LastState(), frames[:, 0, 0], unpaired), None, False),
     "pairs of the same example": (OWN, lambda: measured(LastState()), (1.0,), False),
     "classes of the same example": (
         OWN,
@@ -213,10 +212,12 @@ CASES = {
 def test_a_fact_has_the_numbers_of_the_run(name):
     fact, make, numbers, starred = CASES[name]
     found = make()[fact]
-    if name == "pairs of all":
-        assert 0 < found.numbers[0] < 0.5 and not found.starred
-        return
     assert (found.numbers, found.starred) == (numbers, starred)
+
+
+def test_a_loss_that_pairs_all_examples_has_its_gradient_elsewhere():
+    fact = measured(LastState(), frames[:, 0, 0], unpaired)[OWN]
+    assert 0 < fact.numbers[0] < 0.5 and not fact.starred
 
 
 def optimizers(model):
@@ -277,7 +278,11 @@ def test_equal_outputs_have_no_spread():
 
 def test_the_loss_of_larger_outputs():
     x, y = sums()
-    loss, larger = measured(LastState(3), classes, nn.NLLLoss())[TIMES].numbers
+    run = run_of(model := LastState(3), x, classes, nn.NLLLoss())
+    with torch.no_grad():
+        each = [float(-model(x)[range(32), y].mean()) for x, y, _ in run.data.epoch(64)]
+    loss, larger = measured(model, classes, nn.NLLLoss(), x=x)[TIMES].numbers
+    assert len(each) == 5 and loss == pytest.approx(sum(each) / 5, rel=1e-5)
     assert larger == pytest.approx(100 * loss, rel=1e-4)
     loss, larger = measured(LastState(3), classes, nn.CrossEntropyLoss())[TIMES].numbers
     assert larger > loss > 0
@@ -315,20 +320,21 @@ def test_a_division_by_zero_names_step_examples_and_line():
     x = sums()[0]
     x[17] = 0.0
     found = measured(Divided(), x=x)
-    step, *examples = found[FINITE].numbers
-    assert step >= 1 and examples == [17] and found[FINITE].starred
+    count, step, *examples = found[FINITE].numbers
+    assert count == 1 and step >= 1 and examples == [17] and found[FINITE].starred
     assert found["line"].endswith("x / level") and "test_facts_of_runs.py" in found["line"]
 
 
 def test_a_gradient_that_is_nan_names_the_line_of_its_operation():
     found = measured(Rooted())
-    assert found[FINITE].numbers[0] == 1 and "torch.sqrt" in found["line"]
+    assert found[FINITE].numbers[:2] == (1, 1) and "torch.sqrt" in found["line"]
 
 
 def test_a_rate_that_is_too_high_ends_with_a_step():
     model = LastState()
     found = measured(model, optimizer=torch.optim.SGD(model.parameters(), 1e25), steps=30)
-    assert 1 < found[FINITE].numbers[0] < 30
+    count, step, *_ = found[FINITE].numbers
+    assert count == 1 < step < 30 and found[WEIGHTS].numbers is None
 
 
 @for_each("make", [LastState, Masked])
@@ -337,8 +343,137 @@ def test_finite_runs_have_no_step(make):
     assert (fact.numbers, fact.starred) == ((0,), False)
 
 
-def test_facts_are_always_the_same_fourteen():
+class OnceBad:
+    """A loss that is NaN, or infinite, in some minibatches, without a slope there."""
+
+    def __init__(self, at, value=math.nan):
+        self.at, self.value, self.calls = at, value, 0
+
+    def __call__(self, z, y):
+        self.calls += 1
+        bad = self.calls in self.at and z.requires_grad
+        return (z - y).square().mean() * (0 if bad else 1) + (self.value if bad else 0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_losses_that_are_not_finite_are_counted_and_the_run_goes_on(value):
+    """Before training, the loss is called once for its graph; the others have no gradient."""
+    model, x, y = LastState(), *sums()
+    run = run_of(model, x, y, OnceBad({4, 7, 8}, value))
+    run.loss_fn.calls = 0
+    with restored(run.model, run.optimizer, run.loss_fn) as saved:
+        found, _, losses = f.facts(run, saved, 12, [1.0] * 12)
+        first = found[f.FACTS.index(FINITE)]
+        others = {fact.name: fact for fact in found}
+        assert first.numbers[:2] == (3, 4) and first.starred and len(losses) == 12
+        assert [k for k, loss in enumerate(losses, 1) if not math.isfinite(loss)] == [4, 7, 8]
+        assert others[WEIGHTS].numbers == (0, 0, 0)
+        assert others[LOOP].numbers == (1.0, losses[-1])
+
+
+def test_looking_for_the_first_bad_number_changes_nothing_of_the_training():
+    """Batch normalisation, dropout and the random state go on as in a run that nobody looks at."""
+
+    def losses(**how):
+        torch.manual_seed(1)
+        model = nn.Sequential(LastState(4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
+        run = run_of(model, *sums(), OnceBad({4}))
+        with restored(run.model, run.loss_fn):
+            run.loss_fn.calls = 0
+            watch = f.Watch(run) if how else None
+            run.loss_fn.calls = 0
+            more = {"before": watch.before, "after": watch.after} if how else {}
+            torch.manual_seed(2)
+            run.model.load_state_dict({k: v.clone() for k, v in state.items()})
+            return train_run(run, 8, 0, **more)
+
+    torch.manual_seed(1)
+    model = nn.Sequential(LastState(4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
+    state = model.state_dict()
+    assert str(losses()) == str(losses(watched=True))
+
+
+def steps_read(batch, model, y=None):
+    found = measured(model, x=sums()[0], y=y, batch_size=batch)
+    return [found[name].numbers for name in (READ, REACHED, NEXT)]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 32])
+def test_steps_are_read_in_minibatches_of_any_size(batch):
+    assert steps_read(batch, Some(first=2)) == [(4,), (4,), None]
+    both = EachState(units=4, bidirectional=True)
+    assert steps_read(batch, both, frames) == [(6,), (6,), (5,)]
+
+
+class Bag(nn.Module):
+    """The mean of sparse embeddings."""
+
+    def __init__(self, sparse=True):
+        super().__init__()
+        self.embed, self.out = nn.Embedding(9, 4, sparse=sparse), nn.Linear(4, 1)
+
+    def forward(self, ids):
+        return self.out(self.embed(ids).mean(1))
+
+
+class Outside(Bag):
+    """Multiplies by infinity if word 8 occurs."""
+
+    def forward(self, ids):
+        found = (ids == 8).any(1, keepdim=True)
+        return super().forward(ids) * torch.where(found, torch.inf, 1.0)
+
+
+def test_sparse_gradients_are_measured_as_others():
+    y = ids.float().mean(1, keepdim=True)
+    found = {}
+    for sparse in (True, False):
+        torch.manual_seed(1)
+        found[sparse] = measured(Bag(sparse), x=ids, y=y, steps=20)
+    for name in (OTHERS, WEIGHTS, READ, REACHED, SPREAD, TIMES, FINITE):
+        one, other = (found[sparse][name].numbers for sparse in (True, False))
+        assert one == pytest.approx(other, rel=1e-5)
+    assert found[True][WEIGHTS].numbers == (0, 0, 0)
+    few = ids.clamp(max=7)
+    few[17] = 8
+    count, _, *examples = measured(Outside(), x=few, y=y, steps=20)[FINITE].numbers
+    assert count == 1 and examples == [17]
+
+
+ignored = torch.randint(3, (N, T))
+ignored[:, 4:], ignored[::5] = -100, -100
+
+
+def cross(z, y):
+    return F.cross_entropy(z.transpose(1, 2), y)
+
+
+def test_ignored_targets_count_in_no_fact():
+    """A fifth of the examples has no others, so that some minibatches of 2 have a loss of 0 / 0."""
+    tagger, x = EachState(3), sums()[0]
+    found = measured(tagger, ignored, cross, x=x, batch_size=2, steps=40)
+    assert found[OF_Y].numbers == (0, 2) and found[OWN].numbers == (1.0,)
+    count, first, *_ = found[FINITE].numbers
+    assert 0 < count < 10 and 1 <= first <= 40 and found[WEIGHTS].numbers == (0, 0, 0)
+    run = run_of(tagger, x, ignored, cross, batch_size=2)
+    with torch.no_grad():
+        losses = torch.stack([cross(run.output(x), y) for x, y, _ in run.data.epoch(64)])
+    loss, larger = found[TIMES].numbers
+    assert loss == pytest.approx(float(losses.nanmean()), rel=1e-5) and larger > loss
+    assert losses.isnan().any()
+
+
+def test_probabilities_whose_loss_is_sometimes_nan_have_no_star():
+    """The loss reads their logarithm, so that it changes with a constant."""
+    model = Ended(softmax, 3)
+    model.inner = EachState(3)
+    loss_fn = lambda z, y: F.nll_loss(z.log().transpose(1, 2), y)  # noqa: E731
+    assert measured(model, ignored, loss_fn, batch_size=2)[TO_ONE].numbers == (0.0,)
+
+
+def test_facts_are_always_the_same():
     run = run_of(LastState(), *sums(), nn.MSELoss())
     with restored(run.model) as saved:
         found, line, _ = f.facts(run, saved, 3, ())
-    assert tuple(fact.name for fact in found) == f.FACTS and len(f.FACTS) == 14 and line == ""
+    assert tuple(fact.name for fact in found) == f.FACTS[:-1] and line == ""
+    assert f.FACTS[-1] == f.FIRST_LOSS  # of rows, which are not trained here

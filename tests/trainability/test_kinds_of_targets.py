@@ -1,6 +1,7 @@
 """Kinds of targets, and errors against NumPy."""
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from oracles import relative_error
@@ -135,6 +136,138 @@ def test_padding_that_the_loss_ignores_is_no_error():
     real, guess = y[:, :4], z.argmax(-1)[:, :4]
     usual = np.bincount(train[:, :4].ravel()).argmax()
     np.testing.assert_allclose(found.mean(), (guess != real).mean() / (real != usual).mean())
+
+
+def ignoring(value, kind="classes"):
+    """A loss that ignores targets of one value, and returns 0 / 0 for a minibatch of them."""
+
+    def loss_fn(z, y):
+        if kind == "classes":
+            return F.cross_entropy(z.flatten(0, 1), y.flatten(), ignore_index=value)
+        each = (
+            F.binary_cross_entropy_with_logits(z, y.clamp(0, 1), reduction="none")
+            if kind == "signs"
+            else (z - y).square()
+        )
+        counted = (y != value).to(z)
+        return (each * counted).sum() / counted.sum()
+
+    return loss_fn
+
+
+def some_ignored(y, value):
+    """Targets of which the first four steps of the first half of the examples are ignored, and all
+    steps of every tenth example.
+    """
+    y = y.clone()
+    y[: len(y) // 2, :4] = value
+    y[::10] = value
+    return y
+
+
+IGNORING = [
+    pytest.param("classes", y_frames, 3, -100, id="classes"),
+    pytest.param("classes", y_frames, 3, 2, id="classes, one of which is ignored"),
+    pytest.param("signs", (y_frames == 1).float()[..., None], 1, -1.0, id="signs"),
+    pytest.param("numbers", sums()[0][..., :1] * 3 + 1, 1, -99.0, id="numbers"),
+    pytest.param("numbers", sums()[0], 2, -99.0, id="two numbers"),
+]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 32])
+@pytest.mark.parametrize(("kind", "y", "outputs", "value"), IGNORING)
+def test_targets_that_the_loss_ignores_count_nowhere(kind, y, outputs, value, batch):
+    """Also if a minibatch has no others, and the first example is ignored."""
+    y, loss_fn = some_ignored(y, value), ignoring(value, kind)
+    run = run_of(EachState(outputs), sums()[0], y, loss_fn, batch_size=batch)
+    assert run.score.kind == kind and run.score.ignored == value
+    train, half = run.data.train.y, run.data.halves[0]
+    kept = train[train != value].numpy()
+    np.testing.assert_array_equal(np.sort(run.score.targets.numpy()), np.sort(kept))
+    found = held_of(run, half).errors(run)
+    with torch.no_grad():
+        z = run.model(half.x)
+    if kind == "classes":
+        constant = np.bincount(kept).argmax()
+        wrong, base = z.argmax(-1) != half.y, half.y != constant
+        np.testing.assert_array_equal(run.score.constant.numpy(), constant)
+    elif kind == "signs":
+        side = kept.mean() > 0.5
+        wrong, base = (z > 0) != half.y, half.y != side
+        np.testing.assert_array_equal(run.score.constant.numpy(), side)
+    else:
+        columns = [train[..., k][train[..., k] != value].mean() for k in range(outputs)]
+        constant = torch.stack(columns)
+        wrong, base = (z - half.y).square(), (half.y - constant).square()
+        np.testing.assert_allclose(run.score.constant.numpy(), constant.numpy(), rtol=1e-5)
+    expected = wrong[half.y != value].sum() / base[half.y != value].sum()
+    np.testing.assert_allclose(found.mean(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "y", "outputs", "value"), IGNORING)
+def test_the_usual_loss_ignores_what_the_users_loss_ignores(kind, y, outputs, value):
+    y, loss_fn = some_ignored(y, value), ignoring(value, kind)
+    run = run_of(EachState(outputs), sums()[0], y, loss_fn)
+    x, y, _ = next(run.data.minibatches(0))
+    z = run.model(x)
+    expected = loss_fn(z, y)
+    torch.testing.assert_close(run.score.usual(z, y, run.score.last), expected)
+    alone = run.score.usual(z[:2], torch.full_like(y[:2], value), run.score.last)
+    assert alone.isnan()
+    run.model.zero_grad()
+    alone.backward()
+    assert all((p.grad == 0).all() for p in run.model.parameters() if p.grad is not None)
+
+
+def test_targets_are_ignored_by_value_only_if_they_have_one_that_no_other_has():
+    def last(z, y):
+        return (z[:, -1] - y[:, -1]).square().mean()
+
+    x, _ = sums()
+    every = run_of(EachState(1), x, x[..., :1], nn.MSELoss())
+    assert every.score.ignored is None and len(every.score.targets) == 160 * T
+    several = run_of(EachState(1), x, x[..., :1], last)
+    assert several.score.ignored is None and len(several.score.targets) == 160
+    y = torch.zeros(N, T, 1)
+    y[:, 3:] = x[:, 3:, :1].round()  # 0 is counted, too
+    assert run_of(EachState(1), x, y, last).score.ignored is None
+
+
+OF_CONSTANTS = [
+    pytest.param(
+        lambda: torch.randint(2, (63,)),
+        LastState(2),
+        nn.CrossEntropyLoss(),
+        lambda y: np.bincount(y).argmax(),
+        id="classes",
+    ),
+    pytest.param(
+        lambda: torch.randint(2, (63, 1)).float(),
+        LastState(1),
+        nn.BCEWithLogitsLoss(),
+        lambda y: y.mean() > 0.5,
+        id="signs",
+    ),
+    pytest.param(
+        lambda: torch.randn(63, 1).exp(),
+        LastState(1),
+        nn.MSELoss(),
+        lambda y: y.astype(float).mean(),
+        id="numbers",
+    ),
+]
+
+
+@pytest.mark.parametrize(("draw", "model", "loss_fn", "constant"), OF_CONSTANTS)
+def test_the_constant_predictor_is_that_of_all_training_examples(draw, model, loss_fn, constant):
+    """43 training examples: 32, and 11 that no minibatch has."""
+    for seed in range(20):
+        torch.manual_seed(seed)
+        run = run_of(model, sums(63)[0], draw(), loss_fn)
+        train = run.data.train.y.numpy()
+        assert len(train) == 43
+        found = run.score.constant.numpy().squeeze()
+        np.testing.assert_allclose(found, constant(train), rtol=1e-6)
 
 
 class Turned(nn.Module):

@@ -1,7 +1,10 @@
 """A training run is given back bit for bit, and its steps are those of a plain loop."""
 
+import argparse
 import copy
+import functools
 import random
+import types
 from collections import deque
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,7 +18,7 @@ from torch import nn
 from training_runs import parts, run_of, sums
 from zoo import LastState
 
-from trainability.snapshot import Snapshot, restored
+from trainability.snapshot import OWN, Snapshot, is_users_file, restored
 from trainability.training import train_run
 
 
@@ -120,6 +123,31 @@ def test_everything_is_given_back_bit_for_bit(error):
     assert weights == [p.data_ptr() for p in run.model.parameters()]
 
 
+@for_each("times", [1, 3])
+def test_everything_is_given_back_also_if_ctrl_c_is_pressed_meanwhile(times, monkeypatch):
+    model, original, pressed = nn.Linear(2, 2), torch.set_rng_state, []
+    before = flat([model])
+
+    def interrupted(state):
+        if len(pressed) < times:
+            pressed.append(True)
+            raise KeyboardInterrupt
+        original(state)
+
+    monkeypatch.setattr(torch, "set_rng_state", interrupted)
+    state = torch.get_rng_state()
+
+    def stopped():
+        with restored(model):
+            nn.init.uniform_(model.weight)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert len(pressed) == times and flat([model]) == before
+    assert torch.equal(state, torch.get_rng_state())
+
+
 def test_an_axis_of_one_entry_without_a_stride_is_saved():
     tensor = torch.arange(3.0).as_strided((1, 3), (0, 1))
     saved = Snapshot([tensor])
@@ -154,6 +182,223 @@ def test_variables_of_a_closure_and_modules_in_globals_are_given_back():
 
 
 GLOBAL = nn.Linear(2, 2)
+
+
+class Slots:
+    """An object without a dictionary of attributes."""
+
+    __slots__ = ("__hidden", "calls", "later")
+
+    def __init__(self):
+        self.calls, self.__hidden = 0, 0
+
+    def count(self):
+        self.calls += 1
+        self.__hidden += 1
+        self.later = 1
+
+    def state(self):
+        return self.calls, self.__hidden, hasattr(self, "later")
+
+
+class Counted:
+    """A class that counts its calls itself."""
+
+    calls, seen = 0, []
+
+    @classmethod
+    def count(cls):
+        cls.calls += 1
+        cls.seen.append(cls.calls)
+        cls.new = 1
+
+    @staticmethod
+    def state():
+        return Counted.calls, list(Counted.seen), hasattr(Counted, "new")
+
+
+class History(list):
+    """A list with an attribute."""
+
+    calls = 0
+
+
+number, flags, array, buffer = 0, [True], np.zeros(2), bytearray(2)
+members, queue, table = {1}, deque([1], maxlen=3), {"a": {"b": [1]}}
+slots, history, pair = Slots(), History([1]), ([1], {2})
+options, average = argparse.Namespace(step=0), torch.zeros(2)
+own = types.ModuleType("own")
+own.__file__, own.step, own.seen = "own.py", 0, [0]
+
+
+def of_a_number():
+    global number
+    number += 1
+
+
+def of_a_new_variable():
+    global created
+    created = 1
+
+
+def of_containers():
+    flags[0] = False
+    members.add(2)
+    queue.append(2)
+    table["a"]["b"].append(2)
+    table["c"] = 3
+    buffer[0] += 1
+    pair[0].append(2)
+    pair[1].clear()
+
+
+def of_a_list_with_an_attribute():
+    history.append(2)
+    history.calls += 1
+
+
+def of_an_array():
+    array[0] += 1
+
+
+def of_a_tensor_with_a_new_name():
+    global average
+    average = 0.9 * average + 1
+
+
+def of_a_module():
+    own.step += 1
+    own.seen.append(1)
+
+
+def of_a_namespace():
+    options.step += 1
+    options.new = 1
+
+
+def of_slots():
+    slots.count()
+
+
+def of_a_class():
+    Counted.count()
+
+
+def of_an_inner_function():
+    (lambda: of_a_number())()
+
+
+def of_the_function_itself():
+    of_the_function_itself.calls += 1
+
+
+of_the_function_itself.calls = 0
+
+
+class Forward(nn.Module):
+    """Its `forward` calls functions of this file."""
+
+    def helper(self):
+        of_a_number()
+
+    def forward(self):
+        self.helper()
+        of_slots()
+
+
+@torch.no_grad()
+def decorated():
+    of_a_number()
+
+
+class Scheduler:
+    def step(self):
+        of_a_number()
+
+
+def variables():
+    """All variables that the functions above change, and the identity of the containers."""
+    held = (flags, members, queue, table, buffer, history, array, own.seen, Counted.seen, slots)
+    numbers = number, "created" in globals(), own.step, of_the_function_itself.calls, vars(options)
+    inside = slots.state(), Counted.state(), history.calls, pair, average, table["a"]["b"]
+    return str((held[:-1], numbers, inside, options)), [id(each) for each in (*held, average)]
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        pytest.param(of_a_number, id="number"),
+        pytest.param(of_a_new_variable, id="new variable"),
+        pytest.param(of_containers, id="containers"),
+        pytest.param(of_a_list_with_an_attribute, id="list with an attribute"),
+        pytest.param(of_an_array, id="array"),
+        pytest.param(of_a_tensor_with_a_new_name, id="tensor with a new name"),
+        pytest.param(of_a_module, id="module"),
+        pytest.param(of_a_namespace, id="namespace"),
+        pytest.param(of_slots, id="slots"),
+        pytest.param(of_a_class, id="class"),
+        pytest.param(of_an_inner_function, id="function inside a function"),
+        pytest.param(of_the_function_itself, id="attribute of the function"),
+        pytest.param(Forward(), id="methods of a module"),
+        pytest.param(decorated, id="decorated by torch"),
+        pytest.param(Scheduler().step, id="method of an object"),
+        pytest.param(functools.partial(of_slots), id="partial function"),
+        pytest.param([of_slots], id="function in a list"),
+    ],
+)
+def test_variables_that_functions_of_the_users_files_name_are_given_back(root):
+    call = root[0] if isinstance(root, list) else root
+    before = variables()
+    saved = Snapshot(root)
+    for _ in range(2):
+        call()
+        assert variables() != before
+        saved.restore()
+        assert variables() == before
+
+
+def test_variables_of_libraries_are_left_alone(monkeypatch):
+    """A library may count its own calls, such as those of a cache."""
+    library = types.ModuleType("library")
+    library.__file__ = f"{np.__path__[0]}/library.py"
+    library.calls = 0
+    monkeypatch.setitem(globals(), "library", library)
+
+    def loss_fn():
+        library.calls += 1
+
+    with restored(loss_fn):
+        loss_fn()
+    assert library.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "users"),
+    [
+        pytest.param("/home/me/train.py", True, id="script"),
+        pytest.param("<stdin>", True, id="typed"),
+        pytest.param("/tmp/ipykernel_1/2.py", True, id="cell of a notebook"),
+        pytest.param(str(OWN / "rhn_experiments" / "train.py"), True, id="beside the toolkit"),
+        pytest.param(str(OWN / "rhn" / "cells" / "rhn.py"), False, id="toolkit"),
+        pytest.param(torch.__file__, False, id="torch"),
+        pytest.param(random.__file__, False, id="standard library"),
+        pytest.param("/usr/lib/python3/dist-packages/a.py", False, id="distribution"),
+        pytest.param("<frozen importlib._bootstrap>", False, id="frozen"),
+    ],
+)
+def test_files_of_libraries_are_not_the_users(file, users):
+    assert is_users_file(file) is users
+
+
+def test_arrays_that_cannot_be_written_and_sparse_gradients_are_saved():
+    array = np.zeros(2)
+    array.flags.writeable = False
+    embedding = nn.Embedding(5, 2, sparse=True)
+    embedding(torch.tensor([1, 1])).sum().backward()
+    with restored([array, embedding]), torch.no_grad():
+        embedding.weight.grad.mul_(2)
+        embedding(torch.tensor([3]))
+    assert embedding.weight.grad.to_dense()[:, 0].tolist() == [0, 2, 0, 0, 0]
 
 
 def test_the_generator_of_a_loader_is_given_back():

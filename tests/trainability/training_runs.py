@@ -1,12 +1,14 @@
 """Small training runs that tests share: a sum of two inputs, classes, and signs."""
 
 import re
+from types import SimpleNamespace
 
 import torch
 from torch import nn
 
 from rhn.utils.tables import MISSING
 from trainability.data import read_examples
+from trainability.races import Race
 from trainability.scores import score_of
 from trainability.training import TrainingRun, model_output
 
@@ -33,6 +35,37 @@ def run_of(model, x, y, loss_fn, optimizer=None, *, predict=None, scheduler=None
     optimizer = optimizer or torch.optim.SGD(model.parameters(), 1e-3)
     more = {"predict": predict, "shuffle": read.shuffle, "last": score.last}
     return TrainingRun(model, loss_fn, optimizer, scheduler, read, score, **more)
+
+
+class Prepared(Race):
+    """A race whose mean errors are known: {label: error}, or {label: (error on the first half,
+    errors on the other half with three seeds)}. A seed without an error raises in training.
+
+    noise: largest deviation of an example from the error of a row, +-; 0 for the row none.
+    """
+
+    def __init__(self, known, *, kind="numbers", constant=1.0, noise=0.0, groups=None):
+        self.rows, self.noise = torch.linspace(-1, 1, 20, dtype=torch.double), noise
+        groups = torch.arange(20) if groups is None else groups
+        run = SimpleNamespace(score=SimpleNamespace(kind=kind))
+        held = (SimpleNamespace(groups=groups),) * 2
+        self.prepared = known
+        both = (torch.full_like(self.rows, constant),) * 2
+        super().__init__(run, None, None, 1, held=held, constant=both)
+
+    def __post_init__(self):
+        """Measure nothing."""
+
+    def errors(self, label, seed):
+        if label not in self.prepared:
+            return None
+        known = self.prepared[label]
+        first, other = known if isinstance(known, tuple) else (known, (known,) * 3)
+        if other[seed] is None:
+            return None
+        noise = 0.0 if label == self.base else self.noise * self.rows
+        self.found[label, seed] = first + noise + 0 * self.rows, other[seed] + noise + 0 * self.rows
+        return self.found[label, seed]
 
 
 FRAME = {"examples", "(", "distinct),", "held", "out,", "steps;", ":", "error:", ";", "rate", "to",

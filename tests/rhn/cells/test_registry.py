@@ -2,19 +2,28 @@
 that belongs to another equation.
 """
 
+import sys
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from cases import CELL_CASES, assert_close, dropout_mask
 from tables import for_each
+from torch import nn
 
+import gersgorin
+from gersgorin import door
 from rhn.cells import (
     CELLS,
     GRU,
     RHN,
+    Cell,
     CellMasks,
     Layer,
     Part,
+    accepts,
+    cell_options,
     hidden_size_for_budget,
     num_parameters,
     read_options,
@@ -22,7 +31,10 @@ from rhn.cells import (
     resolve_cell,
 )
 from rhn.cells.base import DERIVED, DeclaredCell
+from rhn.cells.layers import layers_in
+from rhn.cells.registry import parameters_of
 from rhn.checkpoints import load, save
+from rhn.errors import CheckpointError
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 
@@ -115,3 +127,81 @@ def test_a_subclass_keeps_what_it_defines():
     assert torch.equal(Still(5, 7)(torch.randn(4, 3, 5), s0 := torch.randn(3, 7))[1], s0)
     mine = type("Mine", (RHN,), {name: getattr(RHN, name) for name in ("step", "jacobian")})
     assert mine.jacobian is RHN.jacobian
+
+
+OF_TYPE_CHECKERS = """
+def cell(input_size: Size, hidden_size: Size, depth=1, *, leak: Rate = 0.5): ...
+class Cell(nn.Module):
+    def __init__(self, input_size: Size, hidden_size: Size, depth=1, *, leak: Rate = 0.5): ...
+    def forward(self, x: Tensor, s: Tensor) -> Tensor: ...
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="a definition evaluates its annotations")
+def test_annotations_of_a_users_cell_are_not_evaluated():
+    """Since Python 3.14 they may be names that only a type checker imports (PEP 649)."""
+    exec(OF_TYPE_CHECKERS, names := {"nn": nn})
+    for factory in (names["cell"], names["Cell"], partial(names["cell"], leak=0.1)):
+        assert {"input_size", "depth", "leak"} <= parameters_of(factory).keys()
+    assert door.takes(names["Cell"](3, 4), None, None) and not door.takes(names["cell"], None)
+
+
+class Foreign(nn.Module):
+    """A module whose attributes have names of ours and other meanings."""
+
+    cell, func, options, deep, masks = "gru", None, ["a list"], 0, None
+
+    def __init__(self, inputs, units, depth=1, *, rest=0.5, device=None, dtype=None):
+        super().__init__()
+        where = {"device": device, "dtype": dtype}
+        self.rest, self.share = nn.Linear(inputs, units, **where), rest
+        self.R = nn.Parameter(torch.eye(units, **where))
+
+    def layers(self, count):
+        raise AssertionError("a method of the user's")
+
+    def forward(self, x, s=None):
+        outputs = []
+        for x_t in x:
+            s = torch.tanh(self.rest(x_t) + (0 if s is None else s @ self.R)) * self.share
+            outputs.append(s)
+        return torch.stack(outputs), s
+
+
+def test_attributes_of_another_module_are_its_own(tmp_path):
+    name = f"{__name__}:Foreign"
+    assert cell_options(name) == {"rest": 0.5} and accepts(Foreign, "rest")
+    assert preset("jsb-depth-4", cell=name).depth == 4
+    model = PolyphonicModel(name, hidden_size=3, rest=0.25, init=None)
+    path = save(tmp_path / "m.safetensors", model)
+    again, x = load(path, name), torch.rand(4, 2, 88)
+    assert again.config() == model.config() and torch.equal(again(x), model(x))
+    ((module, layer),) = layers_in(model.cells[0])
+    assert module.get_parameter(layer.recurrent.parameter) is model.cells[0].R
+    foreign = Foreign(3, 4)
+    foreign.config = {"rest": 0.5}
+    with pytest.raises(CheckpointError, match=r"Foreign has no config\(\)"):
+        save(tmp_path / "f.safetensors", foreign)
+
+
+class Named(Cell):
+    """A cell with a part named like a bias."""
+
+    deep = False
+
+    def __init__(self, *sizes, generator=None, **common):
+        super().__init__(*sizes, init="gaussian:0.5", **common)
+        self.bias_of_input = nn.Linear(self.input_size, self.hidden_size)
+        self.bias = nn.Parameter(torch.ones(self.hidden_size))
+        self.reset_parameters(generator)
+
+    def step(self, x, s):
+        return torch.tanh(self.bias_of_input(x) + self.bias + s)
+
+
+def test_only_the_own_name_of_a_parameter_makes_it_a_bias():
+    cell, x = Named(3, 4), torch.rand(6, 3)
+    assert cell.bias_of_input.weight.all() and not cell.bias_of_input.bias.any()
+    assert not cell.bias.any()
+    names = gersgorin.Recorder(cell, x).recording.parameters
+    assert names == ("bias", "bias_of_input.weight", "bias_of_input.bias")

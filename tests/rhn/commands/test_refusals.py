@@ -9,6 +9,7 @@ import pytest
 from tables import for_each
 
 from rhn.checkpoints import load, read, save
+from rhn.cli import entry
 from rhn.cli.entry import run_command
 from rhn.models import PolyphonicModel
 
@@ -90,3 +91,15 @@ def test_a_cell_of_the_user_that_fails_is_no_success(cell, tmp_path, command):
         assert printed.code == 2 and frames[-1].startswith(f'  File "{__file__}", line ')
         assert ("ValueError: not today" if cell == "fail" else "SystemExit") in sentence
     assert run_command(leave) == 2
+
+
+@for_each("folder", entry.OURS + entry.PYTHONS)
+def test_a_user_s_file_whose_name_begins_like_a_folder_of_ours_is_named(folder):
+    file = f"{folder}_mine.py"  # rhn_mine.py beside rhn/
+
+    def running():
+        exec(compile("1 / 0", file, "exec"))
+
+    with pytest.raises(ZeroDivisionError) as error:
+        running()
+    assert f'  File "{file}", line 1, in <module>' in entry.users_frames(error.value)

@@ -22,6 +22,7 @@ from tables import others_slow
 import rhn
 from rhn.checkpoints import read
 from rhn.errors import DamagedError, DataError, DivergedError, InvalidInputError, OutputError
+from rhn.files import write_tensors
 from rhn.training import run
 from rhn.training.interrupts import Interrupted
 from rhn.training.run import locked, train
@@ -224,12 +225,18 @@ def test_a_state_that_is_damaged_or_of_another_training_is_refused_and_nothing_i
     good, theirs, unknown = map(Path.read_bytes, (path, other / path.name, other / "unknown"))
     another, data = "holds another training run: ", OTHERS[request.node.callspec.id]
     for state, changes, message in (
-        (good, {"hidden_size": 7}, another + r"hidden_size is 7 here and \d+ there$"),
-        (good, {"data": data}, another + r"(data|text) is .* here and .* there$"),
-        (good, {"seeds": [0, 1]}, another + r"seeds is \[0, 1\] here and \[0\] there$"),
-        (theirs, {}, another + r"learning_rate is .* here and 0\.01 there$"),
-        (unknown, {}, another + r".* and null there$"),
+        (
+            good,
+            {"hidden_size": 7},
+            another + r"hidden_size is 7 here and \d+ there; expec",
+        ),
+        (good, {"data": data}, another + r"(data|text) is .* here and .* there; expec"),
+        (good, {"seeds": [0, 1]}, another + r"seeds is \[0, 1\] here and \[0\] there; expec"),
+        (theirs, {}, another + r"learning_rate is .* here and 0\.01 there; expec"),
+        (unknown, {}, another + r".* and null there; expected another --out$"),
         (good[:-1] + bytes([good[-1] ^ 1]), {}, r"state\.safetensors is damaged"),
+        (good[:-1], {}, r"state\.safetensors is damaged"),
+        (b"a user's", {}, r"state\.safetensors is of another format: expected \.safetensors"),
     ):
         path.write_bytes(state)
         before, how = contents(begun), {"data": task.args[1], "out": begun} | changes
@@ -238,14 +245,28 @@ def test_a_state_that_is_damaged_or_of_another_training_is_refused_and_nothing_i
         assert contents(begun) == before
 
 
-@pytest.mark.parametrize("name", ["best.safetensors", "config.json", "metrics.jsonl"])
-def test_what_is_no_trainings_is_not_overwritten(name, task, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "seeds"),
+    [
+        ("best.safetensors", [0]),
+        ("config.json", [0]),
+        ("metrics.jsonl", [0]),
+        ("record.npz", [0]),
+        ("seed-1/best.safetensors", [0, 1]),
+        ("seed-1/metrics.jsonl", [0, 1]),
+        ("seed-1/record.npz", [0, 1]),
+    ],
+)
+def test_what_is_no_trainings_is_not_overwritten(name, seeds, task, tmp_path):
     """A study keeps its best network under the name that a training gives it."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("a study's")
     (tmp_path / ".lock").write_text("its lock")
-    with pytest.raises(InvalidInputError, match=rf"holds {name} and no state.safetensors$"):
-        task(out=tmp_path)
-    assert contents(tmp_path) == {name: b"a study's", ".lock": b"its lock"}
+    message = rf"holds {name} and no state.safetensors; expected another --out$"
+    with pytest.raises(InvalidInputError, match=message):
+        task(out=tmp_path, seeds=seeds)
+    found = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {Path(name).name: b"a study's", ".lock": b"its lock"}
 
 
 def test_two_processes_do_not_train_in_one_folder_nor_clean_it_under_its_writer(task, tmp_path):
@@ -272,6 +293,13 @@ ARRAYS = {
 }
 
 
+def content_of_0_5_0(path: Path) -> Path:
+    """A state with the checksum of 0.5.0, a CRC-32."""
+    header = {"checksum": "0123abcd", "metadata": {"epochs": "1"}}
+    write_tensors(path, {"a": torch.zeros(2)}, "rhn_state", header)
+    return path
+
+
 def test_arrays_and_texts_come_back_to_the_last_bit(tmp_path):
     state = tmp_path / "state.safetensors"
     assert read_state(state) is None
@@ -281,7 +309,24 @@ def test_arrays_and_texts_come_back_to_the_last_bit(tmp_path):
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], np.asarray(array), strict=True)
     assert read_state(state, whole=False) == ({}, {"epoch": "3"})
+    old = content_of_0_5_0(tmp_path / "old.safetensors")
+    with pytest.raises(DataError, match=r"was written by version 0\.5\.0 or before"):
+        read_state(old)
     for wrong in (content := state.read_bytes()) + b"x", content.replace(b"checksum", b"checksun"):
         state.write_bytes(wrong)
         with pytest.raises(DamagedError):
             read_state(state)
+
+
+def test_the_test_split_of_a_finished_run_is_measured_once_for_each_seed(tmp_path, monkeypatch):
+    measured, usual = [], run.evaluate_chorales
+
+    def counted(model, pieces, **how):
+        measured.append(pieces is MUSIC.test)
+        return usual(model, pieces, **how)
+
+    monkeypatch.setattr(run, "evaluate_chorales", counted)
+    for _ in range(2):  # to the end, and of a run that has ended
+        measured.clear()
+        train(SMALL_CHORALES, MUSIC, out=tmp_path, epochs=1, seeds=(0, 1))
+        assert measured == [True, True]

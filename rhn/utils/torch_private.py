@@ -1,0 +1,47 @@
+"""Private functions of torch, all that the packages use: a new version of torch may change any of
+them. tests/rhn/test_torch_private.py tries each with the installed torch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd as Dropout
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+__all__ = ["Dropout", "TreeSpec", "tree_flatten", "tree_leaves", "tree_map", "tree_unflatten"]
+
+
+def is_transformed(t: Tensor) -> bool:
+    """Return True for a tensor inside a transformation of `torch.func`."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(t)
+
+
+def is_recorded() -> bool:
+    """Return True if operations are only recorded or simulated now, by a mode below autograd
+    (`make_fx`, `FakeTensorMode`) or `torch.jit.trace`.
+    """
+    has_mode = torch._C._len_torch_dispatch_stack() > 0
+    return has_mode or torch._C._get_tracing_state() is not None
+
+
+def is_traced_by_fx() -> bool:
+    """Return True inside `make_fx`."""
+    proxy = torch._C._TorchDispatchModeKey.PROXY
+    return torch._C._get_dispatch_mode(proxy) is not None
+
+
+def has_no_memory(t: Tensor) -> bool:
+    """Return True for a gradient of zeros for which torch has taken no memory."""
+    return t._is_zerotensor()
+
+
+def replace_tensors(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+    """Replace every parameter and buffer t of a module by change(t); tied ones stay tied."""
+    module._apply(change)
+
+
+def uncompiled(module: Any) -> Any:
+    """Return the module inside one of `torch.compile`; anything else as it is."""
+    return getattr(module, "_orig_mod", module)

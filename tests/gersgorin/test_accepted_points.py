@@ -1,0 +1,75 @@
+"""Which ends of a search are fixed points, which of them are one, and complex starts."""
+
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+
+from gersgorin.analyses.fixed_points import fixed_points
+from gersgorin.analyses.lyapunov import lyapunov
+from gersgorin.analyses.products import products
+from gersgorin.run import open_run
+from rhn.errors import InvalidInputError
+from tests.gersgorin.test_exponents import d, drawn
+from tests.gersgorin.test_points_and_cycles import NO_INPUT, grid, search
+
+ZEROS = torch.zeros(4, dtype=d)
+
+
+def test_a_state_from_which_newtons_step_is_long_is_no_fixed_point():
+    """Far out the gate of the first unit shuts: |F(s) - s| is below 1e-10, and Newton's step is
+    about 1 / 4.
+    """
+
+    def step(s):
+        return torch.stack((s[0] + (0.5 - s[0]) * torch.sigmoid(-4 * s[0]), s[1] / 2))
+
+    found = search(step, torch.stack((grid(-1, 8, 20), grid(-1, 1, 20)), 1))
+    np.testing.assert_allclose(found.states[~found.is_slow], [[0.5, 0]], atol=1e-9)
+    shut = found.states[found.is_slow]
+    assert (shut[:, 0] > 4).all() and found.residuals.max() < 1e-7
+
+
+def test_directions_without_a_slope_are_left_out_of_newtons_step():
+    """A line of points, along which F does not move a state, beside rounding of 1e-13."""
+    starts = drawn(12, 3)
+    found = search(lambda s: torch.stack((s[0], s[1] / 2 + 1e-12 * s[0], s[2] / 3)), starts)
+    assert len(found.states) == 12 and not found.is_slow.any()
+
+
+def test_two_points_that_count_as_one_are_nearer_than_the_resolution():
+    found = search(lambda s: s + s * s - 1e-8, grid(-1, 1, 40))
+    assert len(found.states) == 1 and found.states[0, 0] == pytest.approx(-1e-4)
+    assert 2e-4 <= found.table()["resolution of points"] < 3e-4
+    apart = search(lambda s: s + s * s - 1e-6, grid(-1, 1, 40))
+    assert len(apart.states) == 2 and np.ptp(apart.states) > apart.resolution
+    near = search(lambda s: s + s * s - 1e-8, grid(-2e-4, 2e-4, 40), margin=0.001)
+    assert len(near.states) == 2 and np.ptp(near.states) > near.resolution
+
+
+@for_each("dtype", [torch.complex64, torch.complex128])
+def test_complex_starts_are_states_of_complex_numbers(dtype):
+    A = torch.complex(drawn(2, 2), drawn(2, 2, seed=1)) / 4
+    b = torch.complex(drawn(2, seed=2), drawn(2, seed=3))
+    starts = torch.complex(drawn(7, 2, seed=4), drawn(7, 2, seed=5)).to(dtype)
+    found = fixed_points(lambda x, s: A.to(s) @ s + b.to(s), torch.zeros(1), starts=starts)
+    wanted = np.linalg.solve(np.eye(2) - A.numpy(), b.numpy())
+    atol = 1e-5 if dtype == torch.complex64 else 1e-9
+    np.testing.assert_allclose(found.states, [wanted[:, None].view(float).ravel()], atol=atol)
+    assert found.starts.shape == (7, 4) and found.found_from.tolist() == [7]
+
+
+def test_complex_starts_of_a_real_state_are_refused():
+    with pytest.raises(InvalidInputError, match=r"starts is .*expected real numbers"):
+        fixed_points(lambda x, s: s / 2, NO_INPUT, ZEROS, starts=torch.zeros(3, 2) * 1j)
+
+
+@for_each("share", [0.0, 0.25, 1.0])
+def test_a_detached_share_of_the_slope_is_the_difference(share):
+    step = lambda x, s: 0.75 * (share * s + (1 - share) * s.detach()) + x  # noqa: E731
+    run = open_run(step, drawn(30, 2), torch.ones(2, dtype=d))
+    row = "Jacobian against differences (relative)"
+    assert lyapunov(run).table()[row] == pytest.approx(1 - share, rel=1e-6, abs=1e-8)
+    np.testing.assert_allclose(products(run).table()[row], 1 - share, rtol=1e-6, atol=1e-8)
+    points = fixed_points(step, torch.zeros(2, dtype=d), starts=drawn(9, 2))
+    assert points.table()[row] == pytest.approx(1 - share, rel=1e-6, abs=1e-8)

@@ -1,0 +1,47 @@
+"""Analyses of whole Jacobians look at the free memory before they compute, in Python as in
+commands; a recorder and the states of a run do not.
+"""
+
+import numpy as np
+import pytest
+import torch
+from tables import for_each
+from torch import nn
+
+import gersgorin
+from rhn.errors import InvalidInputError
+
+NETWORK, X = nn.GRU(3, 4), torch.rand(6, 3)
+ANALYSES = {
+    "spectra": gersgorin.spectra,
+    "products": gersgorin.products,
+    "gains": gersgorin.gains,
+    "lyapunov": gersgorin.lyapunov,
+    "pseudospectra": gersgorin.pseudospectra,
+    "fixed points": gersgorin.fixed_points,
+    "compare": lambda network, x: gersgorin.compare({"a": network}, x),
+}
+
+
+@pytest.fixture
+def little(monkeypatch):
+    """As many free bytes as 32 copies of two of the six Jacobians need."""
+    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda _: 8 * 32 * 2 * 4**2)
+
+
+@for_each("name", ANALYSES)
+def test_an_analysis_whose_jacobians_do_not_fit_is_refused(name, little):
+    with pytest.raises(InvalidInputError, match=r"^a state of 4 over 6 steps needs about 0\.0 GiB"):
+        ANALYSES[name](NETWORK, X)
+
+
+def test_a_command_says_the_same(little, command):
+    found = command("gersgorin gains --cell rnn --hidden-size 4 --steps 6")
+    assert found.code == 2 and found.err.startswith("error: a state of 4 over 6 steps needs about")
+
+
+def test_states_gates_and_a_recorder_are_not_refused(little):
+    assert len(gersgorin.open_run(NETWORK, X)) == len(gersgorin.gates(NETWORK, X).mean)
+    recorder = gersgorin.Recorder(NETWORK, X)
+    recorder.measure(1)
+    assert np.isfinite(recorder.recording.radius).all()

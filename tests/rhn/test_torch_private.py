@@ -1,0 +1,107 @@
+"""torch's private functions are those that the packages rely on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tables import for_each
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import grad, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from rhn.utils import torch_private
+
+
+def test_only_one_file_names_private_functions():
+    """Of torch: modules and attributes that begin with an underscore."""
+    root = Path(torch_private.__file__).parents[2]
+    packages = ("rhn", "gersgorin", "trainability", "optim_study", "analysis")
+    private = ("torch._C", "_functorch", "_pytree", "_orig_mod", "._apply(", "_zerotensor")
+    found = {
+        file.name
+        for package in packages
+        for file in (root / package).rglob("*.py")
+        if any(name in file.read_text() for name in private)
+    }
+    assert found == {"torch_private.py"}
+
+
+def seen_in(run, question):
+    """The answers to a question that is asked while `run` runs a function of a tensor."""
+    answers = []
+
+    def function(t):
+        answers.append(question(t))
+        return t.sum()
+
+    run(function)
+    return answers
+
+
+RUNS = {
+    "plain": lambda f: f(torch.ones(2)),
+    "vmap": lambda f: vmap(f)(torch.ones(3, 2)),
+    "grad": lambda f: grad(f)(torch.ones(2)),
+    "make_fx": lambda f: make_fx(f)(torch.ones(2)),
+    "trace": lambda f: torch.jit.trace(f, torch.ones(2), check_trace=False),
+}
+
+
+def fake(f):
+    with FakeTensorMode():
+        return f(torch.ones(2))
+
+
+RUNS["fake"] = fake
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@for_each("run", list(RUNS))
+def test_what_runs_a_function_is_recognised(run):
+    def about(t):
+        return (
+            torch_private.is_transformed(t),
+            torch_private.is_recorded(),
+            torch_private.is_traced_by_fx(),
+        )
+
+    ((transformed, recorded, by_fx),) = seen_in(RUNS[run], about)
+    assert transformed == (run in ("vmap", "grad"))
+    assert recorded == (run in ("make_fx", "trace", "fake"))
+    assert by_fx == (run == "make_fx")
+
+
+def test_a_gradient_without_memory_is_recognised():
+    assert not torch_private.has_no_memory(torch.zeros(2))
+    assert torch_private.has_no_memory(torch._efficientzerotensor(2))
+
+
+def test_every_tensor_of_a_module_is_replaced_and_tied_ones_stay_tied():
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2, bias=False), nn.Linear(2, 2))
+    model[2].weight = model[1].weight
+    torch_private.replace_tensors(model, lambda t: t.double() if t.is_floating_point() else t)
+    types = {name: t.dtype for name, t in model.state_dict().items()}
+    assert types.pop("0.num_batches_tracked") == torch.int64
+    assert set(types.values()) == {torch.float64}
+    assert model[1].weight is model[2].weight
+
+
+def test_the_module_inside_a_compiled_one():
+    model = nn.Linear(2, 2)
+    assert torch_private.uncompiled(torch.compile(model)) is model
+    assert torch_private.uncompiled(model) is model
+
+
+def test_every_dropout_of_torch_has_one_base():
+    kinds = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+    assert all(issubclass(kind, torch_private.Dropout) for kind in kinds)
+    assert nn.Dropout(0.25).p == 0.25
+
+
+def test_trees_are_taken_apart_and_put_together():
+    tree = {"a": [1, (2, None)], "b": 3}
+    leaves, spec = torch_private.tree_flatten(tree)
+    assert leaves == [1, 2, None, 3] == torch_private.tree_leaves(tree)
+    assert torch_private.tree_unflatten(leaves, spec) == tree
+    assert torch_private.tree_map(str, tree) == {"a": ["1", ("2", "None")], "b": "3"}
