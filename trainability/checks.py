@@ -9,7 +9,6 @@ found.facts[0].numbers          # of this run, beside those of every sound run
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -21,7 +20,7 @@ from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import MISSING, formatted
 from rhn.utils.torch_private import tree_leaves
-from rhn.utils.validation import number, whole_number
+from rhn.utils.validation import number, signature_of, whole_number
 from trainability.changes import (
     CHANGES,
     IN_TRAINING,
@@ -34,7 +33,7 @@ from trainability.changes import (
     parameters_of_loss,
 )
 from trainability.data import read_examples
-from trainability.facts import FACTS, FIRST_LOSS, OTHERS, RANGE, RATE, Fact, facts
+from trainability.facts import FACTS, FIRST_LOSS, LEARNING_RATE, OTHERS, RANGE, Fact, facts
 from trainability.races import SEEDS, Race, seconds_of
 from trainability.scores import CLASSES, MEANINGS, RAW, score_of
 from trainability.snapshot import Snapshot, restored
@@ -176,7 +175,7 @@ def shown_error(error: float, kind: str) -> str:
 
 def refuse_unknown(function: str, how: Mapping[str, Any]) -> None:
     """Raise InvalidInputError unless all are arguments of `opened_run` that have a default."""
-    given = signature(opened_run).parameters.values()
+    given = signature_of(opened_run).parameters.values()
     known = [p.name for p in given if p.default is not p.empty]
     for name in how:
         if name not in known:
@@ -348,7 +347,7 @@ def measure_none(
         race.remeasure(IN_TRAINING, training=True)
     else:
         race.found[NONE, 0] = race.broken()
-    first, last = known[RATE] or (0.0, 0.0)
+    first, last = known[LEARNING_RATE] or (0.0, 0.0)
     return found, line, (first, last)
 
 

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 import sysconfig
 import traceback
@@ -23,6 +24,8 @@ from rhn.utils.progress import shown
 from rhn.utils.tables import printable
 
 INTERRUPTED = 130
+WORD = "interrupted"
+IMPORT = "<frozen importlib._bootstrap>"  # of the frames of an import
 SHOWN = 10  # last lines of a traceback; an endless recursion has a thousand
 OURS = [str(marker.parent) for marker in Path(__file__).parents[2].glob("*/py.typed")]
 PYTHONS = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
@@ -32,16 +35,32 @@ INSTALLED = {"site-packages", "dist-packages"}
 
 
 def enter(module: str) -> int:
-    """Import a module, run its `main`, and return the exit code."""
+    """Import a module, run its `main`, and return the exit code. The process ends after that."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not under nohup
+        signal.signal(signal.SIGINT, interrupted)
     try:
         code = import_module(module).main()
-    except KeyboardInterrupt:  # during the import
-        print("interrupted", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:  # a second one, when the first has ended the work
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print(WORD, file=sys.stderr, flush=True)
         code = INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if code == INTERRUPTED:  # threads of libraries would abort a process that is finalised
         atexit._run_exitfuncs()
         os._exit(code)
     return code
+
+
+def interrupted(signum: int, frame: Any) -> None:
+    """Handle Ctrl-C: raise KeyboardInterrupt, but during an import end the process at once.
+    Libraries in C drop the exception, and go on with a module that is half imported.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORT:
+            os.write(2, f"{WORD}\n".encode())
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 rhn = partial(enter, "rhn.cli.main")
@@ -62,7 +81,7 @@ def run_command(main: Callable[[], int | None]) -> int:
             sys.stdout.flush()
             return code or 0
         except KeyboardInterrupt as interrupt:
-            return _ended(INTERRUPTED, str(interrupt) or "interrupted")
+            return _ended(INTERRUPTED, str(interrupt) or WORD)
         except BaseException as error:
             if (sentence := _sentence_of(error)) is None:
                 raise

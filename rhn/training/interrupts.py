@@ -27,15 +27,17 @@ def deferred_interrupt() -> Iterator[SimpleNamespace]:
 
     def note(signum, frame) -> None:
         if request.pending:
+            if callable(previous):
+                previous(signum, frame)
             raise KeyboardInterrupt
         request.pending = True
         logging.getLogger(__name__).warning(STOPPING)
 
     in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    previous = signal.getsignal(signal.SIGINT)
+    if not in_main_thread or previous is signal.SIG_IGN:
         yield request
         return
-    previous = signal.getsignal(signal.SIGINT)
     try:
         signal.signal(signal.SIGINT, note)
         yield request

@@ -428,6 +428,23 @@ def test_rows_whose_weights_are_not_finite_are_counted():
     assert not found.facts[1].starred
 
 
+class Hiding(nn.Module):
+    """Returns 0 for an output that is not finite."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = linear()
+
+    def forward(self, x):
+        return self.inner(x).nan_to_num(0.0, 0.0, 0.0)
+
+
+def test_weights_that_are_not_finite_have_an_infinite_error_also_if_outputs_are_finite():
+    rows = {row.label: row.error for row in checked(Hiding(), rate=1e25).rows}
+    assert rows[NONE] == rows["ten times the rate"] == rows[LONGER] == np.inf
+    assert np.isfinite(rows[ADAM])
+
+
 class OfSeveral(nn.Module):
     """Fails for a single example."""
 

@@ -260,7 +260,7 @@ def test_the_shares_of_a_study_are_read_by_csv():
 def continued(folder: Path) -> list:
     data = HERE / "data/melodies.json"
     how = {"arch": ("rhn",), "depth": (2,), "epochs": 20, "fuse": 2, "device": "cpu"}
-    return optim_study.run(optim_study.smoke(data=data, out=folder, **how)).rows
+    return optim_study.run(optim_study.smoke(data=data, out=folder, **how), progress=False).rows
 
 
 @pytest.mark.parametrize(("place", "tolerance"), [

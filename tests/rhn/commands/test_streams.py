@@ -56,3 +56,24 @@ def test_ctrl_c_while_a_command_is_loaded_is_a_word(module, function, tmp_path):
     (tmp_path / "press.py").write_text(PRESSES.format(module=module, function=function))
     done = shell(f"{sys.executable} press.py", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+DROPS = """
+import os, signal
+
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    range(2)
+except BaseException:
+    whole = False
+"""
+
+
+def test_ctrl_c_that_an_import_drops_ends_a_command(tmp_path):
+    """As torch, when it loads NumPy: the command would go on with half a module."""
+    (tmp_path / "drops.py").write_text(DROPS)
+    main = "def main():\n    import drops\n\n    print(drops.whole)\n"
+    (tmp_path / "mine.py").write_text(main)
+    code = "import sys; from rhn.cli.entry import enter; sys.exit(enter('mine'))"
+    done = shell(f'{sys.executable} -c "{code}"', tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
