@@ -208,8 +208,7 @@ def open_run(
         network, x, own = record(network, x, layer, batch_first)
         s0, batch_first = s0 if has_state else own, None
     step, x = as_step(network, x, s0, state_size=state_size, batch_first=batch_first)
-    own = False if callable(progress) else progress
-    states = run_states(step, x, own)
+    states = run_states(step, x, progress)
     return Run(step=step, inputs=x, states=states, title=title or step.title, data=data or "x",
                unit=unit or "steps", progress=progress)  # fmt: skip
 
@@ -220,7 +219,8 @@ def run_states(step: Step, x: Tensor, progress: Progress = None) -> Tensor:
     unless all steps in one batch give the same states, and other states twice the same.
     """
     states = [step.first[None]]
-    with reported(progress, "states", total=len(x)) as advance:
+    of_states = False if callable(progress) else progress  # a callback counts the analysis only
+    with reported(of_states, "states", total=len(x)) as advance:
         for t in range(len(x)):
             with door.users_code(f"{step.name} fails at step {t}"):
                 states.append(step.rows(x[t : t + 1], states[-1]))
