@@ -274,18 +274,24 @@ def pinball(z, y):
     return torch.maximum(0.9 * (y - z), 0.1 * (z - y)).mean()
 
 
-def test_minibatches_of_a_raw_loss_that_share_an_example_are_one_group():
-    x, y = sums(40)
-    run = run_of(linear(), x.repeat_interleave(5, 0), y.repeat_interleave(5, 0), pinball)
+@pytest.mark.parametrize("apart", [False, True], ids=["held out", "validation in random order"])
+def test_minibatches_of_a_raw_loss_that_share_an_example_are_one_group(apart):
+    x, y = (t.repeat_interleave(5, 0) for t in sums(40))
+    how = {"validation": (x[:40], y[:40])} if apart else {}
+    run = run_of(linear(), x, y, pinball, **how)
     held = held_of(run, run.data.halves[0])
-    errors, rows = held.errors(run), held.examples.x
-    assert len(errors) == len(held.groups) == 10 and held.size == 2  # 20 examples, 4 different
-    for k in range(1, 10):
-        shared = torch.equal(rows[2 * k], rows[2 * k - 1])
-        assert (held.groups[k] == held.groups[k - 1]) == shared
-    distinct = run_of(linear(), *sums(), pinball)
-    half = distinct.data.halves[0]
-    held = held_of(distinct, half)
+    assert len(held.errors(run)) == len(held.groups) == 10 and held.size == 2
+    rows = held.examples.x.reshape(10, 2, -1)
+    for i, j in itertools.combinations(range(10), 2):
+        shared = (rows[i][:, None] == rows[j]).all(2).any()
+        assert not shared or held.groups[i] == held.groups[j]
+    assert len(held.groups.unique()) > 1
+
+
+def test_minibatches_of_a_raw_loss_of_different_examples_are_groups_of_their_own():
+    run = run_of(linear(), *sums(), pinball)
+    half = run.data.halves[0]
+    held = held_of(run, half)
     assert held.groups.tolist() == [*range(10)] and torch.equal(held.examples.x, half.x)
 
 
