@@ -11,7 +11,7 @@ from tables import for_each
 from test_snapshot import Normalised, Weighted, flat, randomness
 from torch import nn
 from training_runs import N, Prepared, T, other_words, run_of, sums
-from zoo import LastState
+from zoo import EachState, LastState
 
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability import checks, races
@@ -387,6 +387,17 @@ def test_losses_that_are_both_not_a_number_are_the_same():
     assert race.other_first_losses() == 1
     race.first_losses |= {(NONE, 1): 1.0, (ADAM, 1): 2.0, (LONGER, 2): 3.0}
     assert race.other_first_losses() == 2  # Adam with its second seed
+
+
+def test_the_number_of_classes_does_not_count_the_one_that_is_ignored():
+    y = torch.arange(N * T).reshape(N, T) % 3
+    y[:, 4:] = 255
+
+    def loss_fn(z, y):
+        return nn.functional.cross_entropy(z.transpose(1, 2), y, ignore_index=255)
+
+    found = checked(EachState(3), data=(sums()[0], y), loss_fn=loss_fn, steps=2)
+    assert (found.kind, found.entries, found.failed) == ("classes", 3, 0)
 
 
 def divided(z, y):
