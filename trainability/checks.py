@@ -33,7 +33,7 @@ from trainability.changes import (
     parameters_of_loss,
 )
 from trainability.data import read_examples
-from trainability.facts import FACTS, FIRST_LOSS, OTHERS, RANGE, RATE, Fact, facts
+from trainability.facts import FACTS, FIRST_LOSS, LEARNING_RATE, OTHERS, RANGE, Fact, facts
 from trainability.races import SEEDS, Race, seconds_of
 from trainability.scores import CLASSES, MEANINGS, RAW, score_of
 from trainability.snapshot import Snapshot, restored
@@ -339,7 +339,7 @@ def measure_none(
         race.remeasure(IN_TRAINING, training=True)
     else:
         race.found[NONE, 0] = race.broken()
-    first, last = known[RATE] or (0.0, 0.0)
+    first, last = known[LEARNING_RATE] or (0.0, 0.0)
     return found, line, (first, last)
 
 

@@ -66,7 +66,7 @@ FACTS = (
     TIMES,
     FINITE,
     LOOP,
-    RATE,
+    LEARNING_RATE,
     FIRST_LOSS,
 ) = FACTS
 EPOCH = 64  # minibatches, at most
@@ -109,7 +109,7 @@ def facts(
         SPREAD: (*(before[SPREAD] or (math.nan,)), *(spread or (math.nan,))),
         FINITE: (watch.bad_steps, *watch.first_bad),
         LOOP: last_tenths(losses, trained),
-        RATE: (watch.rates[0], watch.rates[-1]),
+        LEARNING_RATE: (watch.rates[0], watch.rates[-1]),
     }
     sound = {OTHERS: (0,), WEIGHTS: (0, 0, 0), REACHED: found[READ], TO_ONE: (0.0,), FINITE: (0,)}
     measured = [Fact(name, found[name], sound.get(name)) for name in FACTS if name in found]

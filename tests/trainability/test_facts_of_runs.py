@@ -14,13 +14,13 @@ from zoo import EachState, Embedded, LastState, Masked
 from trainability import facts as f
 from trainability.facts import (
     FINITE,
+    LEARNING_RATE,
     LOOP,
     NEXT,
     OF_Y,
     OTHERS,
     OWN,
     RANGE,
-    RATE,
     REACHED,
     READ,
     SPREAD,
@@ -252,7 +252,7 @@ def test_a_warm_up_at_rate_0_is_no_fault():
     adam = torch.optim.Adam(model.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: float(step >= 10))
     found = measured(model, optimizer=adam, scheduler=schedule, steps=15)
-    assert found[WEIGHTS].numbers == (0, 0, 0) and found[RATE].numbers == (0.0, 0.01)
+    assert found[WEIGHTS].numbers == (0, 0, 0) and found[LEARNING_RATE].numbers == (0.0, 0.01)
 
 
 def test_words_that_do_not_occur_and_frozen_weights_are_no_fault():
