@@ -92,9 +92,9 @@ class TrainingRun:
         if not isinstance(self.shift, Tensor):
             return y
         scaled = (y - self.shift) / self.scale
-        return (
-            scaled if self.score.ignored is None else torch.where(self.score.counts(y), scaled, y)
-        )
+        if self.score.ignored is None:
+            return scaled
+        return torch.where(self.score.counts(y), scaled, y)
 
     def guess(self, output: Any, x: Any, y: Tensor) -> Tensor:
         """Return the predictions in the shape of y, with examples along axis 0."""

@@ -11,7 +11,7 @@ from tables import for_each
 from test_snapshot import Normalised, Weighted, flat, randomness
 from torch import nn
 from training_runs import N, Prepared, T, other_words, run_of, sums
-from zoo import LastState
+from zoo import EachState, LastState
 
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability import checks, races
@@ -274,18 +274,24 @@ def pinball(z, y):
     return torch.maximum(0.9 * (y - z), 0.1 * (z - y)).mean()
 
 
-def test_minibatches_of_a_raw_loss_that_share_an_example_are_one_group():
-    x, y = sums(40)
-    run = run_of(linear(), x.repeat_interleave(5, 0), y.repeat_interleave(5, 0), pinball)
+@pytest.mark.parametrize("apart", [False, True], ids=["held out", "validation in random order"])
+def test_minibatches_of_a_raw_loss_that_share_an_example_are_one_group(apart):
+    x, y = (t.repeat_interleave(5, 0) for t in sums(40))
+    how = {"validation": (x[:40], y[:40])} if apart else {}
+    run = run_of(linear(), x, y, pinball, **how)
     held = held_of(run, run.data.halves[0])
-    errors, rows = held.errors(run), held.examples.x
-    assert len(errors) == len(held.groups) == 10 and held.size == 2  # 20 examples, 4 different
-    for k in range(1, 10):
-        shared = torch.equal(rows[2 * k], rows[2 * k - 1])
-        assert (held.groups[k] == held.groups[k - 1]) == shared
-    distinct = run_of(linear(), *sums(), pinball)
-    half = distinct.data.halves[0]
-    held = held_of(distinct, half)
+    assert len(held.errors(run)) == len(held.groups) == 10 and held.size == 2
+    rows = held.examples.x.reshape(10, 2, -1)
+    for i, j in itertools.combinations(range(10), 2):
+        shared = (rows[i][:, None] == rows[j]).all(2).any()
+        assert not shared or held.groups[i] == held.groups[j]
+    assert len(held.groups.unique()) > 1
+
+
+def test_minibatches_of_a_raw_loss_of_different_examples_are_groups_of_their_own():
+    run = run_of(linear(), *sums(), pinball)
+    half = run.data.halves[0]
+    held = held_of(run, half)
     assert held.groups.tolist() == [*range(10)] and torch.equal(held.examples.x, half.x)
 
 
@@ -337,7 +343,7 @@ def of_calls(calls):
 
 def test_rows_with_another_first_loss_are_counted():
     """A loss counts its calls in an iterator, so that each row has another loss than none."""
-    found = checked(loss_fn=of_calls(itertools.count()))
+    found = checked(loss_fn=of_calls(itertools.count()), steps=2)
     labels = {row.label for row in found.rows}
     fact = first_losses(found)
     assert fact.numbers == (len(labels & {*KEEPS_FIRST_LOSS}),) == (4,) and fact.starred
@@ -349,12 +355,12 @@ def test_rows_with_another_first_loss_are_counted():
         pytest.param({}, id="sound"),
         pytest.param({"shuffle": False}, id="examples in order"),
         pytest.param({"clip_norm": 0.1}, id="clipped"),
-        pytest.param({"rate": 1e25}, id="weights that diverge"),
+        pytest.param({"rate": 1e25, "steps": 50}, id="weights that diverge"),
         pytest.param({"model": nn.Sequential(linear(), nn.Dropout(0.5))}, id="dropout"),
     ],
 )
 def test_rows_of_sound_runs_have_the_first_loss_of_none(how):
-    fact = first_losses(checked(**how))
+    fact = first_losses(checked(**{"steps": 2} | how))
     assert (fact.numbers, fact.starred) == ((0,), False)
 
 
@@ -381,6 +387,17 @@ def test_losses_that_are_both_not_a_number_are_the_same():
     assert race.other_first_losses() == 1
     race.first_losses |= {(NONE, 1): 1.0, (ADAM, 1): 2.0, (LONGER, 2): 3.0}
     assert race.other_first_losses() == 2  # Adam with its second seed
+
+
+def test_the_number_of_classes_does_not_count_the_one_that_is_ignored():
+    y = torch.arange(N * T).reshape(N, T) % 3
+    y[:, 4:] = 255
+
+    def loss_fn(z, y):
+        return nn.functional.cross_entropy(z.transpose(1, 2), y, ignore_index=255)
+
+    found = checked(EachState(3), data=(sums()[0], y), loss_fn=loss_fn, steps=2)
+    assert (found.kind, found.entries, found.failed) == ("classes", 3, 0)
 
 
 def divided(z, y):

@@ -10,6 +10,7 @@ from torch import nn
 from training_runs import N, T, run_of, sums
 from zoo import EachState, LastState
 
+from rhn.errors import InvalidInputError
 from trainability.training import held_of
 
 y_classes = torch.arange(N) % 3
@@ -202,6 +203,24 @@ def test_targets_that_the_loss_ignores_count_nowhere(kind, y, outputs, value, ba
         np.testing.assert_allclose(run.score.constant.numpy(), constant.numpy(), rtol=1e-5)
     expected = wrong[half.y != value].sum() / base[half.y != value].sum()
     np.testing.assert_allclose(found.mean(), expected, rtol=1e-5)
+
+
+def test_the_kind_is_that_of_the_first_example_that_counts():
+    """Three of four examples are ignored; the split by five seeds has another first example."""
+    x, y = sums()
+    y[torch.arange(N) % 4 > 0] = -99.0
+    for seed in range(5):
+        run = run_of(LastState(1), x, y, ignoring(-99.0, "numbers"), seed=seed)
+        assert run.score.kind == "numbers"
+
+
+def test_held_out_classes_that_are_ignored_are_not_those_of_the_training():
+    y = y_frames.clamp(max=1)
+    y[160:] = 2
+    y[:, 4:] = -100
+    run = run_of(EachState(3), sums()[0], y, ignoring(-100), shuffle=False)
+    with pytest.raises(InvalidInputError, match="no held-out class is one that is trained on"):
+        held_of(run, run.data.halves[0])
 
 
 @pytest.mark.parametrize(("kind", "y", "outputs", "value"), IGNORING)
