@@ -197,12 +197,23 @@ def import_named(name: str, what: str) -> Any:
     module, _, attribute = name.partition(":")
     if not NAMED.match(name):
         raise unexpected(what, name, "package.module:NAME")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # it stays, for a cell that imports when it runs
+    here = str(Path.cwd())
+    is_on_path = here in sys.path
+    if not is_on_path:
+        sys.path.append(here)
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InvalidInputError(f"{what} is {in_short(name)}: {error}") from error
+    finally:  # it stays for a cell of this folder, which may import when it runs
+        if not is_on_path and not _is_inside(module, here):
+            sys.path.remove(here)
+
+
+def _is_inside(module: str, folder: str) -> bool:
+    """Return True if a module was imported from a file in a folder."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and Path(file).is_relative_to(folder)
 
 
 def name_of_cell(cell: Any) -> str:

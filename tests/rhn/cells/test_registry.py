@@ -2,6 +2,7 @@
 that belongs to another equation.
 """
 
+import math
 import sys
 from functools import partial
 
@@ -32,9 +33,9 @@ from rhn.cells import (
 )
 from rhn.cells.base import DERIVED, DeclaredCell
 from rhn.cells.layers import layers_in
-from rhn.cells.registry import parameters_of
+from rhn.cells.registry import import_named, parameters_of
 from rhn.checkpoints import load, save
-from rhn.errors import CheckpointError
+from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import PolyphonicModel
 from rhn.presets import preset
 
@@ -205,3 +206,15 @@ def test_only_the_own_name_of_a_parameter_makes_it_a_bias():
     assert not cell.bias.any()
     names = gersgorin.Recorder(cell, x).recording.parameters
     assert names == ("bias", "bias_of_input.weight", "bias_of_input.bias")
+
+
+def test_the_current_folder_stays_on_the_path_for_a_module_of_its_own_only(own_folder, monkeypatch):
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path != str(own_folder)])
+    before = [*sys.path]
+    assert import_named("math:pi", "number") == math.pi
+    with pytest.raises(InvalidInputError):
+        import_named("nowhere:x", "number")
+    assert sys.path == before
+    (own_folder / "of_this_folder.py").write_text("number = 3")
+    assert import_named("of_this_folder:number", "number") == 3
+    assert sys.path == [*before, str(own_folder)]
