@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from tables import for_each
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import (
     BatchSampler,
@@ -32,7 +31,10 @@ def held(data):
     return torch.cat([half.rows for half in data.halves])
 
 
-@for_each(("count", "out"), [(40, 20), (99, 20), (100, 20), (400, 80), (6000, 1000)])
+@pytest.mark.parametrize(
+    ("count", "out"),
+    [(40, 20), (41, 20), (99, 20), (100, 20), (187, 37), (400, 80), (6000, 1000)],
+)
 def test_a_fifth_is_held_out_but_20_to_1000_in_two_halves(count, out):
     data = read(numbers(count, 3), numbers(count))
     assert (data.held_out, len(data.train), data.count) == (out, count - out, count)
@@ -102,6 +104,23 @@ def test_minibatches_are_those_of_a_loader_with_this_generator():
         assert torch.equal(batch.y, data.train.y[rows])
 
 
+@pytest.mark.parametrize(
+    ("most", "batches"),
+    [
+        pytest.param(1, 1, id="the first one"),
+        pytest.param(2, 2, id="all"),
+        pytest.param(64, 2, id="no more than there are"),
+    ],
+)
+def test_an_epoch_has_the_first_whole_minibatches_of_shuffle_seed_0(most, batches):
+    """80 training examples: 2 x 32, and 16 in no minibatch."""
+    data = read(numbers(100, 2), numbers(100))
+    order = torch.randperm(80, generator=torch.Generator().manual_seed(0)).split(32)
+    found = data.epoch(most)
+    assert len(found) == batches
+    assert all(torch.equal(b.rows, rows) for b, rows in zip(found, order, strict=False))
+
+
 def test_tuples_and_dictionaries_are_split_alike():
     x, lengths = numbers(100, 5, 2), numbers(100)
     for given in ((x, lengths), {"a": x, "b": lengths}):
@@ -148,7 +167,7 @@ def test_the_order_of_a_loader_is_that_of_its_sampler_of_examples(how, shuffle):
     assert read(DataLoader(data, **how(data))).shuffle is shuffle
 
 
-@for_each("shuffle", [True, False])
+@pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
 def test_one_epoch_of_a_loader_is_joined(shuffle):
     loader = DataLoader(TensorDataset(numbers(100, 2), numbers(100)), 16, shuffle=shuffle)
     data = read(loader)

@@ -1,12 +1,12 @@
 """Facts: for each a training run in which it holds, and two sound neighbours."""
 
+import copy
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tables import for_each
 from torch import nn
 from training_runs import N, T, run_of, sums
 from zoo import EachState, Embedded, LastState, Masked
@@ -157,6 +157,19 @@ CASES = {
         False,
     ),
     "all steps": (READ, lambda: measured(LastState()), (6,), False),
+    "the only step": (READ, lambda: measured(LastState(), x=sums(steps=1)[0]), (1,), False),
+    "the gradient at the only step": (
+        REACHED,
+        lambda: measured(LastState(), x=sums(steps=1)[0]),
+        (1,),
+        False,
+    ),
+    "outputs of the only step": (
+        NEXT,
+        lambda: measured(EachState(), x=sums(steps=1)[0], y=frames[:, :1]),
+        None,
+        False,
+    ),
     "the last four steps of ids": (READ, lambda: words(first=2), (4,), False),
     "a detached state": (REACHED, lambda: measured(Some(cut=4)), (2,), True),
     "a detached state of words": (REACHED, lambda: words(cut=4), (2,), True),
@@ -208,9 +221,11 @@ CASES = {
 }
 
 
-@for_each("name", list(CASES))
-def test_a_fact_has_the_numbers_of_the_run(name):
-    fact, make, numbers, starred = CASES[name]
+@pytest.mark.parametrize(
+    ("fact", "make", "numbers", "starred"),
+    [pytest.param(*case, id=name) for name, case in CASES.items()],
+)
+def test_a_fact_has_the_numbers_of_the_run(fact, make, numbers, starred):
     found = make()[fact]
     assert (found.numbers, found.starred) == (numbers, starred)
 
@@ -231,14 +246,19 @@ def optimizers(model):
     }
 
 
-@for_each(
-    ("name", "numbers"),
-    [("all", (0, 0, 0)), ("last", (0, 0, 4)), ("zero", (6, 0, 0)), ("other", (0, 0, 6))],
+@pytest.mark.parametrize(
+    ("name", "numbers", "starred"),
+    [
+        pytest.param("all", (0, 0, 0), False, id="all weights"),
+        pytest.param("last", (0, 0, 4), True, id="the last layer"),
+        pytest.param("zero", (6, 0, 0), True, id="a rate of 0"),
+        pytest.param("other", (0, 0, 6), True, id="another model"),
+    ],
 )
-def test_weights_that_do_not_change_are_counted(name, numbers):
+def test_weights_that_do_not_change_are_counted(name, numbers, starred):
     model = LastState()
     fact = measured(model, optimizer=optimizers(model)[name])[WEIGHTS]
-    assert (fact.numbers, fact.sound, fact.starred) == (numbers, (0, 0, 0), any(numbers))
+    assert (fact.numbers, fact.sound, fact.starred) == (numbers, (0, 0, 0), starred)
 
 
 def test_layers_in_a_list_are_not_in_the_optimiser():
@@ -270,24 +290,67 @@ def test_equal_outputs_have_no_spread():
         model.out.weight.zero_()
     before, after = measured(model, steps=20)[SPREAD].numbers
     assert before == 0 and after > 0
-    model, (x, _) = LastState(3), sums()
-    found = measured(model, classes, nn.CrossEntropyLoss(), x=x)[SPREAD].numbers[0]
-    z = model(run_of(model, x, classes, nn.CrossEntropyLoss()).data.train.x).detach().numpy()
+
+
+SIZES = pytest.mark.parametrize(
+    ("count", "batches"),
+    [
+        pytest.param(200, 5, id="160 = 5 x 32 training examples"),
+        pytest.param(187, 4, id="150 training examples, 22 in no minibatch"),
+    ],
+)
+
+
+@SIZES
+def test_the_spread_of_outputs_is_that_of_all_minibatches(count, batches):
+    model, x, y = LastState(3), sums(count)[0], torch.arange(count) % 3
+    found = measured(model, y, nn.CrossEntropyLoss(), x=x)[SPREAD].numbers[0]
+    train = run_of(model, x, y, nn.CrossEntropyLoss()).data.train.x
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    z = model(train[order[: batches * 32]]).detach().numpy()
     assert found == pytest.approx(z.std(0, ddof=1).mean(), rel=1e-4)
 
 
-def test_the_loss_of_larger_outputs():
-    x, y = sums()
-    run = run_of(model := LastState(3), x, classes, nn.NLLLoss())
+@SIZES
+def test_the_loss_of_larger_outputs(count, batches):
+    model, x, y = LastState(3), sums(count)[0], torch.arange(count) % 3
+    train = run_of(model, x, y, nn.NLLLoss()).data.train
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    chosen = order[: batches * 32]
     with torch.no_grad():
-        each = [float(-model(x)[range(32), y].mean()) for x, y, _ in run.data.epoch(64)]
-    loss, larger = measured(model, classes, nn.NLLLoss(), x=x)[TIMES].numbers
-    assert len(each) == 5 and loss == pytest.approx(sum(each) / 5, rel=1e-5)
-    assert larger == pytest.approx(100 * loss, rel=1e-4)
+        expected = float(-model(train.x[chosen])[range(len(chosen)), train.y[chosen]].mean())
+    loss, larger = measured(model, y, nn.NLLLoss(), x=x)[TIMES].numbers
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert larger == pytest.approx(100 * expected, rel=1e-4)
+
+
+def test_the_loss_of_larger_outputs_is_larger():
     loss, larger = measured(LastState(3), classes, nn.CrossEntropyLoss())[TIMES].numbers
     assert larger > loss > 0
+    x, y = sums()
     loss, larger = measured(LastState(), y, x=x)[TIMES].numbers
     assert larger > loss > 0
+
+
+@pytest.fixture
+def two_threads():
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_two_threads_measure_the_same_facts_as_one(two_threads):
+    """Sums in another order are no change: a layer that is large enough to be shared out."""
+    torch.manual_seed(1)
+    model = nn.Sequential(LastState(16, units=256), nn.BatchNorm1d(16), nn.Linear(16, 1))
+    other, (x, _) = copy.deepcopy(model), sums()
+    found = measured(model, x=x)
+    torch.set_num_threads(1)
+    one = measured(other, x=x)
+    for name in (OTHERS, WEIGHTS, READ, REACHED, TO_ONE, OWN, FINITE):
+        assert found[name].numbers == one[name].numbers and not found[name].starred
+    for name in (SPREAD, TIMES):
+        assert found[name].numbers == pytest.approx(one[name].numbers, rel=1e-3)
 
 
 def test_the_own_loop_is_compared_at_its_last_tenth():
@@ -298,7 +361,8 @@ def test_the_own_loop_is_compared_at_its_last_tenth():
         losses = train_run(run, 20, 0)
         saved.restore()
         found, *_ = f.facts(run, saved, 30, [7.0] * 19 + [8.0])
-    assert found[f.FACTS.index(LOOP)].numbers == (7.5, sum(losses[18:]) / 2)
+    numbers = {fact.name: fact.numbers for fact in found}
+    assert numbers[LOOP] == (7.5, sum(losses[18:]) / 2)
 
 
 class Divided(LastState):
@@ -337,7 +401,7 @@ def test_a_rate_that_is_too_high_ends_with_a_step():
     assert count == 1 < step < 30 and found[WEIGHTS].numbers is None
 
 
-@for_each("make", [LastState, Masked])
+@pytest.mark.parametrize("make", [LastState, Masked])
 def test_finite_runs_have_no_step(make):
     fact = measured(make(), steps=10)[FINITE]
     assert (fact.numbers, fact.starred) == ((0,), False)
@@ -355,7 +419,7 @@ class OnceBad:
         return (z - y).square().mean() * (0 if bad else 1) + (self.value if bad else 0)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf], ids=["NaN", "infinity"])
 def test_losses_that_are_not_finite_are_counted_and_the_run_goes_on(value):
     """Before training, the loss is called once for its graph; the others have no gradient."""
     model, x, y = LastState(), *sums()
@@ -363,12 +427,12 @@ def test_losses_that_are_not_finite_are_counted_and_the_run_goes_on(value):
     run.loss_fn.calls = 0
     with restored(run.model, run.optimizer, run.loss_fn) as saved:
         found, _, losses = f.facts(run, saved, 12, [1.0] * 12)
-        first = found[f.FACTS.index(FINITE)]
-        others = {fact.name: fact for fact in found}
-        assert first.numbers[:2] == (3, 4) and first.starred and len(losses) == 12
+        facts = {fact.name: fact for fact in found}
+        assert facts[FINITE].numbers[:2] == (3, 4) and facts[FINITE].starred
+        assert len(losses) == 12
         assert [k for k, loss in enumerate(losses, 1) if not math.isfinite(loss)] == [4, 7, 8]
-        assert others[WEIGHTS].numbers == (0, 0, 0)
-        assert others[LOOP].numbers == (1.0, losses[-1])
+        assert facts[WEIGHTS].numbers == (0, 0, 0)
+        assert facts[LOOP].numbers == (1.0, losses[-1])
 
 
 def test_looking_for_the_first_bad_number_changes_nothing_of_the_training():

@@ -1,11 +1,12 @@
 """Kinds of targets, and errors against NumPy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from oracles import relative_error
-from tables import for_each
 from torch import nn
 from training_runs import N, T, run_of, sums
 from zoo import EachState, LastState
@@ -77,9 +78,11 @@ CASES = {
 }
 
 
-@for_each("name", list(CASES))
-def test_the_kind_follows_from_shapes_and_from_the_loss(name):
-    model, y, loss_fn, kind = CASES[name]
+@pytest.mark.parametrize(
+    ("model", "y", "loss_fn", "kind"),
+    [pytest.param(*case, id=name) for name, case in CASES.items()],
+)
+def test_the_kind_follows_from_shapes_and_from_the_loss(model, y, loss_fn, kind):
     assert run_of(model, sums()[0], y, loss_fn).score.kind == kind
 
 
@@ -99,6 +102,29 @@ def test_classes_are_wrong_relative_to_the_most_frequent():
     usual = np.bincount(train).argmax()
     np.testing.assert_allclose(found.mean(), (z.argmax(1) != y).mean() / (y != usual).mean())
     assert found.shape == (20,)
+
+
+SOME_CLASSES = [
+    pytest.param([2, 3], id="without the most frequent class"),
+    pytest.param([0, 1], id="without two classes"),
+    pytest.param([0, 1, 2, 3, 7], id="with a class that is not trained on"),
+]
+
+
+@pytest.mark.parametrize("classes", SOME_CLASSES)
+def test_classes_that_a_half_lacks_change_only_its_own_errors(classes):
+    """Four classes, of which 0 is the most frequent; the outputs know no class 7."""
+    x, y = sums()[0], torch.randint(6, (N,)).sub(2).clamp(min=0)
+    run = run_of(LastState(4), x, y, nn.NLLLoss())
+    half = run.data.halves[0]
+    few = replace(half, y=torch.tensor(classes).repeat(20)[:20])
+    held = held_of(run, few)
+    with torch.no_grad():
+        guess = run.model(few.x).argmax(1).numpy()
+    wrong, of_constant = guess != few.y.numpy(), few.y.numpy() != 0
+    np.testing.assert_array_equal(run.score.constant, 0)
+    np.testing.assert_allclose(held.errors(run), wrong / of_constant.mean())
+    np.testing.assert_allclose(held.constant, of_constant / of_constant.mean())
 
 
 def test_signs_are_wrong_relative_to_the_more_frequent():
