@@ -385,6 +385,29 @@ def test_minibatches_of_a_raw_loss_that_share_an_example_are_one_group():
     assert held.groups.tolist() == [*range(10)] and torch.equal(held.examples.x, half.x)
 
 
+def test_rows_that_are_not_trained_yet_are_expected():
+    race = Prepared({NONE: 0.9})
+    race.errors(NONE, 0)
+    race.expect([(NONE, 0), (NONE, 1), (GRU, 0), (LONGER, 0)])
+    assert race.expected == 0 + 1 + 1 + 4
+
+
+def test_the_gap_of_a_raw_loss_is_that_of_the_untrained_network():
+    """Of each half, in minibatches of 2; else that of the mean of the training targets."""
+    model, (x, y) = linear(), sums()
+    raw, squared = (run_of(model, x, y, loss_fn) for loss_fn in (pinball, nn.MSELoss()))
+    for half in (0, 1):
+        known = Known(False, 0.0, 1.0)
+        pair = (races.Race(run, None, known, 1) for run in (raw, squared))
+        of_raw, of_squared = (race.constant[half] for race in pair)
+        x, y = raw.data.halves[half].x, raw.data.halves[half].y
+        with torch.no_grad():
+            losses = [pinball(model(x[k : k + 2]), y[k : k + 2]) for k in range(0, 20, 2)]
+        np.testing.assert_allclose(of_raw, torch.stack(losses), rtol=1e-5)
+        errors = (y[:, 0] - raw.data.train.y.mean()).double().square()
+        np.testing.assert_allclose(of_squared, errors / errors.mean(), rtol=1e-5)
+
+
 def test_four_times_the_steps_is_the_only_row_with_more_steps(monkeypatch):
     """A rate that is too low: only ten times the rate closes the gap, and is repeated with none."""
     asked, done, changed = [], {}, races.Race.changed

@@ -121,9 +121,52 @@ class Ended(nn.Module):
         return self.end(self.inner(x))
 
 
+class Entry(LastState):
+    """The numbers of x without a time axis."""
+
+    def forward(self, x):
+        return super().forward(x[:, None, None].expand(-1, 1, 2))
+
+
+class OfIds(nn.Module):
+    """Reads ids as numbers, or by an embedding that is not trained."""
+
+    def __init__(self, frozen=False):
+        super().__init__()
+        self.embed = nn.Embedding(9, 2).requires_grad_(False) if frozen else None
+        self.inner = LastState(inputs=2 if frozen else 1)
+
+    def forward(self, ids):
+        return self.inner(self.embed(ids) if self.embed else ids[..., None].float())
+
+
+class OnAxis1(nn.Module):
+    """Classes of each step along axis 1."""
+
+    def __init__(self, end=None, **how):
+        super().__init__()
+        self.inner, self.end = EachState(3, **how), end or nn.Identity()
+
+    def forward(self, x):
+        return self.end(self.inner(x).transpose(1, 2))
+
+
+def of_sum_1(z):
+    return z - z.mean(-1, keepdim=True) + 1 / 3 + torch.tensor([-9.0, 0.0, 9.0])
+
+
+def of_nothing(z, y):
+    return z.square().mean() + 0 * y.sum()
+
+
+def never(z, y):
+    return F.cross_entropy(z, y) * math.nan
+
+
 ids = torch.randint(9, (N, T))
 frames = sums()[0][:, :, :1]
 classes = torch.arange(N) % 3
+of_steps, of_x = torch.randint(3, (N, T)), torch.randn(N)
 
 
 def words(**how):
@@ -184,6 +227,54 @@ CASES = {
     ),
     "one direction": (NEXT, lambda: measured(EachState(), y=frames), (0,), False),
     "one output": (NEXT, lambda: measured(LastState()), None, False),
+    "both directions, classes on axis 1": (
+        NEXT,
+        lambda: measured(OnAxis1(units=4, bidirectional=True), of_steps, nn.CrossEntropyLoss()),
+        (5,),
+        False,
+    ),
+    "one direction, classes on axis 1": (
+        NEXT,
+        lambda: measured(OnAxis1(), of_steps, nn.CrossEntropyLoss()),
+        (0,),
+        False,
+    ),
+    "a number of every step in both directions": (
+        NEXT,
+        lambda: measured(
+            nn.Sequential(EachState(units=4, bidirectional=True), nn.Flatten()), frames[..., 0]
+        ),
+        (5,),
+        False,
+    ),
+    "as many classes as steps": (
+        NEXT,
+        lambda: measured(LastState(T), classes, nn.CrossEntropyLoss()),
+        None,
+        False,
+    ),
+    "other outputs than steps": (
+        NEXT,
+        lambda: measured(
+            nn.Sequential(EachState(), nn.Unflatten(1, (3, 2))), frames.reshape(N, 3, 2, 1)
+        ),
+        None,
+        False,
+    ),
+    "no time axis": (READ, lambda: measured(Entry(), x=of_x, y=of_x[:, None]), None, False),
+    "no gradient without a time axis": (
+        REACHED,
+        lambda: measured(Entry(), x=of_x, y=of_x[:, None]),
+        None,
+        False,
+    ),
+    "ids as numbers": (REACHED, lambda: measured(OfIds(), x=ids, y=frames[:, 0]), None, False),
+    "an embedding that is not trained": (
+        REACHED,
+        lambda: measured(OfIds(frozen=True), x=ids, y=frames[:, 0]),
+        None,
+        False,
+    ),
     "softmax before the cross entropy": (
         TO_ONE,
         lambda: measured(Ended(softmax, 3), classes, nn.CrossEntropyLoss()),
@@ -202,6 +293,57 @@ CASES = {
         (0.0,),
         False,
     ),
+    "softmax of classes on axis 1": (
+        TO_ONE,
+        lambda: measured(OnAxis1(lambda z: z.softmax(1)), of_steps, nn.CrossEntropyLoss()),
+        (1.0,),
+        True,
+    ),
+    "sum 1 with numbers below 0": (
+        TO_ONE,
+        lambda: measured(Ended(of_sum_1, 3), classes, nn.CrossEntropyLoss()),
+        (0.0,),
+        False,
+    ),
+    "a loss that is never a number": (
+        TO_ONE,
+        lambda: measured(Ended(softmax, 3), classes, never),
+        None,
+        False,
+    ),
+    "shares beside predict": (
+        TO_ONE,
+        lambda: measured(
+            Ended(softmax, 3), classes, nn.CrossEntropyLoss(), predict=lambda z: z.argmax(1)
+        ),
+        None,
+        False,
+    ),
+    "pairs beside predict": (
+        OWN,
+        lambda: measured(LastState(), predict=lambda z: 2 * z),
+        None,
+        False,
+    ),
+    "a single example is its own pair": (
+        OWN,
+        lambda: measured(LastState(), batch_size=1),
+        None,
+        False,
+    ),
+    "a loss without targets": (
+        OWN,
+        lambda: measured(LastState(), frames[:, 0], of_nothing),
+        None,
+        False,
+    ),
+    "other examples of a single one": (
+        OTHERS,
+        lambda: measured(LastState(), batch_size=1),
+        (0,),
+        False,
+    ),
+    "the mean of all pairs": (OTHERS, lambda: measured(Centred(), batch_size=2), (1,), True),
     "pairs of the same example": (OWN, lambda: measured(LastState()), (1.0,), False),
     "classes of the same example": (
         OWN,
@@ -211,6 +353,8 @@ CASES = {
     ),
     "a sigmoid": (RANGE, lambda: measured(Ended(torch.sigmoid)), (0.0, 1.0), False),
     "a rectifier": (RANGE, lambda: measured(Ended(torch.relu)), (0.0, math.inf), False),
+    "a range below 0": (RANGE, lambda: measured(Ended(nn.Hardtanh(-2, -1))), (-2.0, -1.0), False),
+    "a range above 0": (RANGE, lambda: measured(Ended(nn.Hardtanh(1, 2))), (1.0, 2.0), False),
     "a linear output": (RANGE, lambda: measured(LastState()), (-math.inf, math.inf), False),
     "one class": (
         OF_Y,
@@ -351,6 +495,38 @@ def test_two_threads_measure_the_same_facts_as_one(two_threads):
         assert found[name].numbers == one[name].numbers and not found[name].starred
     for name in (SPREAD, TIMES):
         assert found[name].numbers == pytest.approx(one[name].numbers, rel=1e-3)
+
+
+def test_a_loss_that_is_never_finite_has_no_mean():
+    loss, larger = measured(LastState(3), classes, never)[TIMES].numbers
+    assert math.isnan(loss) and math.isnan(larger)
+
+
+@pytest.mark.parametrize(
+    ("mine", "plain", "numbers"),
+    [
+        pytest.param([], [1.0], None, id="no losses"),
+        pytest.param([5.0, 3.0], [2.0, 4.0, 8.0], (3.0, 4.0), id="the last of few"),
+        pytest.param([0.0] * 28 + [1.0, 3.0, 9.0], [1.0] * 30, (4 / 3, 1.0), id="3 of 30"),
+        pytest.param([math.inf], [2.0], (pytest.approx(math.nan, nan_ok=True), 2.0), id="infinity"),
+        pytest.param([1.0] * 19 + [math.nan], [2.0] * 20, (1.0, 2.0), id="one of two is NaN"),
+    ],
+)
+def test_last_tenths_of_two_loops(mine, plain, numbers):
+    assert f.last_tenths(mine, plain) == numbers
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sound", "starred"),
+    [
+        pytest.param((1,), (0,), True, id="other numbers"),
+        pytest.param((0,), (0,), False, id="those of sound runs"),
+        pytest.param(None, (0,), False, id="not measured"),
+        pytest.param((1,), None, False, id="sound runs differ"),
+    ],
+)
+def test_a_fact_is_starred_if_it_is_not_that_of_sound_runs(numbers, sound, starred):
+    assert f.Fact("a", numbers, sound).starred is starred
 
 
 def test_the_own_loop_is_compared_at_its_last_tenth():
