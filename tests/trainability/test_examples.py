@@ -14,7 +14,8 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from trainability.data import read_examples
+from rhn.errors import InvalidInputError
+from trainability.data import example_axis, read_examples
 
 
 def read(x, y=None, **changes):
@@ -91,6 +92,44 @@ def test_validation_replaces_the_held_out_examples():
     data = read(numbers(64, 2), numbers(64), validation=(numbers(30, 2) + 500, numbers(30)))
     assert len(data.train) == 64 and data.held_out == 30
     assert (torch.cat([half.x for half in data.halves]) >= 500).all()
+
+
+def test_more_examples_of_validation_than_of_training_and_fewer_than_a_minibatch():
+    data = read(numbers(25, 2), numbers(25), validation=(numbers(30, 2) + 500, numbers(30)))
+    assert (len(data.train), data.held_out, data.batch_size) == (25, 30, 25)
+
+
+@pytest.mark.parametrize(
+    ("count", "validation"),
+    [
+        pytest.param(39, None, id="20 and 19 others"),
+        pytest.param(100, (numbers(19, 2), numbers(19)), id="validation of 19"),
+    ],
+)
+def test_too_few_examples_are_refused(count, validation):
+    with pytest.raises(InvalidInputError, match="can be held out: expected at least 20"):
+        read(numbers(count, 2), numbers(count), validation=validation)
+
+
+STEPS_FIRST = 7, 5, 2  # 7 time steps of 5 examples
+
+
+@pytest.mark.parametrize(
+    ("shape", "first", "axis", "found"),
+    [
+        pytest.param((7, 5), STEPS_FIRST, 1, 1, id="steps of examples"),
+        pytest.param((7, 5, 3), STEPS_FIRST, 1, 1, id="steps of examples, some numbers"),
+        pytest.param((3, 5), STEPS_FIRST, 1, 1, id="other steps"),
+        pytest.param((5,), STEPS_FIRST, 1, 0, id="examples"),
+        pytest.param((5, 3), STEPS_FIRST, 1, 0, id="numbers of examples"),
+        pytest.param((5, 5), STEPS_FIRST, 1, 0, id="as many numbers as examples"),
+        pytest.param((5, 5), (5, 5, 2), 1, 1, id="as many steps as examples"),
+        pytest.param((5, 7), (5, 7, 2), 0, 0, id="examples first"),
+        pytest.param((3, 5), (5, 7, 2), 0, 0, id="examples first, another shape"),
+    ],
+)
+def test_the_axis_of_examples(shape, first, axis, found):
+    assert example_axis(torch.zeros(shape), torch.zeros(first), axis) == found
 
 
 def test_minibatches_are_those_of_a_loader_with_this_generator():

@@ -191,6 +191,23 @@ def some_ignored(y, value):
     return y
 
 
+def means(y, value):
+    """The mean of each output over the targets that are counted."""
+    return torch.stack([each[each != value].mean() for each in y.unbind(-1)])
+
+
+ORACLES = {
+    "classes": (
+        lambda y, value: y[y != value].bincount().argmax(),
+        lambda z, y: (z.argmax(-1) if z.dim() else z) != y,
+    ),
+    "signs": (
+        lambda y, value: y[y != value].mean() > 0.5,
+        lambda z, y: (z > 0) != y,
+    ),
+    "numbers": (means, lambda z, y: (z - y).square()),
+}
+"""By kind: the constant predictor of training targets, and the errors of outputs or of it."""
 IGNORING = [
     pytest.param("classes", y_frames, 3, -100, id="classes"),
     pytest.param("classes", y_frames, 3, 2, id="classes, one of which is ignored"),
@@ -213,19 +230,10 @@ def test_targets_that_the_loss_ignores_count_nowhere(kind, y, outputs, value, ba
     found = held_of(run, half).errors(run)
     with torch.no_grad():
         z = run.model(half.x)
-    if kind == "classes":
-        constant = np.bincount(kept).argmax()
-        wrong, base = z.argmax(-1) != half.y, half.y != constant
-        np.testing.assert_array_equal(run.score.constant.numpy(), constant)
-    elif kind == "signs":
-        side = kept.mean() > 0.5
-        wrong, base = (z > 0) != half.y, half.y != side
-        np.testing.assert_array_equal(run.score.constant.numpy(), side)
-    else:
-        columns = [train[..., k][train[..., k] != value].mean() for k in range(outputs)]
-        constant = torch.stack(columns)
-        wrong, base = (z - half.y).square(), (half.y - constant).square()
-        np.testing.assert_allclose(run.score.constant.numpy(), constant.numpy(), rtol=1e-5)
+    constant_of, errors_of = ORACLES[kind]
+    constant = constant_of(train, value)
+    np.testing.assert_allclose(run.score.constant.numpy(), constant.numpy(), rtol=1e-5)
+    wrong, base = (errors_of(one, half.y) for one in (z, constant))
     expected = wrong[half.y != value].sum() / base[half.y != value].sum()
     np.testing.assert_allclose(found.mean(), expected, rtol=1e-5)
 
