@@ -94,6 +94,7 @@ PAIRS = [f"{weights}, rate x {rate:g}" for weights in LABELS for rate in RATES]
         pytest.param((0.0, (0.9, 0.9, 0.9)), False, id="first half only"),
         pytest.param((0.0, (0.0, 0.9, 0.9)), False, id="first seed only"),
         pytest.param((0.0, (0.0, 0.0, None)), False, id="a seed that raises"),
+        pytest.param(((0.0, 0.9, 0.9), (0.0,) * 3), True, id="first half with the first seed"),
     ],
 )
 def test_a_star_of_a_pair_holds_with_three_seeds_on_the_other_half(pair, has_star):
