@@ -209,6 +209,7 @@ def test_a_star_closes_80_percent_of_the_gap():
     assert starred(0.95, 0.18, other=0.0)
     assert starred(0.75, 0.25, other=0.125)  # 80 % of 5 / 8
     assert not starred(0.75, 0.265625, other=0.125)
+    assert not starred(0.4, 0.3, other=0.0, kind="raw", constant=0.5)
     assert not starred(0.95, 0.9)  # the lowest, but half of the error is left
     assert starred(0.5, 0.25) and not starred(0.5, 0.265625)
     assert not starred(0.5, 0.12, other=0.0)  # of the gap of none, not of the constant predictor
@@ -225,6 +226,16 @@ def test_half_of_the_error_may_be_left_if_none_has_learned_nothing():
         assert starred(none, 0.7, other=0.65)
     assert not starred(0.95, 0.7, other=0.65)
     assert starred(0.95, 0.7, other=0.65, kind="raw")  # of a raw loss, always
+
+
+def test_none_that_errs_as_the_constant_predictor_is_compared_by_its_own_errors():
+    """Of examples: the differences from none are all 0.2, those from the constant are not."""
+    race = Prepared({})
+    none = torch.tensor([0.5, 1.5], dtype=torch.double).repeat(10)
+    race.found = {(NONE, 0): (none, none), (GRU, 0): (none - 0.2, none - 0.2)}
+    assert race.closing([GRU], 0, [GRU]) == [GRU]
+    race.found[NONE, 0] = race.constant
+    assert race.closing([GRU], 0, [GRU]) == []
 
 
 @pytest.mark.parametrize("row", [LONGER, EVERYTHING, IN_TRAINING, SINGLE])
