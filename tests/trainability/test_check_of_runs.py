@@ -228,6 +228,16 @@ def test_half_of_the_error_may_be_left_if_none_has_learned_nothing():
     assert starred(0.95, 0.7, other=0.65, kind="raw")  # of a raw loss, always
 
 
+def test_none_with_an_error_of_just_a_tenth_has_no_rival():
+    """Two examples, whose mean error is exact."""
+    race = Prepared({}, groups=torch.arange(2))
+    race.constant = (torch.ones(2, dtype=torch.double),) * 2
+    for error, starred in ((0.1, []), (0.10001, [GRU])):
+        none = torch.full((2,), error, dtype=torch.double)
+        race.found = {(NONE, 0): (none, none), (GRU, 0): (0 * none, 0 * none)}
+        assert race.closing([GRU], 0, [GRU]) == starred
+
+
 def test_none_that_errs_as_the_constant_predictor_is_compared_by_its_own_errors():
     """Of examples: the differences from none are all 0.2, those from the constant are not."""
     race = Prepared({})
@@ -469,6 +479,10 @@ def test_seconds_choose_a_part_of_the_steps(monkeypatch):
     own.changed = lambda *_: 1
     own.steps = 40  # no part of it has 50 steps
     assert checks.steps_within(own, 40 * 11 * 0.02 + 0.01) == 40
+    monkeypatch.setattr(checks, "seconds_of", lambda work: 0.25 * checks.TIMED)
+    own.steps = 800
+    assert checks.steps_within(own, 800 * 11 * 0.25) == 800
+    monkeypatch.setattr(checks, "seconds_of", lambda work: 0.02 * checks.TIMED)
     own.steps = 390
     with pytest.raises(InvalidInputError, match=r"expected at least 21.3 for 97 steps$"):
         checks.steps_within(own, 21)  # 48 steps would fit
