@@ -482,6 +482,8 @@ def test_seconds_choose_a_part_of_the_steps(monkeypatch):
     monkeypatch.setattr(checks, "seconds_of", lambda work: 0.25 * checks.TIMED)
     own.steps = 800
     assert checks.steps_within(own, 800 * 11 * 0.25) == 800
+    own.steps = 400  # an eighth of it has 50 steps
+    assert checks.steps_within(own, 50 * 11 * 0.25) == 50
     monkeypatch.setattr(checks, "seconds_of", lambda work: 0.02 * checks.TIMED)
     own.steps = 390
     with pytest.raises(InvalidInputError, match=r"expected at least 21.3 for 97 steps$"):
