@@ -429,6 +429,73 @@ def test_the_gap_of_a_raw_loss_is_that_of_the_untrained_network():
         np.testing.assert_allclose(of_squared, errors / errors.mean(), rtol=1e-5)
 
 
+class Centred(nn.Module):
+    """Subtracts the mean over examples."""
+
+    def forward(self, z):
+        return z - z.mean(0)
+
+
+class Small(nn.Module):
+    """Fails for large numbers."""
+
+    def forward(self, z):
+        assert z.abs().max() < 100
+        return z
+
+
+class Different(nn.Module):
+    """Fails for two equal examples."""
+
+    def forward(self, z):
+        assert len(z.unique()) == len(z)
+        return z
+
+
+@pytest.mark.parametrize(
+    ("end", "known"),
+    [
+        pytest.param(nn.Sigmoid(), (False, 0.0, 1.0), id="range of outputs"),
+        pytest.param(Centred(), (True, -np.inf, np.inf), id="other examples"),
+        pytest.param(Small(), (False, -np.inf, np.inf), id="no range measured"),
+        pytest.param(Different(), (False, -np.inf, np.inf), id="no equal examples measured"),
+    ],
+)
+def test_rows_know_what_the_facts_have_measured(end, known):
+    model = nn.Sequential(linear(), end)
+    run = run_of(model, *sums(), nn.MSELoss(), batch_size=10)
+    with restored(model, run.optimizer) as saved:
+        race = races.Race(run, saved, Known(False, 7.0, 8.0), 2)
+        checks.measure_none(race, ())
+    assert (race.known.mixes, race.known.low, race.known.high) == known
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "labels"),
+    [
+        pytest.param(nn.MSELoss(), {NONE, SINGLE, IN_TRAINING}, id="numbers"),
+        pytest.param(pinball, {NONE, IN_TRAINING}, id="raw"),
+    ],
+)
+def test_the_run_without_a_change_is_measured_in_three_ways(loss_fn, labels):
+    """A raw loss, which may compare examples, is not measured of a single one."""
+    run = run_of(linear(), *sums(), loss_fn)
+    with restored(run.model, run.optimizer) as saved:
+        race = races.Race(run, saved, Known(False, 7.0, 8.0), 2)
+        checks.measure_none(race, ())
+    assert race.found.keys() == {(label, 0) for label in labels}
+
+
+def test_the_rates_are_those_of_the_first_and_the_last_step():
+    model = linear()
+    sgd = torch.optim.SGD(model.parameters(), 0.5)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(sgd, 0.5)
+    run = run_of(model, *sums(), nn.MSELoss(), sgd, scheduler=schedule)
+    with restored(model, sgd, schedule) as saved:
+        race = races.Race(run, saved, Known(False, 7.0, 8.0), 3)
+        assert checks.measure_none(race, ())[2] == (0.5, 0.125)
+
+
 def test_four_times_the_steps_is_the_only_row_with_more_steps(monkeypatch):
     """A rate that is too low: only ten times the rate closes the gap, and is repeated with none."""
     asked, done, changed = [], {}, races.Race.changed
