@@ -11,6 +11,7 @@ from torch import nn
 from training_runs import N, T, run_of, sums
 from zoo import EachState, LastState
 
+from trainability import scores
 from trainability.training import held_of
 
 y_classes = torch.arange(N) % 3
@@ -304,6 +305,52 @@ def test_the_constant_predictor_is_that_of_all_training_examples(draw, model, lo
         np.testing.assert_allclose(found, constant(train), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("kind", "y", "mask", "constant"),
+    [
+        pytest.param("classes", [2, 0, 2, 1, 1, 1], [1, 1, 1, 1, 0, 0], 2, id="classes"),
+        pytest.param("signs", [[0.0], [1.0]], [[1], [1]], [False], id="as many of both sides"),
+        pytest.param("signs", [[0.0], [1.0], [1.0]], [[1], [1], [0]], [False], id="signs"),
+        pytest.param("signs", [[0.0], [1.0], [1.0]], [[1], [1], [1]], [True], id="all signs"),
+        pytest.param(
+            "numbers",
+            [[1.0, 5.0], [3.0, 9.0], [99.0, 99.0]],
+            [[1, 1], [1, 0], [0, 0]],
+            [2.0, 5.0],
+            id="numbers",
+        ),
+        pytest.param(
+            "numbers", [[1.0, 5.0], [3.0, 9.0]], [[1, 0], [1, 0]], [2.0, 0.0], id="none is counted"
+        ),
+        pytest.param("numbers", [1.0, 3.0, 9.0], [1, 1, 0], 2.0, id="numbers without an axis"),
+        pytest.param("raw", [[1.0], [3.0]], [[1], [1]], 0.0, id="raw"),
+    ],
+)
+def test_the_constant_predictor_is_that_of_the_counted_targets(kind, y, mask, constant):
+    y, mask = torch.tensor(y), torch.tensor(mask, dtype=torch.bool)
+    assert scores.constant_predictor(kind, y, mask, torch.float32).tolist() == constant
+
+
+@pytest.mark.parametrize(
+    ("y", "mask", "value"),
+    [
+        pytest.param([1, 2, 9, 9], [1, 1, 0, 0], 9, id="one value"),
+        pytest.param([1, 2, 9, 8], [1, 1, 0, 0], None, id="two values"),
+        pytest.param([1, 9, 9, 9], [1, 1, 0, 0], None, id="also counted"),
+        pytest.param([1, 2, 9, 9], [1, 1, 1, 1], None, id="none"),
+    ],
+)
+def test_the_value_of_ignored_targets(y, mask, value):
+    found = scores.ignored_value(torch.tensor(y), torch.tensor(mask, dtype=torch.bool))
+    assert (None if found is None else int(found)) == value
+
+
+def test_a_mask_without_targets_is_one_of_all():
+    none, one = torch.zeros(3, dtype=torch.bool), torch.tensor([False, True, False])
+    assert scores.all_if_none(none).tolist() == [True] * 3
+    assert scores.all_if_none(one).tolist() == [False, True, False]
+
+
 class Turned(nn.Module):
     """Classes on axis 1."""
 
@@ -371,6 +418,12 @@ def test_predict_chooses_what_is_compared():
         LastState(3), x, y_classes, nn.CrossEntropyLoss(), predict=lambda z: z.argmax(-1)
     )
     assert classes.score.kind == "classes"
+    half = classes.data.halves[0]
+    with torch.no_grad():
+        wrong = classes.model(half.x).argmax(1) != half.y
+    usual = classes.data.train.y.mode().values
+    found = held_of(classes, half).errors(classes)
+    np.testing.assert_allclose(found, wrong / (half.y != usual).double().mean())
 
 
 class Centred(LastState):
@@ -419,6 +472,13 @@ def test_the_usual_loss_is_that_of_torch():
             p,
             y_signs,
             nn.BCEWithLogitsLoss(),
+            F.binary_cross_entropy_with_logits(p, y_signs),
+        ),
+        (
+            nn.Sequential(LastState(1), nn.Sigmoid()),
+            p.sigmoid(),
+            y_signs,
+            nn.BCELoss(),
             F.binary_cross_entropy_with_logits(p, y_signs),
         ),
         (LastState(1), p, numbers, nn.L1Loss(), F.mse_loss(p, numbers)),
