@@ -11,8 +11,14 @@ from torch import nn
 from training_runs import N, T, run_of, sums
 from zoo import EachState, LastState
 
-from trainability.changes import CHANGES, ROW_LABELS, Known, parameters_of_loss
-from trainability.reader import Reader
+from trainability.changes import (
+    CHANGES,
+    ROW_LABELS,
+    Known,
+    initial_weights,
+    parameters_of_loss,
+)
+from trainability.reader import InputLayer, Reader
 from trainability.snapshot import restored, seed_all
 from trainability.training import held_of, train_run
 
@@ -203,6 +209,37 @@ def test_new_weights_are_those_of_torch():
         rnn, out = nn.GRU(2, 8, batch_first=True), nn.Linear(8, 1)
         assert torch.equal(run.model.rnn.weight_hh_l0, rnn.weight_hh_l0)
         assert torch.equal(run.model.out.weight, out.weight)
+
+
+class Own(nn.Module):
+    """A matrix, a vector and a layer of torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.W, self.b = nn.Parameter(torch.ones(50, 400)), nn.Parameter(torch.ones(50))
+        self.out = nn.Linear(50, 1)
+
+
+def test_new_weights_of_own_matrices_are_uniform_by_their_fan_in():
+    model = Own()
+    out = model.out.weight.clone()
+    initial_weights(model)
+    W = model.W.detach()
+    assert W.abs().max() <= 1 / 20 and W.std().item() == pytest.approx(3**-0.5 / 20, rel=0.03)
+    assert (model.b == 1).all() and not torch.equal(model.out.weight, out)
+
+
+@pytest.mark.parametrize(
+    ("seen", "rows"),
+    [
+        pytest.param(torch.tensor([[0, 4], [2, 1]]), 5, id="ids"),
+        pytest.param(torch.tensor([[0, 0], [0, 0]]), 1, id="one id"),
+        pytest.param(torch.tensor([[-1, -1], [-1, -1]]), 1, id="padding"),
+        pytest.param(torch.zeros(2, 2), 1, id="numbers"),
+    ],
+)
+def test_the_gru_has_a_row_for_each_id_that_occurs(seen, rows):
+    assert InputLayer(seen, 0).embedding.num_embeddings == rows
 
 
 def test_the_other_axis_turns_layers_that_mix_examples():

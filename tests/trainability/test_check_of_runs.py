@@ -406,6 +406,12 @@ def test_minibatches_of_a_raw_loss_that_share_an_example_are_one_group():
     assert held.groups.tolist() == [*range(10)] and torch.equal(held.examples.x, half.x)
 
 
+def test_steps_that_are_done_are_counted_from_one():
+    done = []
+    checked(steps=3, progress=lambda steps, total: done.append(steps))
+    assert done[:3] == [1, 2, 3] and done == sorted(done)
+
+
 def test_rows_that_are_not_trained_yet_are_expected():
     race = Prepared({NONE: 0.9})
     race.errors(NONE, 0)

@@ -159,6 +159,16 @@ def test_an_axis_of_one_entry_without_a_stride_is_saved():
     assert tensor.tolist() == [[0, 1, 2]]
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_entries_that_share_a_number_are_left_alone(count):
+    """torch writes no number twice."""
+    number = torch.zeros(1)
+    saved = Snapshot([number.expand(count), number])
+    number += 1
+    saved.restore()
+    assert number.item() == 0
+
+
 def test_a_snapshot_is_restored_as_often_as_needed():
     run = whole_run()
     with restored(run.model, run.loss_fn, run.optimizer, run.scheduler) as saved:
