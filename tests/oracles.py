@@ -120,11 +120,17 @@ def relative_error(z: np.ndarray, y: np.ndarray, train: np.ndarray) -> float:
     return ((z - y) ** 2).sum() / ((y - train.mean(0)) ** 2).sum()
 
 
-def plain_losses(model, x, y, loss_fn, optimizer, steps: int, scheduler=None) -> list[float]:
-    """The losses of a plain loop over minibatches of 32, in the order of seed 0."""
+def plain_losses(
+    model, x, y, loss_fn, optimizer, steps: int, scheduler=None, *, size=32
+) -> list[float]:
+    """The losses of a plain loop over minibatches of `size` examples, in the order of seed 0,
+    without smaller ones.
+    """
     generator, losses = torch.Generator().manual_seed(0), list[float]()
     while len(losses) < steps:
-        for rows in torch.randperm(len(y), generator=generator).split(32):
+        rows = torch.randperm(len(y), generator=generator).split(size)
+        whole = [each for each in rows if len(each) == size]
+        for rows in whole[: steps - len(losses)]:
             loss = loss_fn(model(x[rows]), y[rows])
             optimizer.zero_grad()
             loss.backward()

@@ -307,8 +307,6 @@ def halved(race: Race, steps: int, time_steps: int) -> list[Candidate]:
         race.expected = race.done + steps_of_rounds(len(left), [steps // r for r in RUNGS[place:]])
         race.steps = steps // rung
         race.found.clear()
-        if rung == RUNGS[-1]:
-            race.errors(race.base, 0)  # it raises an error of yours, if there is one
         ranked = sorted((e, label) for label in left if (e := race.error(label)) is not None)
         keep = len(ranked) if rung == 1 else -(-len(ranked) // 2)
         left, lost = [label for _, label in ranked[:keep]], ranked[keep:]

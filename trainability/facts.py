@@ -311,6 +311,19 @@ def range_of_outputs(run: TrainingRun, batch: Minibatch) -> Numbers:
     weights.
     """
     kept = [p.detach().clone() for p in run.model.parameters()]
+    try:
+        (low, high), (lower, higher) = ends_of_outputs(run, batch)
+    finally:  # a model may fail for such weights
+        for p, old in zip(run.model.parameters(), kept, strict=True):
+            p.copy_(old)
+    return (
+        -math.inf if lower < 0 and lower < GROWTH * low else lower,
+        math.inf if higher > 0 and higher > GROWTH * high else higher,
+    )
+
+
+def ends_of_outputs(run: TrainingRun, batch: Minibatch) -> list[list[float]]:
+    """Return the smallest and largest output over random weights of size 10, and of size 100."""
     ends = []
     generator = torch.Generator().manual_seed(0)
     for size in (10.0, 100.0):
@@ -321,13 +334,7 @@ def range_of_outputs(run: TrainingRun, batch: Minibatch) -> Numbers:
             output = run.main(run.output(batch.x))
             found.append(output[~output.isnan()])
         ends.append([end.item() for end in torch.cat(found).aminmax()])
-    for p, old in zip(run.model.parameters(), kept, strict=True):
-        p.copy_(old)
-    (low, high), (lower, higher) = ends
-    return (
-        -math.inf if lower < 0 and lower < GROWTH * low else lower,
-        math.inf if higher > 0 and higher > GROWTH * high else higher,
-    )
+    return ends
 
 
 @torch.no_grad()

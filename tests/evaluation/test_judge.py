@@ -4,7 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tables import for_each
 
 from evaluation.judge import (
     GRU,
@@ -46,13 +45,13 @@ def test_every_row_that_can_have_a_star_has_a_part():
     assert set(PARTS_OF_FACTS) <= set(FACTS)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("label", "verdict"),
     [
-        ("shuffled", (RIGHT, "")),  # of the owner, though nobody measured it
-        (GRU, (RIGHT, "0.75")),  # by experiment
-        ("inputs standardised", (WRONG, "0.65")),
-        ("a tenth of the rate", (OPEN, "")),
+        pytest.param("shuffled", (RIGHT, ""), id="of the owner, though nobody measured it"),
+        pytest.param(GRU, (RIGHT, "0.75"), id="right by experiment"),
+        pytest.param("inputs standardised", (WRONG, "0.65"), id="wrong by experiment"),
+        pytest.param("a tenth of the rate", (OPEN, ""), id="not measured"),
     ],
 )
 def test_the_verdict_on_a_star(judge, label, verdict):

@@ -9,7 +9,6 @@ from statistics import fmean
 import numpy as np
 import pytest
 import torch
-from tables import for_each
 from torch import nn
 
 from evaluation.judge import CLOSES, TABLE
@@ -122,7 +121,7 @@ def test_a_loss_that_is_not_finite_ends_the_loop(linear):
     assert len(fit(case(model, data, MSE, 1e20, "SGD", fresh=32, steps=50))) < 50
 
 
-@for_each("axis", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1], ids=["examples first", "time first"])
 def test_an_epoch_has_every_example_once_but_a_smaller_minibatch(axis):
     x = torch.arange(2 * 37).view(2, 37).T if axis == 0 else torch.arange(2 * 37).view(2, 37)
     found = [*minibatches(x, x, 5, axis)]
@@ -131,12 +130,17 @@ def test_an_epoch_has_every_example_once_but_a_smaller_minibatch(axis):
     assert len(set(firsts)) == 35 and all(torch.equal(a, b) for a, b in found)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("y", "output", "wanted"),
     [
-        ([[0.0], [2.0], [4.0]], [[0.0], [2.0], [2.0]], 0.5),  # 4 of 8
-        ([0, 0, 1, 2], [[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]], 0.5),  # 1 of 2 wrong
-        ([[0.0], [1.0]], [[math.nan], [1.0]], math.inf),
+        pytest.param([[0.0], [2.0], [4.0]], [[0.0], [2.0], [2.0]], 0.5, id="numbers: 4 of 8"),
+        pytest.param(
+            [0, 0, 1, 2],
+            [[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]],
+            0.5,
+            id="classes: 1 of 2 wrong",
+        ),
+        pytest.param([[0.0], [1.0]], [[math.nan], [1.0]], math.inf, id="NaN"),
     ],
 )
 def test_errors_are_relative_to_those_of_the_best_constant(y, output, wanted):

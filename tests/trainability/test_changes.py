@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tables import for_each
 from torch import nn
 from training_runs import N, T, run_of, sums
 from zoo import EachState, LastState
 
-from trainability.changes import CHANGES, ROW_LABELS, Known, parameters_of_loss
-from trainability.reader import Reader
+from trainability.changes import (
+    CHANGES,
+    ROW_LABELS,
+    Known,
+    initial_weights,
+    parameters_of_loss,
+)
+from trainability.reader import InputLayer, Reader
 from trainability.snapshot import restored, seed_all
 from trainability.training import held_of, train_run
 
@@ -71,8 +76,10 @@ def plainly(run, *, model=None, optimizer=None, loss_fn=None, scheduler=None, cl
     generator, done = torch.Generator().manual_seed(0), 0
     model.train()
     while done < STEPS:
-        order = torch.randperm(160, generator=generator) if shuffle else torch.arange(160)
-        for rows in order.split(32)[: STEPS - done]:
+        count = len(train_x)
+        order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
+        whole = [rows for rows in order.split(32) if len(rows) == 32]
+        for rows in whole[: STEPS - done]:
             optimizer.zero_grad()
             loss_fn(model(train_x[rows]), train_y[rows]).backward()
             if clip:
@@ -102,32 +109,48 @@ def decayed(rate, decay=0.1):
     return lambda weights: torch.optim.SGD(weights, rate, weight_decay=decay)
 
 
-ORACLES = {
-    ADAM: (made, lambda run: {"optimizer": lambda w: torch.optim.Adam(w, 0.003), "clip": 1.0}),
-    USUAL: (made, lambda run: {"loss_fn": nn.MSELoss()}),
-    INPUTS: (made, lambda run: {"inputs": standard(run)}),
-    TARGETS: (
+ORACLES = [
+    pytest.param(
+        ADAM,
+        made,
+        lambda run: {"optimizer": lambda w: torch.optim.Adam(w, 0.003), "clip": 1.0},
+        id="Adam",
+    ),
+    pytest.param(USUAL, made, lambda run: {"loss_fn": nn.MSELoss()}, id="usual loss"),
+    pytest.param(INPUTS, made, lambda run: {"inputs": standard(run)}, id="inputs"),
+    pytest.param(
+        TARGETS,
         made,
         lambda run: {
             "targets": lambda y: (y - y.mean()) / y.std(correction=0),
             "back": lambda z: z * run.data.train.y.std(correction=0) + run.data.train.y.mean(),
         },
+        id="targets",
     ),
-    SHUFFLED: (lambda: made(shuffle=False), lambda run: {}),
-    DROPOUT: (
+    pytest.param(SHUFFLED, lambda: made(shuffle=False), lambda run: {}, id="shuffled"),
+    pytest.param(
+        DROPOUT,
         made,
-        lambda run: {"model": (model := without_dropout(run)),
-                     "optimizer": decayed(1e-3, 0.0)(model.parameters())},
+        lambda run: {
+            "model": (model := without_dropout(run)),
+            "optimizer": decayed(1e-3, 0.0)(model.parameters()),
+        },
+        id="no dropout, no decay",
     ),
-    PLAIN: (lambda: made(schedule=True), lambda run: {}),
-    TENTH: (made, lambda run: {"optimizer": decayed(1e-4)}),
-    TEN: (made, lambda run: {"optimizer": decayed(1e-2)}),
-}  # fmt: skip
+    pytest.param(PLAIN, lambda: made(schedule=True), lambda run: {}, id="plain optimiser"),
+    pytest.param(TENTH, made, lambda run: {"optimizer": decayed(1e-4)}, id="a tenth of the rate"),
+    pytest.param(TEN, made, lambda run: {"optimizer": decayed(1e-2)}, id="ten times the rate"),
+    pytest.param(
+        TEN,
+        lambda: made(data=sums(187)),
+        lambda run: {"optimizer": decayed(1e-2)},
+        id="examples that fill no minibatch",
+    ),
+]
 
 
-@for_each("label", list(ORACLES))
-def test_a_row_is_a_plain_loop_with_one_part_replaced(label):
-    make, oracle = ORACLES[label]
+@pytest.mark.parametrize(("label", "make", "oracle"), ORACLES)
+def test_a_row_is_a_plain_loop_with_one_part_replaced(label, make, oracle):
     run = make()
     np.testing.assert_allclose(of_change(run, label), plainly(run, **oracle(run)), rtol=1e-3)
 
@@ -188,6 +211,37 @@ def test_new_weights_are_those_of_torch():
         assert torch.equal(run.model.out.weight, out.weight)
 
 
+class Own(nn.Module):
+    """A matrix, a vector and a layer of torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.W, self.b = nn.Parameter(torch.ones(50, 400)), nn.Parameter(torch.ones(50))
+        self.out = nn.Linear(50, 1)
+
+
+def test_new_weights_of_own_matrices_are_uniform_by_their_fan_in():
+    model = Own()
+    out = model.out.weight.clone()
+    initial_weights(model)
+    W = model.W.detach()
+    assert W.abs().max() <= 1 / 20 and W.std().item() == pytest.approx(3**-0.5 / 20, rel=0.03)
+    assert (model.b == 1).all() and not torch.equal(model.out.weight, out)
+
+
+@pytest.mark.parametrize(
+    ("seen", "rows"),
+    [
+        pytest.param(torch.tensor([[0, 4], [2, 1]]), 5, id="ids"),
+        pytest.param(torch.tensor([[0, 0], [0, 0]]), 1, id="one id"),
+        pytest.param(torch.tensor([[-1, -1], [-1, -1]]), 1, id="padding"),
+        pytest.param(torch.zeros(2, 2), 1, id="numbers"),
+    ],
+)
+def test_the_gru_has_a_row_for_each_id_that_occurs(seen, rows):
+    assert InputLayer(seen, 0).embedding.num_embeddings == rows
+
+
 def test_the_other_axis_turns_layers_that_mix_examples():
     model = LastState()
     model.rnn.batch_first = False
@@ -244,48 +298,6 @@ def cross(z, y):
     return F.cross_entropy(z.flatten(0, 1), y.flatten())
 
 
-TASKS = {
-    "the last of words": (LastState(3), None, torch.arange(N) % 3, nn.CrossEntropyLoss(), {}),
-    "every step": (EachState(3), None, torch.arange(N * T).reshape(N, T) % 3, cross, {}),
-    "classes of every step on axis 1": (
-        nn.Sequential(EachState(3), nn.Flatten(1), nn.Unflatten(1, (3, T))),
-        None,
-        torch.arange(N * T).reshape(N, T) % 3,
-        nn.CrossEntropyLoss(),
-        {},
-    ),
-    "classes of all steps": (
-        nn.Sequential(EachState(3), nn.Flatten(0, 1)),
-        None,
-        torch.arange(N * T).reshape(N, T) % 3,
-        lambda z, y: F.cross_entropy(z, y.flatten()),
-        {},
-    ),
-    "probabilities": (
-        nn.Sequential(LastState(1), nn.Sigmoid()),
-        None,
-        (torch.arange(N) % 2).float()[:, None],
-        nn.BCELoss(),
-        {},
-    ),
-    "log-probabilities": (
-        nn.Sequential(LastState(3), nn.LogSoftmax(-1)),
-        None,
-        torch.arange(N) % 3,
-        nn.NLLLoss(),
-        {},
-    ),
-    "numbers of every step": (EachState(), None, sums()[0][..., :1], nn.MSELoss(), {}),
-    "every step, on axis 0": (
-        EachState(3),
-        sums()[0].transpose(0, 1),
-        (torch.arange(N * T) % 3).reshape(T, N),
-        cross,
-        {"axis": 1},
-    ),
-}
-
-
 class Pair(nn.Module):
     """Reads words and a number for each example."""
 
@@ -297,15 +309,6 @@ class Pair(nn.Module):
         return self.out(torch.cat([self.embed(ids).mean(1), other], 1))
 
 
-TASKS["words and a number"] = (
-    Pair(),
-    (torch.randint(9, (N, T)), torch.randn(N, 1)),
-    torch.randn(N, 1),
-    nn.MSELoss(),
-    {},
-)
-
-
 class Named(Pair):
     """Takes a dictionary as one argument."""
 
@@ -313,37 +316,121 @@ class Named(Pair):
         return super().forward(inputs["ids"], inputs["other"])
 
 
-names = {"ids": torch.randint(9, (N, T)), "other": torch.randn(N, 1)}
-TASKS["a number of every step"] = (
-    nn.Sequential(EachState(1), nn.Flatten()),
-    None,
-    torch.randn(N, T),
-    nn.MSELoss(),
-    {},
-)
-OUTPUTS_OF_EVERY_STEP = {
-    "every step",
-    "classes of every step on axis 1",
-    "classes of all steps",
-    "numbers of every step",
-    "every step, on axis 0",
-    "a number of every step",
-}
-TASKS["a dictionary"] = (Named(), names, torch.randn(N, 1), nn.MSELoss(), {})
-TASKS["arguments by name"] = (Pair(), names, torch.randn(N, 1), nn.MSELoss(), {})
+def on_axis_1(model):
+    """The model with examples along axis 1 of its inputs and outputs."""
+    model.rnn.batch_first = False
+    return model
 
 
-@for_each("name", list(TASKS))
-def test_the_gru_has_the_outputs_of_the_network_and_reads_every_input(name):
-    model, x, y, loss_fn, how = TASKS[name]
-    if name == "every step, on axis 0":
-        model.rnn.batch_first = False
-    run = run_of(model, sums()[0] if x is None else x, y, loss_fn, **how)
+numbers, frames = sums()[0], torch.arange(N * T).reshape(N, T) % 3
+words, sides = torch.randint(9, (N, T)), (torch.arange(N) % 2).float()[:, None]
+two = {"ids": words, "other": torch.randn(N, 1)}
+ONE, EVERY = False, True
+"""Whether the network has an output for each example, or for every step."""
+TASKS = [
+    pytest.param(
+        LastState(3),
+        numbers,
+        torch.arange(N) % 3,
+        nn.CrossEntropyLoss(),
+        0,
+        ONE,
+        id="classes of the last step",
+    ),
+    pytest.param(EachState(3), numbers, frames, cross, 0, EVERY, id="every step"),
+    pytest.param(
+        nn.Sequential(EachState(3), nn.Flatten(1), nn.Unflatten(1, (3, T))),
+        numbers,
+        frames,
+        nn.CrossEntropyLoss(),
+        0,
+        EVERY,
+        id="classes of every step on axis 1",
+    ),
+    pytest.param(
+        nn.Sequential(EachState(3), nn.Flatten(0, 1)),
+        numbers,
+        frames,
+        lambda z, y: F.cross_entropy(z, y.flatten()),
+        0,
+        EVERY,
+        id="classes of all steps",
+    ),
+    pytest.param(
+        nn.Sequential(LastState(1), nn.Sigmoid()),
+        numbers,
+        sides,
+        nn.BCELoss(),
+        0,
+        ONE,
+        id="probabilities",
+    ),
+    pytest.param(
+        nn.Sequential(LastState(3), nn.LogSoftmax(-1)),
+        numbers,
+        torch.arange(N) % 3,
+        nn.NLLLoss(),
+        0,
+        ONE,
+        id="log-probabilities",
+    ),
+    pytest.param(
+        EachState(), numbers, numbers[..., :1], nn.MSELoss(), 0, EVERY, id="numbers of every step"
+    ),
+    pytest.param(
+        on_axis_1(EachState(3)),
+        numbers.transpose(0, 1),
+        frames.T,
+        cross,
+        1,
+        EVERY,
+        id="every step, on axis 0",
+    ),
+    pytest.param(
+        Pair(),
+        (words, torch.randn(N, 1)),
+        torch.randn(N, 1),
+        nn.MSELoss(),
+        0,
+        ONE,
+        id="words and a number",
+    ),
+    pytest.param(
+        nn.Sequential(EachState(1), nn.Flatten()),
+        numbers,
+        torch.randn(N, T),
+        nn.MSELoss(),
+        0,
+        EVERY,
+        id="a number of every step",
+    ),
+    pytest.param(Named(), two, torch.randn(N, 1), nn.MSELoss(), 0, ONE, id="a dictionary"),
+    pytest.param(Pair(), two, torch.randn(N, 1), nn.MSELoss(), 0, ONE, id="arguments by name"),
+    pytest.param(
+        LastState(), numbers[:, :1], torch.randn(N, 1), nn.MSELoss(), 0, ONE, id="one step"
+    ),
+    pytest.param(
+        EachState(3),
+        numbers[:, :1],
+        (torch.arange(N) % 3)[:, None],
+        cross,
+        0,
+        ONE,
+        id="every step of one",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "x", "y", "loss_fn", "axis", "every"), TASKS)
+def test_the_gru_has_the_outputs_of_the_network_and_reads_every_input(
+    model, x, y, loss_fn, axis, every
+):
+    run = run_of(model, x, y, loss_fn, axis=axis)
     for label in (GRU, EVERYTHING):
         with restored(model, run.optimizer):
             other = CHANGES[label](run, UNKNOWN)
             assert isinstance(other.model, Reader), label
-            assert other.model.every == (name in OUTPUTS_OF_EVERY_STEP)
+            assert other.model.every is every
             x, y, _ = next(run.data.minibatches(0))
             assert other.output(x).shape == run.output(x).shape, label
             assert np.isfinite(train_run(other, 2, 0)).all()
@@ -352,8 +439,8 @@ def test_the_gru_has_the_outputs_of_the_network_and_reads_every_input(name):
             assert all(grads), label
 
 
-@for_each("both", [False, True])
-@for_each("every", [False, True])
+@pytest.mark.parametrize("every", [False, True], ids=["one output", "every step"])
+@pytest.mark.parametrize("both", [False, True], ids=["forwards", "both directions"])
 def test_the_gru_reads_in_both_directions_if_the_network_does(both, every):
     x, _ = sums()
     tagger = EachState(units=3, bidirectional=both)

@@ -1,13 +1,13 @@
 """`check`: its rows and stars, what it prints, gives back and refuses."""
 
 import itertools
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from oracles import plain_losses, relative_error
-from tables import for_each
 from test_snapshot import Normalised, Weighted, flat, randomness
 from torch import nn
 from training_runs import N, Prepared, T, other_words, run_of, sums
@@ -25,11 +25,13 @@ from trainability.changes import (
     NONE,
     ROW_LABELS,
     SINGLE,
+    TEN,
+    TENTH,
     Known,
 )
 from trainability.checks import Check, Row, check
 from trainability.cures import cure
-from trainability.facts import FACTS, FINITE, FIRST_LOSS, Fact
+from trainability.facts import FACTS, FINITE, FIRST_LOSS, READ, WEIGHTS, Fact
 from trainability.snapshot import restored
 from trainability.testing import assert_learns
 from trainability.training import held_of, train_run
@@ -59,20 +61,29 @@ def slow():
     return checked()
 
 
-def test_the_row_none_is_a_plain_loop_to_the_bit():
+@pytest.mark.parametrize(
+    ("count", "out"),
+    [
+        pytest.param(200, 40, id="5 x 32 training examples"),
+        pytest.param(187, 37, id="4 x 32 and 22 training examples, halves of 18 and 19"),
+        pytest.param(50, 20, id="30 training examples, fewer than a minibatch"),
+    ],
+)
+def test_the_row_none_is_a_plain_loop_to_the_bit(count, out):
     """The first half is read from the documented split: a permutation of the examples by seed 0."""
-    found = checked()
     torch.manual_seed(2)
-    x, y = sums()
-    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
-    held, rest = order[:40], order[40:].sort().values
+    x, y = sums(count)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    held, rest = order[:out], order[out:].sort().values
+    found = checked(data=(x, y), batch_size=32)
     model = linear()
     sgd = torch.optim.SGD(model.parameters(), 1e-4)
-    plain_losses(model, x[rest], y[rest], nn.MSELoss(), sgd, STEPS)
+    plain_losses(model, x[rest], y[rest], nn.MSELoss(), sgd, STEPS, size=min(32, len(rest)))
+    first = held[: out // 2]
     with torch.no_grad():
-        z = model(x[held[:20]]).double()
-    error = relative_error(*(t.numpy() for t in (z, y[held[:20]], y[rest])))
-    assert found.rows[0].label == NONE
+        z = model(x[first]).double()
+    error = relative_error(*(t.numpy() for t in (z, y[first], y[rest])))
+    assert (found.examples, found.held_out, found.rows[0].label) == (count, out, NONE)
     assert found.rows[0].error == pytest.approx(error, rel=1e-7)
 
 
@@ -149,7 +160,14 @@ def whole(stop=None, after=10_000):
     return model, loader, loss, optimizer, schedule, loss_fn, generator
 
 
-@for_each("stop", [None, Stopped, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(None, id="no error"),
+        pytest.param(Stopped, id="an error"),
+        pytest.param(KeyboardInterrupt, id="Ctrl-C"),
+    ],
+)
 def test_everything_is_given_back_also_after_an_error_and_ctrl_c(stop, monkeypatch):
     CALLS[0] = itertools.count()
     model, loader, loss, optimizer, schedule, loss_fn, generator = whole(stop, after=200)
@@ -171,20 +189,103 @@ def test_everything_is_given_back_also_after_an_error_and_ctrl_c(stop, monkeypat
 GRU, ADAM, SHUFFLED = "a GRU of 64 units", "Adam 0.003, clip 1", "shuffled"
 
 
-def starred(none, row, other=None, **how):
-    """Whether a row has a star, beside none and one that cannot have one."""
-    known = {NONE: none, GRU: row, EVERYTHING: none if other is None else other}
+def rows_of(known, **how):
+    """The rows of a race with these errors, by label."""
     race = Prepared(known, **how)
     race.errors(NONE, 0)
-    rows = checks.rows_of(race)
-    assert {each.label for each in rows if each.starred} <= {GRU}
-    return any(each.starred for each in rows)
+    return {row.label: row for row in checks.rows_of(race)}
+
+
+def starred(none, row, other=None, **how):
+    """Whether a row has a star, beside none and one that cannot have one."""
+    rows = rows_of({NONE: none, GRU: row, EVERYTHING: none if other is None else other}, **how)
+    found = {label for label, each in rows.items() if each.starred}
+    assert found <= {GRU}
+    return bool(found)
 
 
 def test_a_star_closes_80_percent_of_the_gap():
     assert not starred(0.95, 0.21, other=0.0)
     assert starred(0.95, 0.18, other=0.0)
+    assert starred(0.75, 0.25, other=0.125)  # 80 % of 5 / 8
+    assert not starred(0.75, 0.265625, other=0.125)
+    assert not starred(0.4, 0.3, other=0.0, kind="raw", constant=0.5)
     assert not starred(0.95, 0.9)  # the lowest, but half of the error is left
+    assert starred(0.5, 0.25) and not starred(0.5, 0.265625)
+    assert not starred(0.5, 0.12, other=0.0)  # of the gap of none, not of the constant predictor
+
+
+def test_a_row_with_the_errors_of_none_has_no_star():
+    assert not starred(1.0, 1.0) and not starred(0.5, 0.5) and not starred(0.5, 0.75)
+    assert not starred(0.5, 0.5, kind="raw")
+
+
+def test_half_of_the_error_may_be_left_if_none_has_learned_nothing():
+    """At the constant predictor or above it, 80 % of the gap suffice."""
+    for none in (1.0, 1.5, float("inf")):
+        assert starred(none, 0.7, other=0.65)
+    assert not starred(0.95, 0.7, other=0.65)
+    assert starred(0.95, 0.7, other=0.65, kind="raw")  # of a raw loss, always
+
+
+def test_none_with_an_error_of_just_a_tenth_has_no_rival():
+    """Two examples, whose mean error is exact."""
+    race = Prepared({}, groups=torch.arange(2))
+    race.constant = (torch.ones(2, dtype=torch.double),) * 2
+    for error, starred in ((0.1, []), (0.10001, [GRU])):
+        none = torch.full((2,), error, dtype=torch.double)
+        race.found = {(NONE, 0): (none, none), (GRU, 0): (0 * none, 0 * none)}
+        assert race.closing([GRU], 0, [GRU]) == starred
+
+
+def test_none_that_errs_as_the_constant_predictor_is_compared_by_its_own_errors():
+    """Of examples: the differences from none are all 0.2, those from the constant are not."""
+    race = Prepared({})
+    none = torch.tensor([0.5, 1.5], dtype=torch.double).repeat(10)
+    race.found = {(NONE, 0): (none, none), (GRU, 0): (none - 0.2, none - 0.2)}
+    assert race.closing([GRU], 0, [GRU]) == [GRU]
+    race.found[NONE, 0] = race.constant
+    assert race.closing([GRU], 0, [GRU]) == []
+
+
+@pytest.mark.parametrize("row", [LONGER, EVERYTHING, IN_TRAINING, SINGLE])
+def test_rows_that_are_no_change_of_one_part_have_no_star(row):
+    rows = rows_of({NONE: 0.95, row: 0.0, GRU: 0.9})
+    assert not any(each.starred for each in rows.values())
+
+
+def test_more_steps_are_no_rival_of_a_change():
+    """The gap is that to the lowest error of as many steps, on both halves."""
+    rows = rows_of({NONE: 0.95, GRU: 0.4, EVERYTHING: 0.4, LONGER: 0.0})
+    assert rows[GRU].starred
+    assert not rows_of({NONE: 0.95, GRU: 0.4, EVERYTHING: 0.0})[GRU].starred
+
+
+def test_the_lowest_error_of_the_other_half_is_one_of_its_own():
+    """There the control is better, so that the row closes too little of the gap."""
+    known = {NONE: 0.95, GRU: (0.1, (0.4,) * 3), EVERYTHING: (0.1, (0.0,) * 3)}
+    assert not rows_of(known)[GRU].starred
+    assert rows_of(known | {EVERYTHING: (0.1, (0.4,) * 3)})[GRU].starred
+
+
+def test_every_row_that_closes_the_gap_has_a_star():
+    rows = rows_of({NONE: 0.95, GRU: 0.05, ADAM: 0.06, SHUFFLED: 0.5})
+    assert [label for label, row in rows.items() if row.starred] == [GRU, ADAM]
+
+
+def test_rows_that_close_the_gap_and_none_are_repeated():
+    rows = rows_of({NONE: 0.95, GRU: (0.1, (0.2, 0.3, 0.4)), ADAM: 0.9})
+    seeds = {label: row.seeds for label, row in rows.items()}
+    assert seeds == {NONE: (0.95,) * 3, GRU: pytest.approx((0.2, 0.3, 0.4)), ADAM: None}
+    rows = rows_of({NONE: 0.95, GRU: 0.9, ADAM: 0.9})
+    assert {row.seeds for row in rows.values()} == {None}
+
+
+def test_the_errors_of_three_seeds_are_averaged():
+    """Of none and of the row, each with its own seeds."""
+    none, gru = (0.95, (0.9, 0.9, 0.6)), (0.0, (0.0, 0.0, 0.9))
+    assert starred(none, gru, other=0.25)  # 0.8 and 0.3: 0.5 of 0.55
+    assert not starred((0.95, (0.9, 0.4, 0.4)), gru, other=0.25)  # 0.57 and 0.3: more than half
 
 
 def test_a_star_is_clear_by_two_standard_errors():
@@ -207,6 +308,7 @@ def test_equal_examples_are_one_observation_of_a_star():
 def test_no_star_at_an_error_of_a_tenth_or_less():
     assert not starred(0.099, 0.0) and starred(0.11, 0.0)
     # of a raw loss: at most a tenth of the gap of the untrained network is left
+    assert not starred(0.0625, 0.0, kind="raw", constant=0.625)
     assert not starred(0.049, 0.0, kind="raw", constant=0.5)
     assert starred(0.051, 0.0, kind="raw", constant=0.5)
     assert not starred(-0.95, -1.0, kind="raw", constant=0.0)
@@ -256,9 +358,24 @@ def test_differences_by_chance_are_as_rare_with_few_groups_as_with_ten(count):
     assert wrong == pytest.approx(0.038, abs=0.012)
 
 
+def test_errors_that_are_equal_are_not_below():
+    equal = torch.rand(20)
+    assert not races.is_below(equal, equal, torch.arange(20))
+
+
+def test_the_deviation_of_differences_is_that_of_a_sample():
+    """Ten differences 1 + d and 1 - d have the standard error d / 3: 2 of it at d = 3 / 2."""
+    signs = torch.tensor([1.0, -1.0]).repeat(5)
+    for deviation, below in ((1.49, True), (1.51, False), (1.55, False)):
+        high = 1 + deviation * signs
+        assert races.is_below(torch.zeros(10), high, torch.arange(10)) is below
+
+
 def test_one_group_has_no_standard_error():
     low, high = torch.zeros(20), torch.ones(20)
-    assert not races.is_below(low, high, torch.zeros(20, dtype=torch.long))
+    assert races.is_below(low, high, torch.arange(20) // 10)
+    with warnings.catch_warnings(action="error"):  # torch warns of a deviation of one number
+        assert not races.is_below(low, high, torch.zeros(20, dtype=torch.long))
 
 
 def test_the_groups_of_errors_are_those_of_equal_rows_of_x():
@@ -295,7 +412,104 @@ def test_minibatches_of_a_raw_loss_of_different_examples_are_groups_of_their_own
     assert held.groups.tolist() == [*range(10)] and torch.equal(held.examples.x, half.x)
 
 
+def test_steps_that_are_done_are_counted_from_one():
+    done = []
+    checked(steps=3, progress=lambda steps, total: done.append(steps))
+    assert done[:3] == [1, 2, 3] and done == sorted(done)
+
+
+def test_rows_that_are_not_trained_yet_are_expected():
+    race = Prepared({NONE: 0.9})
+    race.errors(NONE, 0)
+    race.expect([(NONE, 0), (NONE, 1), (GRU, 0), (LONGER, 0)])
+    assert race.expected == 0 + 1 + 1 + 4
+
+
+def test_the_gap_of_a_raw_loss_is_that_of_the_untrained_network():
+    """Of each half, in minibatches of 2; else that of the mean of the training targets."""
+    model, (x, y) = linear(), sums()
+    raw, squared = (run_of(model, x, y, loss_fn) for loss_fn in (pinball, nn.MSELoss()))
+    for half in (0, 1):
+        known = Known(False, 0.0, 1.0)
+        pair = (races.Race(run, None, known, 1) for run in (raw, squared))
+        of_raw, of_squared = (race.constant[half] for race in pair)
+        x, y = raw.data.halves[half].x, raw.data.halves[half].y
+        with torch.no_grad():
+            losses = [pinball(model(x[k : k + 2]), y[k : k + 2]) for k in range(0, 20, 2)]
+        np.testing.assert_allclose(of_raw, torch.stack(losses), rtol=1e-5)
+        errors = (y[:, 0] - raw.data.train.y.mean()).double().square()
+        np.testing.assert_allclose(of_squared, errors / errors.mean(), rtol=1e-5)
+
+
+class Centred(nn.Module):
+    """Subtracts the mean over examples."""
+
+    def forward(self, z):
+        return z - z.mean(0)
+
+
+class Small(nn.Module):
+    """Fails for large numbers."""
+
+    def forward(self, z):
+        assert z.abs().max() < 100
+        return z
+
+
+class Different(nn.Module):
+    """Fails for two equal examples."""
+
+    def forward(self, z):
+        assert len(z.unique()) == len(z)
+        return z
+
+
+@pytest.mark.parametrize(
+    ("end", "known"),
+    [
+        pytest.param(nn.Sigmoid(), (False, 0.0, 1.0), id="range of outputs"),
+        pytest.param(Centred(), (True, -np.inf, np.inf), id="other examples"),
+        pytest.param(Small(), (False, -np.inf, np.inf), id="no range measured"),
+        pytest.param(Different(), (False, -np.inf, np.inf), id="no equal examples measured"),
+    ],
+)
+def test_rows_know_what_the_facts_have_measured(end, known):
+    model = nn.Sequential(linear(), end)
+    run = run_of(model, *sums(), nn.MSELoss(), batch_size=10)
+    with restored(model, run.optimizer) as saved:
+        race = races.Race(run, saved, Known(False, 7.0, 8.0), 2)
+        checks.measure_none(race, ())
+    assert (race.known.mixes, race.known.low, race.known.high) == known
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "labels"),
+    [
+        pytest.param(nn.MSELoss(), {NONE, SINGLE, IN_TRAINING}, id="numbers"),
+        pytest.param(pinball, {NONE, IN_TRAINING}, id="raw"),
+    ],
+)
+def test_the_run_without_a_change_is_measured_in_three_ways(loss_fn, labels):
+    """A raw loss, which may compare examples, is not measured of a single one."""
+    run = run_of(linear(), *sums(), loss_fn)
+    with restored(run.model, run.optimizer) as saved:
+        race = races.Race(run, saved, Known(False, 7.0, 8.0), 2)
+        checks.measure_none(race, ())
+    assert race.found.keys() == {(label, 0) for label in labels}
+
+
+def test_the_rates_are_those_of_the_first_and_the_last_step():
+    model = linear()
+    sgd = torch.optim.SGD(model.parameters(), 0.5)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(sgd, 0.5)
+    run = run_of(model, *sums(), nn.MSELoss(), sgd, scheduler=schedule)
+    with restored(model, sgd, schedule) as saved:
+        race = races.Race(run, saved, Known(False, 7.0, 8.0), 3)
+        assert checks.measure_none(race, ())[2] == (0.5, 0.125)
+
+
 def test_four_times_the_steps_is_the_only_row_with_more_steps(monkeypatch):
+    """A rate that is too low: only ten times the rate closes the gap, and is repeated with none."""
     asked, done, changed = [], {}, races.Race.changed
 
     def of_label(race, label, seed):
@@ -308,12 +522,23 @@ def test_four_times_the_steps_is_the_only_row_with_more_steps(monkeypatch):
 
     monkeypatch.setattr(races.Race, "changed", of_label)
     monkeypatch.setattr(races, "train_run", trained)
-    found = checked()
-    labels = {row.label for row in found.rows} - {NONE, IN_TRAINING, SINGLE}
-    assert {label for label, seed in done if seed == 0} == labels
-    assert all(steps == (4 if label == LONGER else 1) * STEPS for (label, _), steps in done.items())
-    seeds = {(label, seed) for label in (NONE, *found.starred) for seed in (1, 2)}
-    assert {key for key in done if key[1] > 0} == (seeds if found.starred else set())
+    found = checked(rate=2e-3)
+    assert found.starred == (TEN,)
+    assert done == {
+        (EVERYTHING, 0): 50,
+        (GRU, 0): 50,
+        (ADAM, 0): 50,
+        ("inputs standardised", 0): 50,
+        ("targets standardised", 0): 50,
+        (TENTH, 0): 50,
+        (TEN, 0): 50,
+        ("torch's initial weights", 0): 50,
+        (LONGER, 0): 200,
+        (NONE, 1): 50,
+        (NONE, 2): 50,
+        (TEN, 1): 50,
+        (TEN, 2): 50,
+    }
 
 
 def test_seconds_choose_a_part_of_the_steps(monkeypatch):
@@ -327,6 +552,18 @@ def test_seconds_choose_a_part_of_the_steps(monkeypatch):
         assert checks.steps_within(own, seconds * whole) == steps
     with pytest.raises(InvalidInputError, match=r"seconds is 20: expected at least 22 for 100"):
         checks.steps_within(own, 20)
+    own.changed = lambda label, seed: None if label == "b" else 1  # 2 + 6 + 2
+    for seconds, steps in ((1.01, 800), (0.99, 400)):
+        assert checks.steps_within(own, seconds * 800 * 10 * 0.02) == steps
+    own.changed = lambda *_: 1
+    own.steps = 40  # no part of it has 50 steps
+    assert checks.steps_within(own, 40 * 11 * 0.02 + 0.01) == 40
+    monkeypatch.setattr(checks, "seconds_of", lambda work: 0.25 * checks.TIMED)
+    own.steps = 800
+    assert checks.steps_within(own, 800 * 11 * 0.25) == 800
+    own.steps = 400  # an eighth of it has 50 steps
+    assert checks.steps_within(own, 50 * 11 * 0.25) == 50
+    monkeypatch.setattr(checks, "seconds_of", lambda work: 0.02 * checks.TIMED)
     own.steps = 390
     with pytest.raises(InvalidInputError, match=r"expected at least 21.3 for 97 steps$"):
         checks.steps_within(own, 21)  # 48 steps would fit
@@ -387,6 +624,8 @@ def test_losses_that_are_both_not_a_number_are_the_same():
     assert race.other_first_losses() == 1
     race.first_losses |= {(NONE, 1): 1.0, (ADAM, 1): 2.0, (LONGER, 2): 3.0}
     assert race.other_first_losses() == 2  # Adam with its second seed
+    race.first_losses = {(NONE, 0): 1.0, (ADAM, 0): np.nan, (LONGER, 0): 1.0}
+    assert race.other_first_losses() == 1
 
 
 def test_the_number_of_classes_does_not_count_the_one_that_is_ignored():
@@ -433,16 +672,37 @@ def test_rows_go_on_after_a_loss_that_is_not_finite():
     assert broken.line == going.line != ""
 
 
+CALLED = 0
+
+
+def of_a_global(z, y):
+    """A loss that grows with the number of its calls, which is a variable of this file."""
+    global CALLED
+    CALLED += 1
+    return (z - y).square().mean() * (1 + 0.001 * CALLED)
+
+
+def test_rows_have_the_same_loss_if_it_counts_its_calls_in_a_global():
+    fact = first_losses(checked(loss_fn=of_a_global))
+    assert (fact.numbers, fact.starred, CALLED) == ((0,), False, 0)
+
+
+def test_sequences_of_one_step():
+    found = checked(LastState(), data=sums(steps=1), steps=8)
+    facts = {fact.name: fact.numbers for fact in found.facts}
+    assert found.time_steps == 1 and facts[READ] == (1,) and not found.failed
+
+
 def test_seconds_are_printed_as_steps():
     assert checked(steps=100, seconds=1e6).steps == 100
 
 
 def test_rows_whose_weights_are_not_finite_are_counted():
     found = checked(rate=1e25)
-    finite = next(fact for fact in found.facts if fact.name == FINITE)
-    assert found.rows[0].error == np.inf and finite.starred
-    assert f"note: {Check.texts[-1]}: " in str(found)
-    assert not found.facts[1].starred
+    facts = {fact.name: fact for fact in found.facts}
+    assert found.rows[0].error == np.inf and facts[FINITE].starred
+    assert "note: rows whose error is not finite: " in str(found)
+    assert not facts[WEIGHTS].starred
 
 
 class Hiding(nn.Module):

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from tables import for_each
 from test_snapshot import flat
 from torch import nn
 from training_runs import Prepared, other_words, parts, sums
@@ -95,6 +94,7 @@ PAIRS = [f"{weights}, rate x {rate:g}" for weights in LABELS for rate in RATES]
         pytest.param((0.0, (0.9, 0.9, 0.9)), False, id="first half only"),
         pytest.param((0.0, (0.0, 0.9, 0.9)), False, id="first seed only"),
         pytest.param((0.0, (0.0, 0.0, None)), False, id="a seed that raises"),
+        pytest.param(((0.0, 0.9, 0.9), (0.0,) * 3), True, id="first half with the first seed"),
     ],
 )
 def test_a_star_of_a_pair_holds_with_three_seeds_on_the_other_half(pair, has_star):
@@ -102,6 +102,34 @@ def test_a_star_of_a_pair_holds_with_three_seeds_on_the_other_half(pair, has_sta
     best, *others = halved(Prepared(errors), 8, 6)
     assert (best.weights, best.rate, best.starred) == ("orthogonal", 3.0, has_star)
     assert not any(row.starred for row in others)
+
+
+def test_only_the_best_pair_can_have_a_star():
+    """The second one closes the gap, too."""
+    errors = dict.fromkeys(PAIRS, 0.95) | {"orthogonal, rate x 3": 0.0, "torch's, rate x 1": 0.01}
+    rows = halved(Prepared(errors), 8, 6)
+    assert [(row.weights, row.starred) for row in rows[:2]] == [
+        ("orthogonal", True),
+        ("torch's", False),
+    ]
+
+
+def test_yours_has_no_star_if_it_is_the_best():
+    errors = dict.fromkeys(PAIRS, 0.95) | {"yours, rate x 1": 0.0}
+    best, *others = halved(Prepared(errors), 8, 6)
+    assert (best.weights, best.rate, best.starred) == ("yours", 1.0, False)
+    assert len(best.seeds) == 3 and not any(row.starred or row.seeds for row in others)
+
+
+def test_pairs_that_do_not_apply_are_left_out():
+    errors = {label: k / 100 for k, label in enumerate(PAIRS[:11])}
+    rows = halved(Prepared(errors), 80, 6)
+    found = [(f"{row.weights}, rate x {row.rate:g}", row.steps) for row in rows]
+    assert sorted(label for label, _ in found) == sorted(PAIRS[:11])
+    # 11 pairs for 10 steps, 6 for 20, 3 for 40, 2 for 80; and yours
+    steps = dict(found)
+    assert [steps[label] for label in PAIRS[:11]] == [80, 80, 80, 20, 20, 20, *[10] * 5]
+    assert [row.error for row in rows] == pytest.approx([k / 100 for k in range(11)])
 
 
 class Refusing(LastState):
@@ -143,6 +171,18 @@ def test_weights_apply_to_networks_that_have_them():
     assert applied["GRU"] == ["yours", "torch's", "orthogonal", "chrono gates", BOTH]
     assert applied["RNN"] == ["yours", "torch's", "orthogonal", "remembering"]
     assert applied["linear"] == ["yours", "torch's"]
+
+
+def test_new_weights_are_drawn_but_for_yours():
+    """Whether the weights of the recurrent layer change."""
+    found = {}
+    for label in LABELS:
+        model = LastState(kind="RNN")
+        old = model.rnn.weight_hh_l0.clone()
+        draw_weights(model, label, 50)
+        found[label] = not torch.equal(model.rnn.weight_hh_l0, old)
+    changing = ["torch's", "orthogonal", BOTH, "remembering"]
+    assert [label for label in LABELS if found[label]] == changing
 
 
 def test_a_cure_prints_a_line_for_each_pair(snapshot, tmp_path):
@@ -249,7 +289,7 @@ def test_the_best_pair_has_the_lowest_error_of_all_that_trained_to_the_end(simpl
     assert last == sorted(last) and rows.best.error == last[0]
 
 
-@for_each("word", ["train.py", "other.py:parts", "train.py:number", "train.py:none"])
+@pytest.mark.parametrize("word", ["train.py", "other.py:parts", "train.py:number", "train.py:none"])
 def test_other_words_are_refused(word, file, capsys):
     assert main(["check", word]) == 2
     assert "expected" in capsys.readouterr().err

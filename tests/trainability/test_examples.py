@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from tables import for_each
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import (
     BatchSampler,
@@ -15,7 +14,8 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from trainability.data import read_examples
+from rhn.errors import InvalidInputError
+from trainability.data import example_axis, read_examples
 
 
 def read(x, y=None, **changes):
@@ -32,7 +32,10 @@ def held(data):
     return torch.cat([half.rows for half in data.halves])
 
 
-@for_each(("count", "out"), [(40, 20), (99, 20), (100, 20), (400, 80), (6000, 1000)])
+@pytest.mark.parametrize(
+    ("count", "out"),
+    [(40, 20), (41, 20), (99, 20), (100, 20), (187, 37), (400, 80), (6000, 1000)],
+)
 def test_a_fifth_is_held_out_but_20_to_1000_in_two_halves(count, out):
     data = read(numbers(count, 3), numbers(count))
     assert (data.held_out, len(data.train), data.count) == (out, count - out, count)
@@ -91,6 +94,44 @@ def test_validation_replaces_the_held_out_examples():
     assert (torch.cat([half.x for half in data.halves]) >= 500).all()
 
 
+def test_more_examples_of_validation_than_of_training_and_fewer_than_a_minibatch():
+    data = read(numbers(25, 2), numbers(25), validation=(numbers(30, 2) + 500, numbers(30)))
+    assert (len(data.train), data.held_out, data.batch_size) == (25, 30, 25)
+
+
+@pytest.mark.parametrize(
+    ("count", "validation"),
+    [
+        pytest.param(39, None, id="20 and 19 others"),
+        pytest.param(100, (numbers(19, 2), numbers(19)), id="validation of 19"),
+    ],
+)
+def test_too_few_examples_are_refused(count, validation):
+    with pytest.raises(InvalidInputError, match="can be held out: expected at least 20"):
+        read(numbers(count, 2), numbers(count), validation=validation)
+
+
+STEPS_FIRST = 7, 5, 2  # 7 time steps of 5 examples
+
+
+@pytest.mark.parametrize(
+    ("shape", "first", "axis", "found"),
+    [
+        pytest.param((7, 5), STEPS_FIRST, 1, 1, id="steps of examples"),
+        pytest.param((7, 5, 3), STEPS_FIRST, 1, 1, id="steps of examples, some numbers"),
+        pytest.param((3, 5), STEPS_FIRST, 1, 1, id="other steps"),
+        pytest.param((5,), STEPS_FIRST, 1, 0, id="examples"),
+        pytest.param((5, 3), STEPS_FIRST, 1, 0, id="numbers of examples"),
+        pytest.param((5, 5), STEPS_FIRST, 1, 0, id="as many numbers as examples"),
+        pytest.param((5, 5), (5, 5, 2), 1, 1, id="as many steps as examples"),
+        pytest.param((5, 7), (5, 7, 2), 0, 0, id="examples first"),
+        pytest.param((3, 5), (5, 7, 2), 0, 0, id="examples first, another shape"),
+    ],
+)
+def test_the_axis_of_examples(shape, first, axis, found):
+    assert example_axis(torch.zeros(shape), torch.zeros(first), axis) == found
+
+
 def test_minibatches_are_those_of_a_loader_with_this_generator():
     data = read(numbers(100, 2), numbers(100))
     generator = torch.Generator().manual_seed(3)
@@ -100,6 +141,23 @@ def test_minibatches_are_those_of_a_loader_with_this_generator():
         batch = next(stream)
         assert torch.equal(batch.rows, rows) and torch.equal(batch.x, data.train.x[rows])
         assert torch.equal(batch.y, data.train.y[rows])
+
+
+@pytest.mark.parametrize(
+    ("most", "batches"),
+    [
+        pytest.param(1, 1, id="the first one"),
+        pytest.param(2, 2, id="all"),
+        pytest.param(64, 2, id="no more than there are"),
+    ],
+)
+def test_an_epoch_has_the_first_whole_minibatches_of_shuffle_seed_0(most, batches):
+    """80 training examples: 2 x 32, and 16 in no minibatch."""
+    data = read(numbers(100, 2), numbers(100))
+    order = torch.randperm(80, generator=torch.Generator().manual_seed(0)).split(32)
+    found = data.epoch(most)
+    assert len(found) == batches
+    assert all(torch.equal(b.rows, rows) for b, rows in zip(found, order, strict=False))
 
 
 def test_tuples_and_dictionaries_are_split_alike():
@@ -148,7 +206,7 @@ def test_the_order_of_a_loader_is_that_of_its_sampler_of_examples(how, shuffle):
     assert read(DataLoader(data, **how(data))).shuffle is shuffle
 
 
-@for_each("shuffle", [True, False])
+@pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
 def test_one_epoch_of_a_loader_is_joined(shuffle):
     loader = DataLoader(TensorDataset(numbers(100, 2), numbers(100)), 16, shuffle=shuffle)
     data = read(loader)

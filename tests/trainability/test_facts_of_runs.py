@@ -1,12 +1,12 @@
 """Facts: for each a training run in which it holds, and two sound neighbours."""
 
+import copy
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tables import for_each
 from torch import nn
 from training_runs import N, T, run_of, sums
 from zoo import EachState, Embedded, LastState, Masked
@@ -121,9 +121,52 @@ class Ended(nn.Module):
         return self.end(self.inner(x))
 
 
+class Entry(LastState):
+    """The numbers of x without a time axis."""
+
+    def forward(self, x):
+        return super().forward(x[:, None, None].expand(-1, 1, 2))
+
+
+class OfIds(nn.Module):
+    """Reads ids as numbers, or by an embedding that is not trained."""
+
+    def __init__(self, frozen=False):
+        super().__init__()
+        self.embed = nn.Embedding(9, 2).requires_grad_(False) if frozen else None
+        self.inner = LastState(inputs=2 if frozen else 1)
+
+    def forward(self, ids):
+        return self.inner(self.embed(ids) if self.embed else ids[..., None].float())
+
+
+class OnAxis1(nn.Module):
+    """Classes of each step along axis 1."""
+
+    def __init__(self, end=None, **how):
+        super().__init__()
+        self.inner, self.end = EachState(3, **how), end or nn.Identity()
+
+    def forward(self, x):
+        return self.end(self.inner(x).transpose(1, 2))
+
+
+def of_sum_1(z):
+    return z - z.mean(-1, keepdim=True) + 1 / 3 + torch.tensor([-9.0, 0.0, 9.0])
+
+
+def of_nothing(z, y):
+    return z.square().mean() + 0 * y.sum()
+
+
+def never(z, y):
+    return F.cross_entropy(z, y) * math.nan
+
+
 ids = torch.randint(9, (N, T))
 frames = sums()[0][:, :, :1]
 classes = torch.arange(N) % 3
+of_steps, of_x = torch.randint(3, (N, T)), torch.randn(N)
 
 
 def words(**how):
@@ -157,6 +200,19 @@ CASES = {
         False,
     ),
     "all steps": (READ, lambda: measured(LastState()), (6,), False),
+    "the only step": (READ, lambda: measured(LastState(), x=sums(steps=1)[0]), (1,), False),
+    "the gradient at the only step": (
+        REACHED,
+        lambda: measured(LastState(), x=sums(steps=1)[0]),
+        (1,),
+        False,
+    ),
+    "outputs of the only step": (
+        NEXT,
+        lambda: measured(EachState(), x=sums(steps=1)[0], y=frames[:, :1]),
+        None,
+        False,
+    ),
     "the last four steps of ids": (READ, lambda: words(first=2), (4,), False),
     "a detached state": (REACHED, lambda: measured(Some(cut=4)), (2,), True),
     "a detached state of words": (REACHED, lambda: words(cut=4), (2,), True),
@@ -171,6 +227,54 @@ CASES = {
     ),
     "one direction": (NEXT, lambda: measured(EachState(), y=frames), (0,), False),
     "one output": (NEXT, lambda: measured(LastState()), None, False),
+    "both directions, classes on axis 1": (
+        NEXT,
+        lambda: measured(OnAxis1(units=4, bidirectional=True), of_steps, nn.CrossEntropyLoss()),
+        (5,),
+        False,
+    ),
+    "one direction, classes on axis 1": (
+        NEXT,
+        lambda: measured(OnAxis1(), of_steps, nn.CrossEntropyLoss()),
+        (0,),
+        False,
+    ),
+    "a number of every step in both directions": (
+        NEXT,
+        lambda: measured(
+            nn.Sequential(EachState(units=4, bidirectional=True), nn.Flatten()), frames[..., 0]
+        ),
+        (5,),
+        False,
+    ),
+    "as many classes as steps": (
+        NEXT,
+        lambda: measured(LastState(T), classes, nn.CrossEntropyLoss()),
+        None,
+        False,
+    ),
+    "other outputs than steps": (
+        NEXT,
+        lambda: measured(
+            nn.Sequential(EachState(), nn.Unflatten(1, (3, 2))), frames.reshape(N, 3, 2, 1)
+        ),
+        None,
+        False,
+    ),
+    "no time axis": (READ, lambda: measured(Entry(), x=of_x, y=of_x[:, None]), None, False),
+    "no gradient without a time axis": (
+        REACHED,
+        lambda: measured(Entry(), x=of_x, y=of_x[:, None]),
+        None,
+        False,
+    ),
+    "ids as numbers": (REACHED, lambda: measured(OfIds(), x=ids, y=frames[:, 0]), None, False),
+    "an embedding that is not trained": (
+        REACHED,
+        lambda: measured(OfIds(frozen=True), x=ids, y=frames[:, 0]),
+        None,
+        False,
+    ),
     "softmax before the cross entropy": (
         TO_ONE,
         lambda: measured(Ended(softmax, 3), classes, nn.CrossEntropyLoss()),
@@ -189,6 +293,57 @@ CASES = {
         (0.0,),
         False,
     ),
+    "softmax of classes on axis 1": (
+        TO_ONE,
+        lambda: measured(OnAxis1(lambda z: z.softmax(1)), of_steps, nn.CrossEntropyLoss()),
+        (1.0,),
+        True,
+    ),
+    "sum 1 with numbers below 0": (
+        TO_ONE,
+        lambda: measured(Ended(of_sum_1, 3), classes, nn.CrossEntropyLoss()),
+        (0.0,),
+        False,
+    ),
+    "a loss that is never a number": (
+        TO_ONE,
+        lambda: measured(Ended(softmax, 3), classes, never),
+        None,
+        False,
+    ),
+    "shares beside predict": (
+        TO_ONE,
+        lambda: measured(
+            Ended(softmax, 3), classes, nn.CrossEntropyLoss(), predict=lambda z: z.argmax(1)
+        ),
+        None,
+        False,
+    ),
+    "pairs beside predict": (
+        OWN,
+        lambda: measured(LastState(), predict=lambda z: 2 * z),
+        None,
+        False,
+    ),
+    "a single example is its own pair": (
+        OWN,
+        lambda: measured(LastState(), batch_size=1),
+        None,
+        False,
+    ),
+    "a loss without targets": (
+        OWN,
+        lambda: measured(LastState(), frames[:, 0], of_nothing),
+        None,
+        False,
+    ),
+    "other examples of a single one": (
+        OTHERS,
+        lambda: measured(LastState(), batch_size=1),
+        (0,),
+        False,
+    ),
+    "the mean of all pairs": (OTHERS, lambda: measured(Centred(), batch_size=2), (1,), True),
     "pairs of the same example": (OWN, lambda: measured(LastState()), (1.0,), False),
     "classes of the same example": (
         OWN,
@@ -198,6 +353,8 @@ CASES = {
     ),
     "a sigmoid": (RANGE, lambda: measured(Ended(torch.sigmoid)), (0.0, 1.0), False),
     "a rectifier": (RANGE, lambda: measured(Ended(torch.relu)), (0.0, math.inf), False),
+    "a range below 0": (RANGE, lambda: measured(Ended(nn.Hardtanh(-2, -1))), (-2.0, -1.0), False),
+    "a range above 0": (RANGE, lambda: measured(Ended(nn.Hardtanh(1, 2))), (1.0, 2.0), False),
     "a linear output": (RANGE, lambda: measured(LastState()), (-math.inf, math.inf), False),
     "one class": (
         OF_Y,
@@ -208,9 +365,11 @@ CASES = {
 }
 
 
-@for_each("name", list(CASES))
-def test_a_fact_has_the_numbers_of_the_run(name):
-    fact, make, numbers, starred = CASES[name]
+@pytest.mark.parametrize(
+    ("fact", "make", "numbers", "starred"),
+    [pytest.param(*case, id=name) for name, case in CASES.items()],
+)
+def test_a_fact_has_the_numbers_of_the_run(fact, make, numbers, starred):
     found = make()[fact]
     assert (found.numbers, found.starred) == (numbers, starred)
 
@@ -231,14 +390,19 @@ def optimizers(model):
     }
 
 
-@for_each(
-    ("name", "numbers"),
-    [("all", (0, 0, 0)), ("last", (0, 0, 4)), ("zero", (6, 0, 0)), ("other", (0, 0, 6))],
+@pytest.mark.parametrize(
+    ("name", "numbers", "starred"),
+    [
+        pytest.param("all", (0, 0, 0), False, id="all weights"),
+        pytest.param("last", (0, 0, 4), True, id="the last layer"),
+        pytest.param("zero", (6, 0, 0), True, id="a rate of 0"),
+        pytest.param("other", (0, 0, 6), True, id="another model"),
+    ],
 )
-def test_weights_that_do_not_change_are_counted(name, numbers):
+def test_weights_that_do_not_change_are_counted(name, numbers, starred):
     model = LastState()
     fact = measured(model, optimizer=optimizers(model)[name])[WEIGHTS]
-    assert (fact.numbers, fact.sound, fact.starred) == (numbers, (0, 0, 0), any(numbers))
+    assert (fact.numbers, fact.sound, fact.starred) == (numbers, (0, 0, 0), starred)
 
 
 def test_layers_in_a_list_are_not_in_the_optimiser():
@@ -270,24 +434,99 @@ def test_equal_outputs_have_no_spread():
         model.out.weight.zero_()
     before, after = measured(model, steps=20)[SPREAD].numbers
     assert before == 0 and after > 0
-    model, (x, _) = LastState(3), sums()
-    found = measured(model, classes, nn.CrossEntropyLoss(), x=x)[SPREAD].numbers[0]
-    z = model(run_of(model, x, classes, nn.CrossEntropyLoss()).data.train.x).detach().numpy()
+
+
+SIZES = pytest.mark.parametrize(
+    ("count", "batches"),
+    [
+        pytest.param(200, 5, id="160 = 5 x 32 training examples"),
+        pytest.param(187, 4, id="150 training examples, 22 in no minibatch"),
+    ],
+)
+
+
+@SIZES
+def test_the_spread_of_outputs_is_that_of_all_minibatches(count, batches):
+    model, x, y = LastState(3), sums(count)[0], torch.arange(count) % 3
+    found = measured(model, y, nn.CrossEntropyLoss(), x=x)[SPREAD].numbers[0]
+    train = run_of(model, x, y, nn.CrossEntropyLoss()).data.train.x
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    z = model(train[order[: batches * 32]]).detach().numpy()
     assert found == pytest.approx(z.std(0, ddof=1).mean(), rel=1e-4)
 
 
-def test_the_loss_of_larger_outputs():
-    x, y = sums()
-    run = run_of(model := LastState(3), x, classes, nn.NLLLoss())
+@SIZES
+def test_the_loss_of_larger_outputs(count, batches):
+    model, x, y = LastState(3), sums(count)[0], torch.arange(count) % 3
+    train = run_of(model, x, y, nn.NLLLoss()).data.train
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    chosen = order[: batches * 32]
     with torch.no_grad():
-        each = [float(-model(x)[range(32), y].mean()) for x, y, _ in run.data.epoch(64)]
-    loss, larger = measured(model, classes, nn.NLLLoss(), x=x)[TIMES].numbers
-    assert len(each) == 5 and loss == pytest.approx(sum(each) / 5, rel=1e-5)
-    assert larger == pytest.approx(100 * loss, rel=1e-4)
+        expected = float(-model(train.x[chosen])[range(len(chosen)), train.y[chosen]].mean())
+    loss, larger = measured(model, y, nn.NLLLoss(), x=x)[TIMES].numbers
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert larger == pytest.approx(100 * expected, rel=1e-4)
+
+
+def test_the_loss_of_larger_outputs_is_larger():
     loss, larger = measured(LastState(3), classes, nn.CrossEntropyLoss())[TIMES].numbers
     assert larger > loss > 0
+    x, y = sums()
     loss, larger = measured(LastState(), y, x=x)[TIMES].numbers
     assert larger > loss > 0
+
+
+@pytest.fixture
+def two_threads():
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_two_threads_measure_the_same_facts_as_one(two_threads):
+    """Sums in another order are no change: a layer that is large enough to be shared out."""
+    torch.manual_seed(1)
+    model = nn.Sequential(LastState(16, units=256), nn.BatchNorm1d(16), nn.Linear(16, 1))
+    other, (x, _) = copy.deepcopy(model), sums()
+    found = measured(model, x=x)
+    torch.set_num_threads(1)
+    one = measured(other, x=x)
+    for name in (OTHERS, WEIGHTS, READ, REACHED, TO_ONE, OWN, FINITE):
+        assert found[name].numbers == one[name].numbers and not found[name].starred
+    for name in (SPREAD, TIMES):
+        assert found[name].numbers == pytest.approx(one[name].numbers, rel=1e-3)
+
+
+def test_a_loss_that_is_never_finite_has_no_mean():
+    loss, larger = measured(LastState(3), classes, never)[TIMES].numbers
+    assert math.isnan(loss) and math.isnan(larger)
+
+
+@pytest.mark.parametrize(
+    ("mine", "plain", "numbers"),
+    [
+        pytest.param([], [1.0], None, id="no losses"),
+        pytest.param([5.0, 3.0], [2.0, 4.0, 8.0], (3.0, 4.0), id="the last of few"),
+        pytest.param([0.0] * 28 + [1.0, 3.0, 9.0], [1.0] * 30, (4 / 3, 1.0), id="3 of 30"),
+        pytest.param([math.inf], [2.0], (pytest.approx(math.nan, nan_ok=True), 2.0), id="infinity"),
+        pytest.param([1.0] * 19 + [math.nan], [2.0] * 20, (1.0, 2.0), id="one of two is NaN"),
+    ],
+)
+def test_last_tenths_of_two_loops(mine, plain, numbers):
+    assert f.last_tenths(mine, plain) == numbers
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sound", "starred"),
+    [
+        pytest.param((1,), (0,), True, id="other numbers"),
+        pytest.param((0,), (0,), False, id="those of sound runs"),
+        pytest.param(None, (0,), False, id="not measured"),
+        pytest.param((1,), None, False, id="sound runs differ"),
+    ],
+)
+def test_a_fact_is_starred_if_it_is_not_that_of_sound_runs(numbers, sound, starred):
+    assert f.Fact("a", numbers, sound).starred is starred
 
 
 def test_the_own_loop_is_compared_at_its_last_tenth():
@@ -298,7 +537,8 @@ def test_the_own_loop_is_compared_at_its_last_tenth():
         losses = train_run(run, 20, 0)
         saved.restore()
         found, *_ = f.facts(run, saved, 30, [7.0] * 19 + [8.0])
-    assert found[f.FACTS.index(LOOP)].numbers == (7.5, sum(losses[18:]) / 2)
+    numbers = {fact.name: fact.numbers for fact in found}
+    assert numbers[LOOP] == (7.5, sum(losses[18:]) / 2)
 
 
 class Divided(LastState):
@@ -337,7 +577,7 @@ def test_a_rate_that_is_too_high_ends_with_a_step():
     assert count == 1 < step < 30 and found[WEIGHTS].numbers is None
 
 
-@for_each("make", [LastState, Masked])
+@pytest.mark.parametrize("make", [LastState, Masked])
 def test_finite_runs_have_no_step(make):
     fact = measured(make(), steps=10)[FINITE]
     assert (fact.numbers, fact.starred) == ((0,), False)
@@ -355,7 +595,7 @@ class OnceBad:
         return (z - y).square().mean() * (0 if bad else 1) + (self.value if bad else 0)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf], ids=["NaN", "infinity"])
 def test_losses_that_are_not_finite_are_counted_and_the_run_goes_on(value):
     """Before training, the loss is called once for its graph; the others have no gradient."""
     model, x, y = LastState(), *sums()
@@ -363,12 +603,12 @@ def test_losses_that_are_not_finite_are_counted_and_the_run_goes_on(value):
     run.loss_fn.calls = 0
     with restored(run.model, run.optimizer, run.loss_fn) as saved:
         found, _, losses = f.facts(run, saved, 20, [1.0] * 20)
-        first = found[f.FACTS.index(FINITE)]
-        others = {fact.name: fact for fact in found}
-        assert first.numbers[:2] == (3, 4) and first.starred and len(losses) == 20
+        facts = {fact.name: fact for fact in found}
+        assert facts[FINITE].numbers[:2] == (3, 4) and facts[FINITE].starred
+        assert len(losses) == 20
         assert [k for k, loss in enumerate(losses, 1) if not math.isfinite(loss)] == [4, 7, 20]
-        assert others[WEIGHTS].numbers == (0, 0, 0)
-        assert others[LOOP].numbers == (1.0, losses[18])  # of the last two steps, the finite one
+        assert facts[WEIGHTS].numbers == (0, 0, 0)
+        assert facts[LOOP].numbers == (1.0, losses[18])  # of the last two steps, the finite one
 
 
 def test_looking_for_the_first_bad_number_changes_nothing_of_the_training():

@@ -1,16 +1,18 @@
 """Kinds of targets, and errors against NumPy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from oracles import relative_error
-from tables import for_each
 from torch import nn
 from training_runs import N, T, run_of, sums
 from zoo import EachState, LastState
 
 from rhn.errors import InvalidInputError
+from trainability import scores
 from trainability.training import held_of
 
 y_classes = torch.arange(N) % 3
@@ -78,9 +80,11 @@ CASES = {
 }
 
 
-@for_each("name", list(CASES))
-def test_the_kind_follows_from_shapes_and_from_the_loss(name):
-    model, y, loss_fn, kind = CASES[name]
+@pytest.mark.parametrize(
+    ("model", "y", "loss_fn", "kind"),
+    [pytest.param(*case, id=name) for name, case in CASES.items()],
+)
+def test_the_kind_follows_from_shapes_and_from_the_loss(model, y, loss_fn, kind):
     assert run_of(model, sums()[0], y, loss_fn).score.kind == kind
 
 
@@ -100,6 +104,29 @@ def test_classes_are_wrong_relative_to_the_most_frequent():
     usual = np.bincount(train).argmax()
     np.testing.assert_allclose(found.mean(), (z.argmax(1) != y).mean() / (y != usual).mean())
     assert found.shape == (20,)
+
+
+SOME_CLASSES = [
+    pytest.param([2, 3], id="without the most frequent class"),
+    pytest.param([0, 1], id="without two classes"),
+    pytest.param([0, 1, 2, 3, 7], id="with a class that is not trained on"),
+]
+
+
+@pytest.mark.parametrize("classes", SOME_CLASSES)
+def test_classes_that_a_half_lacks_change_only_its_own_errors(classes):
+    """Four classes, of which 0 is the most frequent; the outputs know no class 7."""
+    x, y = sums()[0], torch.randint(6, (N,)).sub(2).clamp(min=0)
+    run = run_of(LastState(4), x, y, nn.NLLLoss())
+    half = run.data.halves[0]
+    few = replace(half, y=torch.tensor(classes).repeat(20)[:20])
+    held = held_of(run, few)
+    with torch.no_grad():
+        guess = run.model(few.x).argmax(1).numpy()
+    wrong, of_constant = guess != few.y.numpy(), few.y.numpy() != 0
+    np.testing.assert_array_equal(run.score.constant, 0)
+    np.testing.assert_allclose(held.errors(run), wrong / of_constant.mean())
+    np.testing.assert_allclose(held.constant, of_constant / of_constant.mean())
 
 
 def test_signs_are_wrong_relative_to_the_more_frequent():
@@ -166,6 +193,23 @@ def some_ignored(y, value):
     return y
 
 
+def means(y, value):
+    """The mean of each output over the targets that are counted."""
+    return torch.stack([each[each != value].mean() for each in y.unbind(-1)])
+
+
+ORACLES = {
+    "classes": (
+        lambda y, value: y[y != value].bincount().argmax(),
+        lambda z, y: (z.argmax(-1) if z.dim() else z) != y,
+    ),
+    "signs": (
+        lambda y, value: y[y != value].mean() > 0.5,
+        lambda z, y: (z > 0) != y,
+    ),
+    "numbers": (means, lambda z, y: (z - y).square()),
+}
+"""By kind: the constant predictor of training targets, and the errors of outputs or of it."""
 IGNORING = [
     pytest.param("classes", y_frames, 3, -100, id="classes"),
     pytest.param("classes", y_frames, 3, 2, id="classes, one of which is ignored"),
@@ -188,19 +232,10 @@ def test_targets_that_the_loss_ignores_count_nowhere(kind, y, outputs, value, ba
     found = held_of(run, half).errors(run)
     with torch.no_grad():
         z = run.model(half.x)
-    if kind == "classes":
-        constant = np.bincount(kept).argmax()
-        wrong, base = z.argmax(-1) != half.y, half.y != constant
-        np.testing.assert_array_equal(run.score.constant.numpy(), constant)
-    elif kind == "signs":
-        side = kept.mean() > 0.5
-        wrong, base = (z > 0) != half.y, half.y != side
-        np.testing.assert_array_equal(run.score.constant.numpy(), side)
-    else:
-        columns = [train[..., k][train[..., k] != value].mean() for k in range(outputs)]
-        constant = torch.stack(columns)
-        wrong, base = (z - half.y).square(), (half.y - constant).square()
-        np.testing.assert_allclose(run.score.constant.numpy(), constant.numpy(), rtol=1e-5)
+    constant_of, errors_of = ORACLES[kind]
+    constant = constant_of(train, value)
+    np.testing.assert_allclose(run.score.constant.numpy(), constant.numpy(), rtol=1e-5)
+    wrong, base = (errors_of(one, half.y) for one in (z, constant))
     expected = wrong[half.y != value].sum() / base[half.y != value].sum()
     np.testing.assert_allclose(found.mean(), expected, rtol=1e-5)
 
@@ -289,6 +324,52 @@ def test_the_constant_predictor_is_that_of_all_training_examples(draw, model, lo
         np.testing.assert_allclose(found, constant(train), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("kind", "y", "mask", "constant"),
+    [
+        pytest.param("classes", [2, 0, 2, 1, 1, 1], [1, 1, 1, 1, 0, 0], 2, id="classes"),
+        pytest.param("signs", [[0.0], [1.0]], [[1], [1]], [False], id="as many of both sides"),
+        pytest.param("signs", [[0.0], [1.0], [1.0]], [[1], [1], [0]], [False], id="signs"),
+        pytest.param("signs", [[0.0], [1.0], [1.0]], [[1], [1], [1]], [True], id="all signs"),
+        pytest.param(
+            "numbers",
+            [[1.0, 5.0], [3.0, 9.0], [99.0, 99.0]],
+            [[1, 1], [1, 0], [0, 0]],
+            [2.0, 5.0],
+            id="numbers",
+        ),
+        pytest.param(
+            "numbers", [[1.0, 5.0], [3.0, 9.0]], [[1, 0], [1, 0]], [2.0, 0.0], id="none is counted"
+        ),
+        pytest.param("numbers", [1.0, 3.0, 9.0], [1, 1, 0], 2.0, id="numbers without an axis"),
+        pytest.param("raw", [[1.0], [3.0]], [[1], [1]], 0.0, id="raw"),
+    ],
+)
+def test_the_constant_predictor_is_that_of_the_counted_targets(kind, y, mask, constant):
+    y, mask = torch.tensor(y), torch.tensor(mask, dtype=torch.bool)
+    assert scores.constant_predictor(kind, y, mask, torch.float32).tolist() == constant
+
+
+@pytest.mark.parametrize(
+    ("y", "mask", "value"),
+    [
+        pytest.param([1, 2, 9, 9], [1, 1, 0, 0], 9, id="one value"),
+        pytest.param([1, 2, 9, 8], [1, 1, 0, 0], None, id="two values"),
+        pytest.param([1, 9, 9, 9], [1, 1, 0, 0], None, id="also counted"),
+        pytest.param([1, 2, 9, 9], [1, 1, 1, 1], None, id="none"),
+    ],
+)
+def test_the_value_of_ignored_targets(y, mask, value):
+    found = scores.ignored_value(torch.tensor(y), torch.tensor(mask, dtype=torch.bool))
+    assert (None if found is None else int(found)) == value
+
+
+def test_a_mask_without_targets_is_one_of_all():
+    none, one = torch.zeros(3, dtype=torch.bool), torch.tensor([False, True, False])
+    assert scores.all_if_none(none).tolist() == [True] * 3
+    assert scores.all_if_none(one).tolist() == [False, True, False]
+
+
 class Turned(nn.Module):
     """Classes on axis 1."""
 
@@ -356,6 +437,12 @@ def test_predict_chooses_what_is_compared():
         LastState(3), x, y_classes, nn.CrossEntropyLoss(), predict=lambda z: z.argmax(-1)
     )
     assert classes.score.kind == "classes"
+    half = classes.data.halves[0]
+    with torch.no_grad():
+        wrong = classes.model(half.x).argmax(1) != half.y
+    usual = classes.data.train.y.mode().values
+    found = held_of(classes, half).errors(classes)
+    np.testing.assert_allclose(found, wrong / (half.y != usual).double().mean())
 
 
 class Centred(LastState):
@@ -404,6 +491,13 @@ def test_the_usual_loss_is_that_of_torch():
             p,
             y_signs,
             nn.BCEWithLogitsLoss(),
+            F.binary_cross_entropy_with_logits(p, y_signs),
+        ),
+        (
+            nn.Sequential(LastState(1), nn.Sigmoid()),
+            p.sigmoid(),
+            y_signs,
+            nn.BCELoss(),
             F.binary_cross_entropy_with_logits(p, y_signs),
         ),
         (LastState(1), p, numbers, nn.L1Loss(), F.mse_loss(p, numbers)),

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from tables import for_each
 from torch import nn
 
 from rhn import cells
@@ -21,13 +20,13 @@ class Own(nn.Module):
         self.norm, self.words = nn.LayerNorm(n), nn.Embedding(4, 3)
 
 
-MODULES = {
-    "RNN of two layers": (lambda: nn.RNN(3, 6, num_layers=2), 2, 1),
-    "LSTM in both directions": (lambda: nn.LSTM(3, 6, bidirectional=True), 8, 4),
-    "GRU cell": (lambda: nn.GRUCell(3, 6), 3, 3),
-    "own": (Own, 2, 1),
-    "RHN": (lambda: cells.RHN(3, 6, depth=4), 8, 2),
-}
+MODULES = [
+    pytest.param(lambda: nn.RNN(3, 6, num_layers=2), 2, id="RNN of two layers"),
+    pytest.param(lambda: nn.LSTM(3, 6, bidirectional=True), 8, id="LSTM in both directions"),
+    pytest.param(lambda: nn.GRUCell(3, 6), 3, id="GRU cell"),
+    pytest.param(Own, 2, id="own"),
+    pytest.param(lambda: cells.RHN(3, 6, depth=4), 8, id="RHN"),
+]
 
 
 def rotations(model):
@@ -40,9 +39,8 @@ def rotations(model):
     return found
 
 
-@for_each("name", list(MODULES))
-def test_recurrent_matrices_are_rotations(name):
-    make, count, _ = MODULES[name]
+@pytest.mark.parametrize(("make", "count"), MODULES)
+def test_recurrent_matrices_are_rotations(make, count):
     model = make()
     torch.manual_seed(0)
     assert orthogonal_(model) == count == len(rotations(model))
@@ -75,7 +73,17 @@ def gates(model):
     return ([b[1]], [b[0]]) if isinstance(model, nn.LSTM) else ([b[1]], [])
 
 
-@for_each("make", [lambda: nn.LSTM(3, 6), lambda: nn.GRU(3, 6), lambda: cells.RHN(3, 6, depth=2)])
+GATED = pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: nn.LSTM(3, 6), id="LSTM"),
+        pytest.param(lambda: nn.GRU(3, 6), id="GRU"),
+        pytest.param(lambda: cells.RHN(3, 6, depth=2), id="RHN"),
+    ],
+)
+
+
+@GATED
 def test_gates_begin_open_for_memories(make):
     model = make()
     orthogonal_(model)
@@ -85,7 +93,7 @@ def test_gates_begin_open_for_memories(make):
         assert all((b == -1).all() for b in shorter)
 
 
-@for_each("make", [lambda: nn.LSTM(3, 6), lambda: nn.GRU(3, 6), lambda: cells.RHN(3, 6, depth=2)])
+@GATED
 def test_chrono_gates_remember_up_to_t_steps(make):
     model = make()
     weights = {n: p.clone() for n, p in model.named_parameters() if "weight" in n}

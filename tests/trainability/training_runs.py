@@ -39,7 +39,8 @@ def run_of(model, x, y, loss_fn, optimizer=None, *, predict=None, scheduler=None
 
 class Prepared(Race):
     """A race whose mean errors are known: {label: error}, or {label: (error on the first half,
-    errors on the other half with three seeds)}. A seed without an error raises in training.
+    errors on the other half with three seeds)}; on the first half, too, three seeds may have three
+    errors. A seed without an error raises in training.
 
     noise: largest deviation of an example from the error of a row, +-; 0 for the row none.
     """
@@ -63,6 +64,7 @@ class Prepared(Race):
         first, other = known if isinstance(known, tuple) else (known, (known,) * 3)
         if other[seed] is None:
             return None
+        first = first[seed] if isinstance(first, tuple) else first
         noise = 0.0 if label == self.base else self.noise * self.rows
         self.found[label, seed] = first + noise + 0 * self.rows, other[seed] + noise + 0 * self.rows
         return self.found[label, seed]
