@@ -308,6 +308,38 @@ def test_steps_after_given_lengths_are_not_counted(last):
         assert influence(model, (x, lengths)).without == 3  # without lengths=
 
 
+def over_sequences(model, sequences):
+    """Root mean square over the sequences (t, m) that have a pair, one after another by autograd:
+    outputs of each step count from the first one, a single output counts from the last one.
+    """
+    last = type(model) is LastState
+    squares, count = np.zeros((2, 1 if last else T, T))
+    for x in sequences:
+        n = len(x)
+        now = np.s_[:, T - n :] if last else np.s_[:n, :n]
+        squares[now] += by_autograd(model, x[None], 0) ** 2
+        count[now] += 1
+    return np.sqrt(squares / np.maximum(count, 1))
+
+
+@pytest.mark.parametrize("kind", [EachState, LastState])
+def test_sequences_of_a_list_may_have_other_lengths(kind):
+    model, x = reader(kind=kind), numbers()[0]
+    sequences = [x, x[:2], x[1:5]]
+    found = influence(model, [each[None] for each in sequences])
+    close(found.influence, over_sequences(model, sequences))
+    assert (found.sequences, found.steps, found.without) == (3, T, 0) and not found.error.any()
+
+
+def test_a_sequence_of_a_batch_may_have_one_step():
+    x, lengths = torch.randn(3, T, M, dtype=torch.float64), torch.tensor([1, T - 1, 4])
+    model = reader()
+    found = influence(model, x, lengths=lengths)
+    wanted = over_sequences(model, [each[:n] for each, n in zip(x, lengths, strict=True)])
+    close(found.influence, wanted[: T - 1, : T - 1])
+    assert (found.sequences, found.steps, found.without) == (3, T - 1, 0)
+
+
 GAPS = {  # name: (model, x, whether the gradient is the slope)
     "detached": (lambda: loop(torch.detach), numbers, False),
     "ids": (lambda: Embedded(loop(torch.detach), 6, M), ids, False),

@@ -172,8 +172,6 @@ def test_only_these_modules_read_annotations_otherwise_than_by_get_type_hints():
     assert found == EVALUATES.keys()
 
 
-
-
 def tracked(*patterns: str) -> list[str]:
     """The names of files that git tracks."""
     command = ["git", "ls-files", *patterns]
