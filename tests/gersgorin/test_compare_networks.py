@@ -107,7 +107,7 @@ def test_two_networks_at_one_place_of_the_grid_are_refused():
     for places in ([("a", ""), ("a", 1)], [("a", 1), ("a", "1")], ["b", ("", "b")]):
         with pytest.raises(InvalidInputError, match="expected one network at each place"):
             compare(dict.fromkeys(places, rnn), X[:2])
-    with pytest.raises(InvalidInputError, match="^networks is empty: expected one network at each"):
+    with pytest.raises(InvalidInputError, match=r"^networks is empty: expected one network at "):
         compare({}, X[:2])
 
 
