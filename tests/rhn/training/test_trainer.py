@@ -261,3 +261,11 @@ def test_a_trial_ends_if_a_weight_or_its_loss_before_training_is_not_finite(monk
     torch.nn.init.constant_(model.output.bias, 1e38)
     ended = trainer.Trainer(training.task, {5: model})
     assert ended.live() == [] and "not finite in epoch 0" in ended.diverged(5)
+
+
+def test_a_text_that_diverges_at_its_first_step_has_no_numbers_in_its_epoch():
+    training = begin_text([0, 1])
+    training._trials.ensemble.weights["output_bias"][0, 0] = torch.nan
+    training.run_epoch()
+    assert np.isnan(training.curve(0)).all() and np.isfinite(training.curve(1)).all()
+    assert training.live() == [1] and training.curve(0).shape == (1, len(training.task.columns))
