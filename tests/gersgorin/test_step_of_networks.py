@@ -234,6 +234,20 @@ def test_a_refusal_is_one_sentence(name):
     assert "expected" in text or "Error" in text
 
 
+@pytest.mark.parametrize(
+    ("returned", "named"),
+    [
+        pytest.param(1.0, "float", id="a number"),
+        pytest.param((torch.zeros(2), 0.5), r"torch\.float32 of shape \(2,\) and float", id="pair"),
+        pytest.param((), "", id="nothing"),
+    ],
+)
+def test_a_step_that_returns_no_tensor_of_the_state_is_refused_by_what_it_returns(returned, named):
+    message = rf"^what .* returns is {named}: expected a state torch\.float32 of shape \({N},\)"
+    with pytest.raises(InvalidInputError, match=message):
+        open_run(lambda x, s: returned, X, S0)
+
+
 class Rounded(nn.Module):
     """Adds a number to the rows of a batch, but not to a single one."""
 
