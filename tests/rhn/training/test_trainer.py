@@ -206,10 +206,13 @@ def test_random_numbers_depend_on_seed_cell_depth_and_number():
 
 def test_a_stack_larger_than_the_cache_is_cut_without_a_trace(monkeypatch):
     whole = finish(begin_chorales(range(5)))
-    for limit, least in (("CACHE_BYTES", weight_bytes(whole.model(0))), ("PART_BYTES", 1)):
+    own = weight_bytes(whole.model(0))
+    for limit, size, parts in (("CACHE_BYTES", 2 * own, [2, 2, 1]), ("PART_BYTES", 1, [1] * 5)):
         with monkeypatch.context() as patched:
-            patched.setattr(f"rhn.training.ensemble.{limit}", 2 * least)
-            assert_same(finish(begin_chorales(range(5))), whole, range(5))
+            patched.setattr(f"rhn.training.ensemble.{limit}", size)
+            cut = finish(begin_chorales(range(5)))
+            assert [len(part.numbers) for part in cut._parts] == parts
+            assert_same(cut, whole, range(5))
 
 
 @pytest.mark.parametrize(
