@@ -26,6 +26,7 @@ from gersgorin.analyses.disc_panels import (
     ROW_DISCS,
     ROW_UNION,
     SEEN,
+    FewTicks,
     _extend,
 )
 from gersgorin.analyses.panels import CIRCLE, EIGENVALUES, circle_points
@@ -326,3 +327,12 @@ def test_a_path_is_seen_from_a_share_of_the_width_and_the_height_on(share, seen)
     box = Bbox([[0, 0], [1, 1]])
     for path in (Path([[0, 0], [1, share]]), Path([[0, 0], [share, 1]])):
         assert _extend([path], box) == seen
+
+
+def test_an_axis_has_as_many_numbers_as_its_longest_one_leaves_room_for():
+    """Four letters and a space, of which nine letters of width hold one for each of two ticks."""
+    ticks = FewTicks()
+    for letters, wanted in ((9, [-100, 100]), (30, [-100, 0, 100])):
+        ax = Figure((letters * ticks.letter, 1)).add_axes((0, 0, 1, 1), xlim=(-150, 150))
+        ax.xaxis.set_major_locator(FewTicks())
+        assert ax.xaxis.get_majorticklocs().tolist() == wanted

@@ -15,6 +15,7 @@ from zoo import EachState, Embedded, LastState, OwnLoop, Packed, Vectors, WithSt
 
 from gersgorin.analyses import influence as home
 from gersgorin.analyses.influence import ROWS, Influence, influence
+from gersgorin.autodiff import vjps
 from gersgorin.model_map import outputs_in
 from gersgorin.run import open_run
 from gersgorin.step import batch_first_of
@@ -268,6 +269,7 @@ def of_weights(w):
 HALVES = {  # weights by lag: steps to half
     "exactly half": ([1, *[0.5] * 19], 1),
     "ends": ([0.2, 1, 0.8, 0.6, 0, 0], 3),
+    "only the last below": ([1, 0.8, 0.6, 0.3], 2 + math.log(1.2) / math.log(2)),
     "none": (np.zeros(9), math.nan),
     "alternating": (np.tile([1, 0.4], 25), math.inf),
     "echo": (np.eye(50)[5] + 0.8 * np.eye(50)[45], math.inf),
@@ -391,6 +393,12 @@ def test_the_gradient_is_compared_with_differences(name):
     state, found = torch.get_rng_state(), influence(model, x, batch_first=True)
     assert (found.difference < HEALTHY_GAP) == sound and (found.difference > DETECTED) != sound
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_products_with_the_derivative_of_a_constant_are_zero():
+    v = torch.ones(2, requires_grad=True)
+    (found,) = vjps(torch.ones(3), [v], torch.eye(3))
+    assert found.shape == (3, 2) and not found.any() and vjps(3 * v, [], torch.eye(2)) == []
 
 
 def test_the_gap_is_its_formula():
