@@ -272,3 +272,8 @@ def test_a_text_that_diverges_at_its_first_step_has_no_numbers_in_its_epoch():
     training.run_epoch()
     assert np.isnan(training.curve(0)).all() and np.isfinite(training.curve(1)).all()
     assert training.live() == [1] and training.curve(0).shape == (1, len(training.task.columns))
+
+
+def test_the_mean_norm_of_an_epoch_is_that_of_its_finite_norms():
+    assert trainer._finite_mean([1.0, np.inf, 3.0, np.nan]) == 2
+    assert np.isnan(trainer._finite_mean([np.inf]))
