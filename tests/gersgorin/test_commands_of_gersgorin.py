@@ -278,14 +278,21 @@ number = 3
 """
 
 
-@for_each("name", ["turns", "made", "nameless"])
-def test_a_step_of_a_file_and_its_gates(name, capsys):
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        pytest.param("turns", "turns", id="a step"),
+        pytest.param("made", "turns", id="a function that returns a step"),
+        pytest.param("nameless", "f(x, s)", id="a step without a name"),
+    ],
+)
+def test_a_step_of_a_file_and_its_gates(name, network, capsys):
     Path("nets.py").write_text(NETS)
     np.savetxt("flags.csv", [1, 0] * 10)
     step = ["--module", f"nets.py:{name}", "--state-size", 2, "--input", "flags.csv"]
     found = printed(capsys, "products", *step)
     np.testing.assert_allclose(found["log_norm"], np.arange(1, 21) * np.log(2))
-    assert found["network"].startswith("turns" if name != "nameless" else "f(x, s)")
+    assert found["network"].startswith(network)
     assert (found["data"], found["unit"], found["steps"]) == ("flags.csv", "steps", 20)
     mean = printed(capsys, "gates", *step, "--of", "nets.py:gates_of")
     assert mean["names"] == ["mine"] and mean["mean"] == [[0.5]] * 20

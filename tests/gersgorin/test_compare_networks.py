@@ -18,6 +18,7 @@ from gersgorin.analyses.compare import COLUMNS, PANELS, Comparison, compare, qua
 from gersgorin.analyses.spectra import spectra
 from gersgorin.run import open_run
 from rhn.cells import RNN, make_cell
+from rhn.errors import InvalidInputError
 from tests.numbers.record import X, cell, filled
 
 MEASURES = ("spectral_radius", "norm", "reach", "log_norm_product")
@@ -41,6 +42,7 @@ def test_quantiles_are_those_of_numpy(values, share):
         ([-math.inf, 1, 2], 0.25, -math.inf),
         ([-math.inf, 1, 2], 0.5, 1),
         ([1, 2, math.inf], 0.75, math.inf),
+        ([1, math.inf, math.inf], 0.75, math.inf),
         ([-math.inf, math.inf], 0.5, -math.inf),
         ([math.nan, 3], 0.9, 3),
     ],
@@ -65,6 +67,54 @@ def test_bands_are_quantiles_over_the_runs_that_have_the_step():
     assert len(curve) == 6 and curve[0] == 0
     wanted = np.median([one.log_norm_product[4] for one in alone if one.steps > 4])
     assert curve[5] == pytest.approx(wanted / math.log(10))
+
+
+def test_a_curve_ends_at_the_last_step_that_half_of_the_runs_have():
+    curve = "log10 ||ds[t]/ds[0]||"
+    half = compare({"rhn": networks(1)}, [X[:3], X[:5]]).network("rhn")
+    assert len(half.curve("spectral radius", 0.5)) == 5 and len(half.curve(curve, 0.5)) == 6
+    third = compare({"rhn": networks(1)}, [X[:3], X[:5], X[:1]]).network("rhn")
+    assert len(third.curve("spectral radius", 0.5)) == 3 and len(third.curve(curve, 0.5)) == 4
+
+
+def test_a_table_of_runs_of_unequal_lengths_has_the_numbers_of_each_to_its_own_end():
+    seeds, sequences = networks(2), [X[:7], X[:1], X[:4]]
+    found = compare({"rhn": seeds}, sequences)
+    alone = [spectra(seed, x).table() for seed in seeds for x in sequences]
+    numbers = found.network("rhn").numbers()
+    for name in COLUMNS[1:]:
+        assert numbers[name] == pytest.approx([np.median(table[name]) for table in alone])
+    for share in (0.1, 0.5, 0.9):
+        wanted = np.quantile([np.median(table["2-norm"]) for table in alone], share)
+        assert found.table(share)["2-norm"] == pytest.approx(wanted, rel=1e-12)
+    rates = [table["growth rate of ||ds[t]/ds[0]|| (1/step)"] for table in alone]
+    assert found.network("rhn").last_exponent.tolist() == pytest.approx(rates)
+
+
+def test_notes_count_steps_of_runs_and_not_the_space_after_a_shorter_one():
+    found = compare({"rhn": networks(2), "rnn": cell("rnn")[0]}, [X[:7], X[:2]])
+    assert [*found.notes().values()] == [0, 0, 0]
+    one, other = found.networks
+    one.spectral_radius[0, 3] = one.spectral_radius[1, 1] = one.norm[2, 4] = np.nan
+    for measure in MEASURES:  # a step whose Jacobian is out of range has no number at all
+        getattr(other, measure)[0, 6] = np.nan
+    assert [*found.notes().values()] == [2, 1, 1]
+
+
+def test_two_networks_at_one_place_of_the_grid_are_refused():
+    rnn = cell("rnn")[0]
+    compare({("a", ""): rnn, ("b", 1): rnn}, X[:2])
+    for places in ([("a", ""), ("a", 1)], [("a", 1), ("a", "1")], ["b", ("", "b")]):
+        with pytest.raises(InvalidInputError, match="expected one network at each place"):
+            compare(dict.fromkeys(places, rnn), X[:2])
+    with pytest.raises(InvalidInputError, match=r"^networks is empty: expected one network at "):
+        compare({}, X[:2])
+
+
+@pytest.mark.parametrize("panels", [[], ["discs", "plane"]])
+def test_panels_without_a_name_of_the_list_are_refused(panels):
+    with pytest.raises(InvalidInputError, match="expected a list of discs, radius, reach, norm"):
+        compare({"rnn": cell("rnn")[0]}, X[:2], panels=panels)
 
 
 def test_a_row_of_the_table_has_the_numbers_of_the_network_alone(tmp_path):
@@ -103,7 +153,8 @@ def test_several_runs_have_a_table_of_medians_and_one_for_each_end_of_the_band(t
         assert found.table(share)["spectral radius"][0] == wanted
         assert float(row[f"spectral radius{words}"]) == wanted
         assert float(line[2]) == pytest.approx(found.table(share)[COLUMNS[1]][0], rel=1e-3)
-    assert found.table()["runs"].tolist() == [5, 1]
+    assert found.table()["runs"].tolist() == [5, 1] and row["runs"] == "5"
+    assert "runs, 10 %" not in row, "a network has one number of runs"
 
 
 def test_a_product_of_0_is_the_low_end_of_a_band():

@@ -10,6 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.path import Path
+from matplotlib.transforms import Bbox
 from readable import readable
 from tables import for_each
 
@@ -23,8 +25,11 @@ from gersgorin.analyses.disc_panels import (
     OVERLAP,
     ROW_DISCS,
     ROW_UNION,
+    SEEN,
+    FewTicks,
+    _extend,
 )
-from gersgorin.analyses.panels import CIRCLE, EIGENVALUES
+from gersgorin.analyses.panels import CIRCLE, EIGENVALUES, circle_points
 from gersgorin.analyses.spectra import spectra
 from gersgorin.recorder import Recorder
 from gersgorin.run import open_run
@@ -304,3 +309,30 @@ def test_the_frames_of_a_recording_show_their_discs():
     assert COLUMN_UNION not in names_in_legends(figure)
     frames = [found.plot_moment(moment=k).get_xlim() for k in (0, 1)]  # of a film
     assert frames[0] == frames[1] == last.get_xlim()
+
+
+@pytest.mark.parametrize("start", [0.0, 2.0])
+def test_points_of_a_circle_are_close_together_beside_both_ends_on_the_real_axis(start):
+    points = circle_points(1.0, 2.0, start)
+    np.testing.assert_allclose(np.abs(points - 1), 2, rtol=1e-12)
+    for end in (3, -1):
+        for side in (1, -1):
+            for height in (1e-7, 1e-4, 1e-2):
+                heights = side * points.imag[np.abs(points - end) < 0.3]
+                assert ((heights > height) & (heights < 2 * height)).any(), (end, side, height)
+
+
+@pytest.mark.parametrize(("share", "seen"), [(SEEN, True), (0.999 * SEEN, False)])
+def test_a_path_is_seen_from_a_share_of_the_width_and_the_height_on(share, seen):
+    box = Bbox([[0, 0], [1, 1]])
+    for path in (Path([[0, 0], [1, share]]), Path([[0, 0], [share, 1]])):
+        assert _extend([path], box) == seen
+
+
+def test_an_axis_has_as_many_numbers_as_its_longest_one_leaves_room_for():
+    """Four letters and a space, of which nine letters of width hold one for each of two ticks."""
+    ticks = FewTicks()
+    for letters, wanted in ((9, [-100, 100]), (30, [-100, 0, 100])):
+        ax = Figure((letters * ticks.letter, 1)).add_axes((0, 0, 1, 1), xlim=(-150, 150))
+        ax.xaxis.set_major_locator(FewTicks())
+        assert ax.xaxis.get_majorticklocs().tolist() == wanted

@@ -15,10 +15,12 @@ from zoo import EachState, Embedded, LastState, OwnLoop, Packed, Vectors, WithSt
 
 from gersgorin.analyses import influence as home
 from gersgorin.analyses.influence import ROWS, Influence, influence
+from gersgorin.autodiff import vjps
 from gersgorin.model_map import outputs_in
 from gersgorin.run import open_run
 from gersgorin.step import batch_first_of
 from rhn.cells import make_cell
+from rhn.errors import InvalidInputError
 from tests.numbers.record import filled
 
 T, B, M, N = 7, 2, 3, 4
@@ -121,36 +123,58 @@ def close(found, wanted, tolerance=1e-9):
 def test_the_influence_on_outputs_is_that_of_autograd(name):
     model, x, how = CASES[name]()
     found, axis = influence(model, x, **how), 1 - int(how.get("batch_first", batch_first_of(model)))
-    close(found.influence, by_autograd(model, x, axis))
+    wanted = by_autograd(model, x, axis)
+    close(found.influence, wanted)
     assert not found.error.any() and found.difference < HEALTHY_GAP and found.sequences == B
     listed = influence(model, [*x.unbind(axis)], **{"batch_first": not axis} | how)
     close(listed.influence, found.influence)  # the root mean square over the sequences
-    later = np.triu(found.influence**2, 1 + T - len(found.influence)).sum()
-    assert found.ahead == pytest.approx(later / (found.influence**2).sum())
-    assert (found.ahead > 0.01) == (name in ("both ways", "attention"))
+    last = T - len(wanted)  # the step of the first output
+    later = sum(row[last + t + 1 :] @ row[last + t + 1 :] for t, row in enumerate(wanted))
+    assert found.ahead == pytest.approx(later / (wanted**2).sum(), abs=1e-12)
 
 
-LOSSES = {  # name: (model, y, the loss by torch, (B, T) or (B,))
-    "bernoulli": lambda: (reader(M), numbers().sigmoid().round(), lambda o, y:
-        F.binary_cross_entropy_with_logits(o, y, reduction="none").sum(-1)),
-    "categorical": lambda: (reader(5), torch.tensor([[0, 1, 2, 3, -100, -100, 4], [1] * T]),
-        lambda o, y: F.cross_entropy(o.transpose(1, 2), y, reduction="none")),
-    "categorical, one": lambda: (reader(5, LastState), torch.tensor([4, 1]),
-        lambda o, y: F.cross_entropy(o, y, reduction="none")),
-    "squared": lambda: (reader(1), numbers()[..., :1],
-        lambda o, y: F.mse_loss(o, y, reduction="none").sum(-1) / 2),
-}  # fmt: skip
+X_OF_LOSSES = torch.linspace(-2, 2, B * T * M, dtype=torch.float64).reshape(B, T, M)
+IDS_TO_SKIP = torch.tensor([[0, 1, 2, 3, -100, -100, 4], [1] * T])
 
 
-@for_each("name", LOSSES)
-def test_the_gradient_of_a_loss_is_that_of_autograd(name):
-    x, (model, y, by_torch), of = numbers(), LOSSES[name](), name.split(",")[0]
+def bernoulli(o, y):
+    return F.binary_cross_entropy_with_logits(o, y, reduction="none").sum(-1)
+
+
+def categorical(o, y):
+    return F.cross_entropy(o.movedim(-1, 1), y, reduction="none")
+
+
+def squared(o, y):
+    return F.mse_loss(o, y, reduction="none").sum(-1) / 2
+
+
+@pytest.mark.parametrize(
+    ("of", "make", "y", "by_torch", "without"),  # losses (B, T) or (B,)
+    [
+        pytest.param(
+            "bernoulli", partial(reader, M), X_OF_LOSSES.sigmoid().round(), bernoulli, 0, id="0/1"
+        ),
+        pytest.param("categorical", partial(reader, 5), IDS_TO_SKIP, categorical, 2, id="ids"),
+        pytest.param(
+            "categorical",
+            partial(reader, 5, LastState),
+            torch.tensor([4, 1]),
+            categorical,
+            0,
+            id="one id",
+        ),
+        pytest.param("squared", partial(reader, 1), X_OF_LOSSES[..., :1], squared, 0, id="numbers"),
+    ],
+)
+def test_the_gradient_of_a_loss_is_that_of_autograd(of, make, y, by_torch, without):
+    x, model = numbers(), make()
     found, own = influence(model, x, of=of, y=y), influence(model, x, of=by_torch, y=y)
     leaf = x.clone().requires_grad_()
     losses = by_torch(model.double()(leaf), y).reshape(B, -1)
     close(found.influence, slopes(losses.T[..., None], leaf, 0))
     close(own.influence, found.influence)
-    assert found.without == 2 * (name == "categorical") and found.of == of
+    assert found.without == without and found.of == of
     one = influence(model, x, of=lambda o, y: by_torch(o, y).reshape(B, -1).sum(1), y=y)
     close(one.influence, slopes(losses.sum(1)[None, :, None], leaf, 0))
     whole = influence(model, x, of=lambda o, y: by_torch(o, y).mean(), y=y)
@@ -245,6 +269,7 @@ def of_weights(w):
 HALVES = {  # weights by lag: steps to half
     "exactly half": ([1, *[0.5] * 19], 1),
     "ends": ([0.2, 1, 0.8, 0.6, 0, 0], 3),
+    "only the last below": ([1, 0.8, 0.6, 0.3], 2 + math.log(1.2) / math.log(2)),
     "none": (np.zeros(9), math.nan),
     "alternating": (np.tile([1, 0.4], 25), math.inf),
     "echo": (np.eye(50)[5] + 0.8 * np.eye(50)[45], math.inf),
@@ -257,8 +282,9 @@ def test_steps_to_half(name):
     found = of_weights(w)
     close(found.by_lag, np.abs(w))
     assert found.steps_to_half == pytest.approx(half, nan_ok=True)
+    assert found.difference < HEALTHY_GAP
     assert found.largest == int(np.argmax(np.abs(w)))
-    if name != "none":
+    with np.errstate(invalid="ignore"):
         close(found.share, np.square(w) / np.square(w).sum())
     waves = 0.9 ** np.arange(60) * np.cos(np.pi * np.arange(60) / 4)
     last = np.flatnonzero(np.abs(waves) > 0.5)[-1]
@@ -275,8 +301,12 @@ def test_the_estimate_is_within_its_errors(monkeypatch):
     assert found.difference < HEALTHY_GAP and found.probes == 24
     two = influence(module, [x, x], probes=24)  # independent: the error is less by sqrt(2)
     assert 0.4 < np.median(two.by_lag_error / found.by_lag_error) < 1
-    monkeypatch.setattr(home, "EXACT", 100)
-    assert influence(module, [x, x[:2]]).probes == home.PROBES
+    for most, probes in ((12 * 40, 0), (12 * 40 - 1, home.PROBES)):
+        monkeypatch.setattr(home, "EXACT", most)
+        assert influence(module, [x, x[:2]]).probes == probes
+    assert influence(nn.GRU(M, home.PROBES), x.repeat(4, 1)).probes == 0, "as many products"
+    with pytest.raises(InvalidInputError, match=r"^probes is 1: expected 0, or at least 2$"):
+        influence(module, x, probes=1)
 
 
 def test_a_single_number_of_the_inputs():
@@ -308,6 +338,45 @@ def test_steps_after_given_lengths_are_not_counted(last):
         assert influence(model, (x, lengths)).without == 3  # without lengths=
 
 
+def over_sequences(model, sequences):
+    """Root mean square over the sequences (t, m) that have a pair, one after another by autograd:
+    outputs of each step count from the first one, a single output counts from the last one.
+    """
+    last = type(model) is LastState
+    squares, count = np.zeros((2, 1 if last else T, T))
+    for x in sequences:
+        n = len(x)
+        now = np.s_[:, T - n :] if last else np.s_[:n, :n]
+        squares[now] += by_autograd(model, x[None], 0) ** 2
+        count[now] += 1
+    return np.sqrt(squares / np.maximum(count, 1))
+
+
+@pytest.mark.parametrize("kind", [EachState, LastState])
+def test_sequences_of_a_list_may_have_other_lengths(kind):
+    model, x = reader(kind=kind), numbers()[0]
+    sequences = [x, x[:2], x[1:5]]
+    found = influence(model, [each[None] for each in sequences])
+    close(found.influence, over_sequences(model, sequences))
+    assert (found.sequences, found.steps, found.without) == (3, T, 0) and not found.error.any()
+
+
+def test_outputs_that_read_no_input_have_no_influence_and_no_error():
+    found = influence(lambda x: 0 * x, torch.ones(6, 2).double(), probes=4)
+    assert not found.by_lag.any() and not found.by_lag_error.any() and found.difference == 0
+    assert (found.effective_length, found.ahead, found.without) == (0, 0, 6)
+    assert np.isnan(found.share).all() and np.isnan(found.reach).all()
+
+
+def test_a_sequence_of_a_batch_may_have_one_step():
+    x, lengths = torch.randn(3, T, M, dtype=torch.float64), torch.tensor([1, T - 1, 4])
+    model = reader()
+    found = influence(model, x, lengths=lengths)
+    wanted = over_sequences(model, [each[:n] for each, n in zip(x, lengths, strict=True)])
+    close(found.influence, wanted[: T - 1, : T - 1])
+    assert (found.sequences, found.steps, found.without) == (3, T - 1, 0)
+
+
 GAPS = {  # name: (model, x, whether the gradient is the slope)
     "detached": (lambda: loop(torch.detach), numbers, False),
     "ids": (lambda: Embedded(loop(torch.detach), 6, M), ids, False),
@@ -324,6 +393,12 @@ def test_the_gradient_is_compared_with_differences(name):
     state, found = torch.get_rng_state(), influence(model, x, batch_first=True)
     assert (found.difference < HEALTHY_GAP) == sound and (found.difference > DETECTED) != sound
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_products_with_the_derivative_of_a_constant_are_zero():
+    v = torch.ones(2, requires_grad=True)
+    (found,) = vjps(torch.ones(3), [v], torch.eye(3))
+    assert found.shape == (3, 2) and not found.any() and vjps(3 * v, [], torch.eye(2)) == []
 
 
 def test_the_gap_is_its_formula():

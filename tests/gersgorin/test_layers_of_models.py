@@ -257,3 +257,11 @@ def test_the_model_is_not_changed():
     assert model.training and not model.rnn._forward_hooks and not model.rnn._forward_pre_hooks
     assert all(map(torch.equal, weights, model.parameters()))
     assert all(p.dtype == torch.float32 and p.requires_grad for p in model.parameters())
+
+
+def test_a_module_of_an_optional_state_is_a_step_with_s0_or_its_size():
+    module = filled(WithState(M, N))
+    zeros = torch.zeros(N).double(), torch.zeros(N).double()
+    by_size, by_state = open_run(module, X, state_size=(N, N)), open_run(module, X, zeros)
+    assert by_size.step.name == by_state.step.name == "WithState"
+    assert torch.equal(by_size.states, by_state.states)

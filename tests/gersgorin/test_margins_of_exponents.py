@@ -88,8 +88,13 @@ def test_margins_cover_the_rounding_that_50_digits_show(name):
     assert (errors <= 2 * rounding).all(), errors / rounding
     order = np.argsort(-logs[0].mean(0).numpy(), kind="stable")
     assert (found.margins >= 2 * rounding[order]).all()
-    if "orthogonal" in name:  # as before
-        np.testing.assert_allclose(rounding, eps * math.sqrt(N), rtol=1e-6)
+
+
+def test_the_rounding_of_an_orthogonal_step_is_that_of_a_sum_of_its_entries():
+    (Q,), N = SYSTEMS["orthogonal"][0], 6
+    found = lyapunov(lambda x, s: Q @ s, steps(40), torch.zeros(N, dtype=d))
+    margins = 2 * np.finfo(float).eps * math.sqrt(N)
+    assert (found.margins >= margins * (1 - 1e-6)).all() and (found.margins < 9 * margins).all()
 
 
 def test_the_margin_of_a_small_exponent_is_not_that_of_the_largest():

@@ -164,6 +164,8 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     assert ghost.is_slow.tolist() == [True] and ghost.found_from.tolist() == [3]
     assert abs(ghost.states[0, 0]) < 1e-4
     assert ghost.residuals[0] == ghost.least_residual == pytest.approx(0.002)
+    cycles = search(lambda s: s + 0.002 + s * s, starts, period=2)
+    assert len(cycles.states) == 0 and cycles.least_residual == pytest.approx(0.004, rel=0.01)
     none = search(lambda s: s + 0.5 + s * s, starts)
     assert len(none.states) == 0 and none.least_residual == pytest.approx(0.5)
 

@@ -3,6 +3,7 @@ file goes on after a kill; the callbacks of examples/ against a loop in plain Py
 """
 
 import copy
+import linecache
 import math
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.recorder import LONGEST_UNSAVED, Recorder, gradient_norms
 from gersgorin.recording import ARRAYS, LOST, MEASURES, NO_GRADIENT, Recording
 from rhn.cells import CELLS
-from rhn.errors import DataError
+from rhn.errors import DataError, NotFiniteError
 from rhn.models import LanguageModel, PolyphonicModel
 from tests.cases import SHALLOW_CASES
 
@@ -194,6 +195,53 @@ def test_a_run_that_diverges_is_nan_and_a_zero_product_minus_infinity():
     found.figure().canvas.draw()
 
 
+def test_a_row_without_finite_states_keeps_the_loss_and_the_gradients():
+    model = nn.GRU(M, N)
+    recorder = Recorder(model, frames(T))
+    model(frames(T))[0].sum().backward()
+    norms = [p.grad.double().norm().item() for p in model.parameters()]
+    nn.init.constant_(model.bias_hh_l0, torch.nan)
+    recorder.measure(7, 2.5)
+    found = recorder.recording
+    assert found.step.tolist() == [0, 7] and found.loss[1] == 2.5
+    np.testing.assert_allclose(found.gradient_norm[1], norms, rtol=1e-6)
+    for name in ("radius", "reach", "exponent", "input_gain", "state_gain", "eigenvalues"):
+        assert (
+            np.isnan(getattr(found, name)[1]).all() and np.isfinite(getattr(found, name)[0]).all()
+        )
+    with pytest.raises(NotFiniteError, match="weights of GRU are NaN"):
+        Recorder(model, frames(T))
+
+
+def test_a_recorder_that_starts_late_counts_from_its_start(tmp_path):
+    model, path = nn.GRU(M, N), tmp_path / "late.npz"
+    model(frames(T))[0].sum().backward()
+    for file in (None, path):  # without a file, and with one that is not there yet
+        with Recorder(model, frames(T), 4, path=file, start=6) as late:
+            for _ in range(3):
+                late.step()
+        assert late.recording.step.tolist() == [6, 8]
+    assert len(Recording.load(path)) == 2
+    path.unlink()
+    late.save()
+    assert not path.exists(), "a file that has all measurements is not written again"
+
+
+def test_a_gradient_of_0_beside_others_is_a_number_and_the_ratio_to_a_weight_of_0_is_none():
+    model = nn.RNN(M, N)
+    model(frames(T))[0].sum().backward()
+    model.bias_hh_l0.grad.zero_()
+    model.bias_ih_l0.grad = None
+    nn.init.zeros_(model.weight_ih_l0)
+    norms, rates = (dict(zip(dict(model.named_parameters()), each, strict=True))
+                    for each in gradient_norms(model))  # fmt: skip
+    assert norms["bias_hh_l0"] == rates["bias_hh_l0"] == 0
+    assert np.isnan([norms["bias_ih_l0"], rates["bias_ih_l0"], rates["weight_ih_l0"]]).all()
+    gradient, weight = model.weight_hh_l0.grad.double().norm(), model.weight_hh_l0.double().norm()
+    assert rates["weight_hh_l0"] == pytest.approx((gradient / weight).item())
+    assert norms["weight_ih_l0"] == pytest.approx(model.weight_ih_l0.grad.norm().item())
+
+
 def test_the_file_is_whole_when_a_write_is_killed_and_never_long_behind(tmp_path, monkeypatch):
     path, now = tmp_path / "run.npz", [0.0]
     clock = SimpleNamespace(monotonic=lambda: now[0])
@@ -268,7 +316,9 @@ def test_a_step_after_zero_grad_warns_once_and_records_no_gradients(to_none):
 
     with pytest.warns(UserWarning, match="0 or missing") as told:
         late = trained(True)
-    assert len(told) == 1 and told[0].filename == __file__ and late.notes()[NO_GRADIENT] == 3
+    assert len(told) == 1 and late.notes()[NO_GRADIENT] == 3
+    # the line that a reader of the warning looks for
+    assert linecache.getline(told[0].filename, told[0].lineno).strip() == "recorder.step()"
     assert np.isnan(late.gradient_norm).all() and np.isnan(late.relative_rate).all()
     with warnings.catch_warnings(action="error"):
         assert (trained(False).gradient_norm[1:] > 0).all()

@@ -161,6 +161,13 @@ class Mixing(nn.Module):
         return mixing(x, state)
 
 
+class Numbered(nn.Module):
+    """Multiplies each row by its number: a state of zeros does not show it."""
+
+    def forward(self, x, state):
+        return state * torch.arange(1.0, len(state) + 1).to(state)[:, None]
+
+
 class Keeping(nn.Module):
     kept = 0.0
 
@@ -200,6 +207,7 @@ REFUSED = {
     "a sequence beside a run": lambda: open_run(open_run(LSTM, X), X),
     "no start at zero": lambda: open_run(Starting(), X),
     "rows that mix": lambda: open_run(Mixing(), X, ONE),
+    "rows that have a number": lambda: open_run(Numbered(), X, ONE),
     "kept state": lambda: open_run(Keeping(), X, ONE + 1),
     "random numbers": lambda: open_run(lambda x, s: s + torch.rand(N), X, S0),
     "random numbers of zeros": lambda: open_run(lambda x, s: s * torch.rand(N), X, S0),
@@ -224,6 +232,37 @@ def test_a_refusal_is_one_sentence(name):
     text = str(raised.value)
     assert "\n" not in text and text.count(": ") >= 1 and ". " not in text.rstrip("."), text
     assert "expected" in text or "Error" in text
+
+
+@pytest.mark.parametrize(
+    ("returned", "named"),
+    [
+        pytest.param(1.0, "float", id="a number"),
+        pytest.param((torch.zeros(2), 0.5), r"torch\.float32 of shape \(2,\) and float", id="pair"),
+        pytest.param((), "", id="nothing"),
+    ],
+)
+def test_a_step_that_returns_no_tensor_of_the_state_is_refused_by_what_it_returns(returned, named):
+    message = rf"^what .* returns is {named}: expected a state torch\.float32 of shape \({N},\)"
+    with pytest.raises(InvalidInputError, match=message):
+        open_run(lambda x, s: returned, X, S0)
+
+
+class Rounded(nn.Module):
+    """Adds a number to the rows of a batch, but not to a single one."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x, state):
+        return torch.tanh(state) + self.size * (len(state) > 1)
+
+
+def test_rows_of_a_batch_may_differ_from_single_steps_by_rounding_of_float32():
+    assert len(open_run(Rounded(1e-6), X, ONE + 1)) == T
+    with pytest.raises(InvalidInputError, match="rows are independent"):
+        open_run(Rounded(1e-4), X, ONE + 1)
 
 
 class RandomStart(nn.Module):

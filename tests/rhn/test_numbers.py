@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import optim_study
 from rhn.errors import InvalidInputError, is_out_of_memory
 from rhn.presets import preset
 from rhn.training.state import best_epoch
-from rhn.utils.validation import number, plain, whole_number
+from rhn.utils.validation import check_values, number, plain, whole_number
 
 KINDS = [np.int64, np.uint8, np.array, torch.tensor, np.float16, np.float32, np.bool_]
 
@@ -47,6 +48,30 @@ def test_what_is_no_number_of_a_range_is_refused(check, good, wrong):
     for value in wrong:
         with pytest.raises(InvalidInputError, match=r"^x is .*: expected "):
             checked("x", value, **check)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Fields of a number of values that is fixed, and of any number of them."""
+
+    pair: tuple[int, float] = (1, 2.0)
+    several: tuple[int, ...] = (3,)
+
+
+def test_a_field_of_several_values_has_as_many_as_its_type_and_at_least_one():
+    found = Pairs(pair=np.array([4, 0.5], object), several=5)
+    check_values(found)
+    assert (found.pair, found.several) == ((4, 0.5), (5,))
+    check_values(Pairs(several=range(1, 3)))
+    for wrong, expected in (
+        ({"pair": (1, 2.0, 3)}, r"^pair is \(1, 2\.0, 3\): expected 2 values$"),
+        ({"pair": 1}, r"^pair is 1: expected 2 values$"),
+        ({"pair": ()}, r"^pair is \(\): expected 2 values$"),
+        ({"several": []}, r"^several is \[\]: expected one value or more$"),
+        ({"several": (1, 0.5)}, r"^several is 0\.5: expected a whole number"),
+    ):
+        with pytest.raises(InvalidInputError, match=expected):
+            check_values(Pairs(**wrong))
 
 
 def test_an_epoch_whose_losses_are_not_finite_is_not_the_best():

@@ -13,7 +13,8 @@ from cases import CELL_CASES, SHALLOW_CASES, assert_close, dropout_mask, inputs
 from tables import for_each
 from torch.func import jacrev, vmap
 
-from rhn.cells import GRU, LSTM, RHN, CellMasks, Gates
+from rhn.cells import GRU, LSTM, RHN, CellMasks, Gates, Layer, Part, described_layers
+from rhn.errors import InvalidInputError
 from rhn.kernels import TRANSITION
 from rhn.kernels.transition import ACTIVATIONS
 
@@ -236,3 +237,21 @@ def test_only_the_equation_has_a_gradient_of_its_masks():
     assert torch.autograd.grad(TRANSITION(*arguments, reference=True).sum(), mask)[0].any()
     with pytest.raises(RuntimeError, match='no gradient of a dropout mask: use kernel="reference"'):
         torch.autograd.grad(TRANSITION(*arguments).sum(), mask)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(Part("bias", slice(0, 0)), id="no rows"),
+        pytest.param(Part("weight_hh", (0, 0, 0)), id="one number"),
+        pytest.param(Part("weight_hh", (0, slice(3))), id="three rows of four units"),
+        pytest.param(Part("weight_hh", [0]), id="a copy"),
+        pytest.param(Part("weight_hh", 2), id="a third layer of two"),
+        pytest.param(Part("weights"), id="no such parameter"),
+    ],
+)
+def test_layers_of_parts_that_are_no_blocks_of_a_weight_are_refused(part):
+    cell = RHN(3, 4, 2)
+    cell.layers = lambda: (Layer(recurrent=Part("weight_hh", 0)), Layer(bias=part))
+    with pytest.raises(InvalidInputError, match=r"^RHN\.layers\(\) has .*in blocks of 4, of "):
+        described_layers(cell)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from helps import SUBCOMMANDS, help_of
 from tables import for_each
 
-import rhn
+import rhn.cli.main
 from rhn.presets import preset
 
 MOST = 75
@@ -49,6 +49,12 @@ def test_help_is_printed_without_loading_torch():
     code += "finally: assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "--set NAME=VALUE" in done.stdout, done.stderr
+
+
+def test_a_command_without_given_words_reads_those_of_its_process(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["rhn", "presets"])
+    rhn.cli.main.main()
+    assert "jsb-depth-1" in capsys.readouterr().out
 
 
 def test_the_example_of_the_package_runs(own_folder, capsys):

@@ -1,6 +1,7 @@
 """The compiled recurrences are the equations, whatever the size; each model's bits are its own."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -157,3 +158,29 @@ def test_threads_treat_denormal_numbers_as_the_thread_that_calls():
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("B", "m", "units", "layers", "wanted"),
+    [
+        pytest.param(1, 256, 64, 1, True, id="64 units, any batch"),
+        pytest.param(1, 257, 64, 1, False, id="an input of more than four times the units"),
+        pytest.param(1, 128, 7, 1, True, id="an input of 128 numbers"),
+        pytest.param(1, 129, 7, 1, False, id="an input of more beside few units"),
+        pytest.param(1, 768, 64, 3, True, id="an input of four times the units of three layers"),
+        pytest.param(1, 769, 64, 3, False, id="a wider one"),
+        pytest.param(1, 88, 65, 1, False, id="more units, one row"),
+        pytest.param(32, 88, 1000, 1, True, id="1000 units, 32 rows"),
+        pytest.param(32, 88, 1001, 1, False, id="1001 units, 32 rows"),
+        pytest.param(16, 88, 500, 1, True, id="500 units, 16 rows"),
+        pytest.param(16, 88, 501, 1, False, id="501 units, 16 rows"),
+        pytest.param(0, 88, 64, 1, False, id="no row"),
+    ],
+)
+def test_c_computes_calls_of_these_sizes(B, m, units, layers, wanted, monkeypatch):
+    monkeypatch.setattr(compiled, "library", lambda: SimpleNamespace())
+    assert compiled.supports(torch.zeros(2, B, m), units=units, layers=layers) == wanted
+    meta = torch.zeros(2, B, m, device="meta")
+    assert not compiled.supports(meta, units=units, layers=layers)
+    monkeypatch.setattr(compiled, "library", lambda: None)
+    assert not compiled.supports(torch.zeros(2, B, m), units=units, layers=layers)

@@ -318,6 +318,17 @@ def test_arrays_and_texts_come_back_to_the_last_bit(tmp_path):
             read_state(state)
 
 
+def test_a_text_on_two_threads_has_the_losses_of_one(tmp_path):
+    two, before = min(2, os.cpu_count() or 1), torch.get_num_threads()
+    train(SMALL, TEXT, out=tmp_path / "two", threads=two)
+    train(SMALL, TEXT, out=tmp_path / "one")
+    lines = [[*line.values()] for line in metrics(tmp_path / "two")]
+    np.testing.assert_allclose(
+        lines, [[*line.values()] for line in metrics(tmp_path / "one")], 1e-4
+    )
+    assert torch.get_num_threads() == before
+
+
 def test_the_test_split_of_a_finished_run_is_measured_once_for_each_seed(tmp_path, monkeypatch):
     measured, usual = [], run.evaluate_chorales
 

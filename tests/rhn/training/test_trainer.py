@@ -79,6 +79,25 @@ def test_chorales_are_trained_by_torch_s_sgd_on_the_mean_loss_of_a_frame(cell, m
     assert loss.predicted == sum(len(piece) - 1 for piece in MUSIC.valid)
 
 
+def test_pieces_of_one_predicted_frame_are_trained_beside_long_ones():
+    """Of a batch of 32 pieces a third have one step, the others all of theirs."""
+    train = [piece[:2] if k % 3 == 0 else piece for k, piece in enumerate(MUSIC.train)]
+    corpus = replace(MUSIC, train=train, valid=[MUSIC.valid[0][:2]])
+    training = chorale_trainer([0], corpus, dtype=torch.float64, epochs=1, hidden_size=7)
+    plain = training.model(0)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.3, momentum=0.9)
+    pieces = sorted(train, key=len, reverse=True)
+    groups = [pieces[:32], pieces[32:]]
+    assert {len(piece) for piece in groups[1]} == {2}
+    for i in batch_order(0, "rhn", 2, 1, 2):
+        optimizer.zero_grad()
+        plain_nll(plain, groups[i]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        expected = [plain_nll(plain, pieces).item(), plain_nll(plain, corpus.valid).item()]
+    np.testing.assert_allclose(finish(training).curve(0)[-1], expected, rtol=1e-10)
+
+
 def plain_nll(model, pieces):
     """Nats a predicted frame, piece by piece with torch's own loss."""
     total = 0
@@ -88,13 +107,23 @@ def plain_nll(model, pieces):
     return total / sum(len(piece) - 1 for piece in pieces)
 
 
-def test_a_text_is_trained_by_a_plain_loop():
+WINDOWS_OF_ONE = {"vary_window": False, "window": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "windows"),
+    [
+        pytest.param(TEXT, 1.5, {"vary_window": True}, id="of random length"),
+        pytest.param(small_corpus(12), 0.75, WINDOWS_OF_ONE, id="of one step"),
+    ],
+)
+def test_a_text_is_trained_by_a_plain_loop(text, most, windows):
     """Regularised outputs, resets of states, decays of learning rate and weights, clipping, and the
     mean of the weights from where the validation loss stalls.
     """
     rates = {"learning_rate": 6.0, "weight_decay": 1e-3, "weight_decay_form": "shrink"}
-    config = replace(EVERYTHING, epochs=6, gradient_norm=1.5, **rates)
-    task = LanguageTask(config, TEXT)
+    config = replace(EVERYTHING, epochs=6, gradient_norm=most, **rates, **windows)
+    task = LanguageTask(config, text)
     plain = task.model(0).double()
     training = finish(trainer.Trainer(task, {0: copy.deepcopy(plain)}))
     mean, count, curve, resets, stalled = copy.deepcopy(plain), 1, [], [], False
@@ -107,12 +136,14 @@ def test_a_text_is_trained_by_a_plain_loop():
             resets.append(keep == 0)
             reading = plain(tokens[:-1], carried, masks)
             y, carried = reading.outputs, reading.states
-            kept, change = (y * masks.output).square().mean(), y.diff(dim=0).square().mean()
+            kept, change = (y * masks.output).square().mean(), 0.0
+            if window.length > 1:
+                change = y.diff(dim=0).square().mean()
             nll = F.cross_entropy(reading.logits.mT, tokens[1:], reduction="none").mean(1).sum()
             plain.zero_grad()
             (nll + window.length * (0.3 * kept + 0.2 * change)).backward()
             norms.append(torch.stack([p.grad.norm() for p in plain.parameters()]).norm().item())
-            step = rate * min(1, 1.5 / norms[-1])
+            step = rate * min(1, most / norms[-1])
             losses.append(nll.item())
             steps += window.length
             with torch.no_grad():
@@ -120,11 +151,12 @@ def test_a_text_is_trained_by_a_plain_loop():
                 for p, average in zip(plain.parameters(), mean.parameters(), strict=True):
                     p.sub_(step * p.grad).mul_(1 - 1e-3)
                     average.lerp_(p, 1 / count)
-        valid = score(mean, TEXT.valid, batch_size=4).nll
+        valid = score(mean, text.valid, batch_size=4).nll
         curve.append([sum(losses) / steps, valid, rate, np.mean(norms)])
         best = min((row[VALID] for row in curve[:-2]), default=np.inf)
         stalled = stalled or valid > best
-    assert max(norms) > 1.5 > min(norms) and count > 1
+    assert max(norms) > most > min(norms)
+    assert count > 1 or windows is WINDOWS_OF_ONE, "the loss stalls, and weights are averaged"
     resets = torch.cat(resets).double()
     four_deviations = 4 * (0.3 * 0.7 / resets.numel()) ** 0.5
     assert resets.mean().item() == pytest.approx(0.3, abs=four_deviations)
@@ -150,7 +182,11 @@ def test_a_trial_is_the_same_resumed_alone_and_in_any_company(name):
     whole, broken = finish(begin(numbers)), begin(numbers)
     for _ in range(steps):
         broken.run_step()
-    saved = {n: broken.state(n) for n in numbers}
+    saved, alone = {n: broken.state(n) for n in numbers}, begin([0])
+    for _ in range(steps):
+        alone.run_step()
+    for key, array in alone.state(0).arrays.items():
+        np.testing.assert_array_equal(saved[0].arrays[key], array, strict=True, err_msg=key)
     assert_same(finish(begin(numbers, saved=saved)), whole, numbers)
     # float32 sums of the validation loss of a text over another number of rows
     rounding = 1e-7 if name in TEXTS else 0.0
@@ -170,10 +206,13 @@ def test_random_numbers_depend_on_seed_cell_depth_and_number():
 
 def test_a_stack_larger_than_the_cache_is_cut_without_a_trace(monkeypatch):
     whole = finish(begin_chorales(range(5)))
-    for limit, least in (("CACHE_BYTES", weight_bytes(whole.model(0))), ("PART_BYTES", 1)):
+    own = weight_bytes(whole.model(0))
+    for limit, size, parts in (("CACHE_BYTES", 2 * own, [2, 2, 1]), ("PART_BYTES", 1, [1] * 5)):
         with monkeypatch.context() as patched:
-            patched.setattr(f"rhn.training.ensemble.{limit}", 2 * least)
-            assert_same(finish(begin_chorales(range(5))), whole, range(5))
+            patched.setattr(f"rhn.training.ensemble.{limit}", size)
+            cut = finish(begin_chorales(range(5)))
+            assert [len(part.numbers) for part in cut._parts] == parts
+            assert_same(cut, whole, range(5))
 
 
 @pytest.mark.parametrize(
@@ -225,3 +264,16 @@ def test_a_trial_ends_if_a_weight_or_its_loss_before_training_is_not_finite(monk
     torch.nn.init.constant_(model.output.bias, 1e38)
     ended = trainer.Trainer(training.task, {5: model})
     assert ended.live() == [] and "not finite in epoch 0" in ended.diverged(5)
+
+
+def test_a_text_that_diverges_at_its_first_step_has_no_numbers_in_its_epoch():
+    training = begin_text([0, 1])
+    training._trials.ensemble.weights["output_bias"][0, 0] = torch.nan
+    training.run_epoch()
+    assert np.isnan(training.curve(0)).all() and np.isfinite(training.curve(1)).all()
+    assert training.live() == [1] and training.curve(0).shape == (1, len(training.task.columns))
+
+
+def test_the_mean_norm_of_an_epoch_is_that_of_its_finite_norms():
+    assert trainer._finite_mean([1.0, np.inf, 3.0, np.nan]) == 2
+    assert np.isnan(trainer._finite_mean([np.inf]))
