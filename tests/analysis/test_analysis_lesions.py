@@ -8,7 +8,17 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from networks import GATED, SUBJECTS, UNGATED, check_table, edited, network, rolls
+from networks import (
+    GATED,
+    SUBJECTS,
+    UNGATED,
+    check_table,
+    edited,
+    language_network,
+    network,
+    rolls,
+    tokens,
+)
 from scipy import stats
 from tables import for_each
 
@@ -90,6 +100,53 @@ def test_the_network_given_is_left_as_it_was():
 def test_a_lesion_that_a_network_does_not_have_is_refused(lesion):
     with pytest.raises(InvalidInputError, match=r"mode of RHN is Bias|some of \[1, 2, 3\]"):
         lesioned(network(), lesion)
+
+
+def no_loss(model, sequence) -> float:
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        pytest.param(
+            lambda: lesion(network(), [PIECES[0] / 2]), "number in sequence 0 is", id="half a key"
+        ),
+        pytest.param(
+            lambda: lesion(network(), rolls(1, 1)), "number of frames to predict is 0", id="frames"
+        ),
+        pytest.param(
+            lambda: lesion(language_network(), tokens(1)), "of tokens to predict is 0", id="tokens"
+        ),
+        pytest.param(
+            lambda: lesion(network(), [], loss=no_loss), "number of sequences is 0", id="sequences"
+        ),
+        pytest.param(
+            lambda: lesion(network(), PIECES, loss=1.0),
+            r"loss is float: expected a function \(model, sequence\)",
+            id="loss",
+        ),
+        pytest.param(lambda: lesion(network(), PIECES, at_once=0), "at_once is 0", id="at_once"),
+        pytest.param(lambda: lesion(PIECES, PIECES), "network is list: expected", id="network"),
+        pytest.param(
+            lambda: lesioned(network(), "bias"), "lesion is str: expected a Lesion", id="lesion"
+        ),
+    ],
+)
+def test_a_lesion_without_a_loss_or_a_network_is_refused(call, words):
+    with pytest.raises(InvalidInputError, match=words):
+        call()
+
+
+def test_lesions_and_gates_are_the_same_with_two_threads():
+    model = network(layers=2)
+    torch.set_num_threads(2)
+    try:
+        found, gates = lesion(model, PIECES, "carry"), gate_activity(model, PIECES)
+    finally:
+        torch.set_num_threads(1)
+    assert found.loss == pytest.approx(lesion(model, PIECES, "carry").loss, rel=1e-12)
+    assert np.allclose(gates.activity, gate_activity(model, PIECES).activity, atol=1e-13)
 
 
 @for_each("kind", SUBJECTS)

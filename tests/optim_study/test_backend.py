@@ -67,6 +67,41 @@ def test_curves_and_rows_do_not_depend_on_company_or_cuts(tmp_path):
         finished(config(data="0" * 64), [0])
 
 
+def curves_of(pieces) -> np.ndarray:
+    """The curves (K, epochs + 1, 2) of three trials that train with these piano rolls."""
+    train = [Piece(x, name=f"{k}", split="train", index=k) for k, x in enumerate(pieces)]
+    corpus = Corpus(train, CORPUS.valid, CORPUS.test, "pieces")
+    study = config(data=corpus.checksum, epochs=3)
+    fused = start_training(study, {n: study.settings(n) for n in range(3)}, {}, corpus)
+    while fused.live():
+        fused.run_epoch()
+    return np.array([fused.curve(n) for n in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("usual", "short"),
+    [
+        pytest.param(37, 1, id="one of the last minibatch"),
+        pytest.param(32, 3, id="a minibatch of their own"),
+    ],
+)
+def test_pieces_of_one_frame_which_predict_nothing_change_no_curve(usual, short):
+    pieces = [np.asarray(piece) for piece in CORPUS.train[:usual]]
+    wanted = curves_of(pieces)
+    assert (np.diff(wanted, axis=1) != 0).all()
+    np.testing.assert_array_equal(curves_of([*pieces, *[np.eye(88)[[40]]] * short]), wanted)
+
+
+def test_trials_have_the_same_curves_with_two_threads():
+    pieces = [np.asarray(piece) for piece in CORPUS.train]
+    one = curves_of(pieces)
+    torch.set_num_threads(2)
+    try:
+        np.testing.assert_allclose(curves_of(pieces), one, rtol=1e-5)
+    finally:
+        torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize("objective", ["train", "valid"])
 def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(objective, tmp_path):
     """At a learning rate where training and validation loss are best in different epochs."""
@@ -130,6 +165,14 @@ def test_a_trial_is_a_plain_loop_with_the_optimizer_of_torch(optimizer, plain):
             losses.append(evaluate_chorales(model, CORPUS.train).nll)
         np.testing.assert_allclose(fused.curve(number)[:, 0], losses, rtol=2e-5)
         assert abs(losses[-1] - losses[0]) > 0.01, "the weights have moved"
+
+
+def test_a_backend_of_a_gpu_makes_it_the_current_device(monkeypatch):
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr("optim_study.backend.start_training", lambda *given: given[-1])
+    assert TorchBackend(MELODIES, "cuda:1").start(config(), {}, {}) == "cuda:1"
+    assert current == ["cuda:1"]
 
 
 GIB = 1 << 30

@@ -15,9 +15,17 @@ from scipy.stats import beta, fisher_exact
 from optim_study.backend import finished_row
 from optim_study.config import SCHEMES, StudyConfig
 from optim_study.figures import plot_map, plot_swarm, swarm
-from optim_study.results import TrialRow, by_network, csv_text, distinct_trials, read_csv, write_csv
+from optim_study.results import (
+    TrialRow,
+    by_network,
+    constant_of,
+    csv_text,
+    distinct_trials,
+    read_csv,
+    write_csv,
+)
 from optim_study.shares import REGIONS, holm, share_table, training_shares
-from rhn.errors import DataError
+from rhn.errors import DataError, InvalidInputError
 
 PLATEAU = 11.13
 
@@ -76,6 +84,15 @@ def test_the_row_of_a_trial_whose_best_weights_overflow_on_the_test_pieces(test_
     assert (found.test_nll, found.train_nll, found.valid_nll) == (None, 9.0, 9.5)
 
 
+@pytest.mark.parametrize(
+    ("arch", "biases"),
+    [pytest.param("rhn", "0 -1 -2 -3", id="gated"), pytest.param("rnn", None, id="without gates")],
+)
+def test_a_row_has_the_biases_of_its_study_if_the_cell_has_gates(arch, biases):
+    study = StudyConfig(arch=arch, depth=1, data="toy")
+    assert finished_row(study, 0, np.array([[9.0, 9.5]]), 8, 9.6, 11.16).transform_biases == biases
+
+
 def test_an_older_table_lacks_columns_and_a_malformed_one_is_refused_with_its_place(tmp_path):
     path, (head, values) = tmp_path / "trials.csv", csv_text([row()]).splitlines()
     path.write_text(f"{head.replace('init_schemes,objective', 'a,b')}\n{values}\n")
@@ -93,6 +110,45 @@ def test_an_older_table_lacks_columns_and_a_malformed_one_is_refused_with_its_pl
 
 
 # shares
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        pytest.param(lambda: distinct_trials([]), "there are 0 trials: expected", id="no trials"),
+        pytest.param(lambda: distinct_trials([1]), "a row is 1: expected a TrialRow", id="row"),
+        pytest.param(lambda: training_shares([row()], "test"), "loss is 'test'", id="loss"),
+        pytest.param(
+            lambda: training_shares([row()], regions=["all"]), "region is 'all'", id="region"
+        ),
+    ],
+)
+def test_what_has_no_shares_is_refused(count, message):
+    with pytest.raises(InvalidInputError, match=message):
+        count()
+
+
+def test_trials_are_of_one_network_if_their_studies_differ_in_the_seed_only():
+    """A name has what differs between studies of its architecture, depth and optimizer."""
+    usual = row(max_epochs=4, patience=3)
+    seeds = [replace(usual, seed=seed, trial=trial) for seed, trial in ((0, 0), (1, 1))]
+    longer, deep = replace(usual, max_epochs=9), replace(usual, depth=4, max_epochs=7)
+    other, adam = replace(usual, arch="gru"), replace(usual, optimizer="adam", batch_size=5)
+    found = by_network([adam, deep, *seeds[::-1], other, longer])
+    assert list(found.items()) == [
+        ("rhn, depth 1, adam", [adam]),
+        ("rhn, depth 1, max epochs 4", seeds),
+        ("rhn, depth 1, max epochs 9", [longer]),
+        ("rhn, depth 4", [deep]),
+        ("gru, depth 1", [other]),
+    ]
+
+
+def test_a_constant_predictor_is_that_of_all_rows_or_none():
+    rows = [row(), row(trial=1)]
+    assert constant_of(rows, "train") == 11.16
+    assert constant_of(rows, "valid") is None, "its loss is that of the training pieces"
+    assert constant_of([*rows, row(constant_nll=9.0)], "train") is None
 
 
 def test_the_table_of_known_shares(snapshot):
