@@ -216,6 +216,14 @@ def test_trials_are_divided_among_workers_and_what_is_asked_for_is_done():
     assert [choose(asked=n)[0] for n in (40, 100)] == [40, 60]
 
 
+def test_a_cpu_computes_the_trials_in_parts_and_a_gpu_all_at_once():
+    """The memory of one trial more: on a CPU the first one has the tensors of a step too."""
+    need = {device: memory(STUDY, meta_model(STUDY), device, 128) for device in ("cpu", "cuda")}
+    first, last = ({d: of(k + 1) - of(k) for d, of in need.items()} for k in (0, 59))
+    assert first["cpu"] == first["cuda"] == last["cuda"]
+    assert last["cpu"] < first["cpu"] / 2
+
+
 def test_the_memory_that_there_is_is_obeyed():
     little = 2.5 * GIB
     k, need = choose("cuda", free=little, jobs=1)
