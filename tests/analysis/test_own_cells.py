@@ -118,6 +118,24 @@ def test_a_buffer_named_like_ours_changes_no_lesion(mode):
     assert found.tolist() == wanted.tolist()
 
 
+class Whole(RHN):
+    """A cell that describes its layers, and computes only all together."""
+
+    run_layer = Cell.run_layer
+
+
+@pytest.mark.parametrize(
+    "mode", [pytest.param("bias", id="bias"), pytest.param("blind", id="blind")]
+)
+def test_a_cell_that_runs_no_single_layer_has_all_lesions_but_carry(mode):
+    own, ours = (PolyphonicModel(kind, hidden_size=5, depth=2) for kind in (Whole, RHN))
+    ours.load_state_dict(own.state_dict())
+    found, wanted = (lesion(model, PIECES, mode).loss for model in (own, ours))
+    assert found.tolist() == wanted.tolist()
+    with pytest.raises(InvalidInputError, match="mode of Whole is carry: expected bias, blind"):
+        lesion(own, PIECES, "carry")
+
+
 class Silent(DTRNN):
     """Says nothing of itself."""
 
