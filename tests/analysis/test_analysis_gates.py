@@ -1,23 +1,26 @@
 """Gate activity against a plain loop, and the stretches and excerpts of a text."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import GATED, SUBJECTS, WORDS, gates_by_loop, network, rolls
-from tables import for_each
 
 from analysis import Excerpt, excerpts, gate_activity, stretches
 from analysis.gates import ROWS
 from rhn.data.text import Vocabulary
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("kind", "case", "options"),
     [
-        *(("chorales", case, {"layers": 2}) for case in GATED),
-        ("texts", GATED[0], {"layers": 2}),
-        ("texts", GATED[2], {"layers": 2, "tied": True}),
+        pytest.param("chorales", GATED[0], {"layers": 2}, id="rhn"),
+        pytest.param("chorales", GATED[1], {"layers": 2}, id="rhn with carry gates"),
+        pytest.param("chorales", GATED[2], {"layers": 2}, id="lstm"),
+        pytest.param("chorales", GATED[3], {"layers": 2}, id="gru"),
+        pytest.param("texts", GATED[0], {"layers": 2}, id="rhn of texts"),
+        pytest.param("texts", GATED[2], {"layers": 2, "tied": True}, id="tied lstm of texts"),
     ],
 )
 @torch.no_grad()

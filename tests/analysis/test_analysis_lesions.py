@@ -20,7 +20,6 @@ from networks import (
     tokens,
 )
 from scipy import stats
-from tables import for_each
 
 from analysis import Lesion, lesion, lesioned, paired_interval
 from analysis.gates import gate_activity
@@ -78,7 +77,9 @@ def test_each_row_is_of_copies_edited_by_hand(kind, case, mode, monkeypatch):
     assert table.loss[len(own) - 1] == pytest.approx(alone.sum() / table.frames, rel=1e-12)
 
 
-@for_each("mode", ["bias", "carry"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param("bias", id="bias"), pytest.param("carry", id="carry")]
+)
 def test_how_many_networks_run_together_changes_no_bit(mode):
     model = network(dtype=torch.float32)
     one, *others = (lesion(model, PIECES, mode, pairs=True, at_once=k).loss for k in (None, 1, 3))
@@ -96,10 +97,19 @@ def test_the_network_given_is_left_as_it_was():
     assert not any(cell._forward_pre_hooks for cell in model.cells)
 
 
-@for_each("lesion", [Lesion("Bias", (1,)), *(Lesion("bias", k) for k in ((), (0,), (1, 9), 1))])
-def test_a_lesion_that_a_network_does_not_have_is_refused(lesion):
-    with pytest.raises(InvalidInputError, match=r"mode of RHN is Bias|some of \[1, 2, 3\]"):
-        lesioned(network(), lesion)
+@pytest.mark.parametrize(
+    ("mode", "layers", "words"),
+    [
+        pytest.param("Bias", (1,), "mode of RHN is Bias", id="mode"),
+        pytest.param("bias", (), r"layers is \(\)", id="no layers"),
+        pytest.param("bias", (0,), r"layers is \(0,\)", id="layer 0"),
+        pytest.param("bias", (1, 9), r"layers is \(1, 9\).*some of \[1, 2, 3\]", id="layer 9"),
+        pytest.param("bias", 1, "layers is 1: expected a tuple", id="no tuple"),
+    ],
+)
+def test_a_lesion_that_a_network_does_not_have_is_refused(mode, layers, words):
+    with pytest.raises(InvalidInputError, match=words):
+        lesioned(network(), Lesion(mode, layers))
 
 
 def no_loss(model, sequence) -> float:
@@ -149,7 +159,7 @@ def test_lesions_and_gates_are_the_same_with_two_threads():
     assert np.allclose(gates.activity, gate_activity(model, PIECES).activity, atol=1e-13)
 
 
-@for_each("kind", SUBJECTS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind) for kind in SUBJECTS])
 def test_the_loss_of_the_constant_predictor_is_an_entropy(kind):
     build, data, _ = SUBJECTS[kind]
     predicted = np.concatenate([part[1:] for part in data])
@@ -183,7 +193,7 @@ LENGTHS = {
 }
 
 
-@for_each("N", [2, 3, 4, 8, 12, 30])
+@pytest.mark.parametrize("N", [pytest.param(N, id=f"{N}") for N in (2, 3, 4, 8, 12, 30)])
 def test_the_interval_contains_the_true_difference_in_95_percent_of_simulations(N):
     rng, trials = np.random.default_rng(0), 20_000
     for length, lengths in LENGTHS.items():
@@ -198,7 +208,7 @@ def test_the_interval_contains_the_true_difference_in_95_percent_of_simulations(
         assert np.mean((low <= 1) & (high >= 1)) > 0.85, length
 
 
-@for_each("N", [3, 4, 5, 8])
+@pytest.mark.parametrize("N", [pytest.param(N, id=f"{N}") for N in (3, 4, 5, 8)])
 def test_the_interval_of_sequences_of_very_unequal_length_covers_less(N):
     """The numbers that docs/guides/gates-lesions.md states."""
     rng, trials, frames = np.random.default_rng(0), 20_000, 10 * 3.0 ** np.arange(N)

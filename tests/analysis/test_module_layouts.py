@@ -18,7 +18,6 @@ from networks import (
     rolls,
 )
 from scipy.special import expit
-from tables import for_each
 from torch import nn
 
 from analysis import Lesion, gate_activity, lesion, lesioned
@@ -238,8 +237,12 @@ def hooked(model):
     return model
 
 
-@for_each(
-    "model", [Net(nn.GRU(n, n), lambda cell, x: cell(cell(x)[0])[0]), hooked(Net(nn.GRU(n, n)))]
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(Net(nn.GRU(n, n), lambda cell, x: cell(cell(x)[0])[0]), id="twice"),
+        pytest.param(hooked(Net(nn.GRU(n, n))), id="hook"),
+    ],
 )
 def test_a_layer_that_runs_twice_or_has_a_hook_has_lesions(model):
     drawn(model.double(), 4)
@@ -327,27 +330,39 @@ class LayerNormed(RHN):
 
 
 GRU = nn.GRU(n, n)
-REFUSED = {
-    "number of steps that cell reads is [45]: expected [89]": Net(
-        GRU, lambda cell, x: cell(x[::2])[0]
+BOTH = (gate_activity, partial(lesion, mode="carry"))
+REFUSED = [
+    pytest.param(
+        Net(GRU, lambda cell, x: cell(x[::2])[0]),
+        "steps that cell reads is 5: expected 9",
+        id="half",
     ),
-    "input of cell is of later frames": Net(GRU, lambda cell, x: cell(x.flip(0))[0]),
-    "number of steps that cell reads is 9 or 18: expected 9": Rereading(GRU),
-    "cannot convert GRU": Net(nn.GRU(n, n, bidirectional=True)),
-    "network is Linear: expected a module with cells": nn.Linear(88, 88),
-    "forward of LayerNormed is its own": Net(LayerNormed(n, n)),
-    "number of sequences that cell reads is [89]: expected 1, or": Net(
-        nn.GRUCell(n, n), loop, True
+    pytest.param(
+        Net(GRU, lambda cell, x: cell(x.flip(0))[0]), "input of cell is of later frames", id="flip"
     ),
-    "first state of cell is not 0": Net(GRU, from_a_weight),
-}
+    pytest.param(Rereading(GRU), "steps that cell reads is 9 or 18: expected 9", id="by content"),
+    pytest.param(Net(nn.GRU(n, n, bidirectional=True)), "cannot convert GRU", id="both directions"),
+    pytest.param(
+        nn.Linear(88, 88), "network is Linear: expected a module with cells", id="no layer"
+    ),
+    pytest.param(
+        Net(LayerNormed(n, n)), "forward of LayerNormed is its own", id="forward of its own"
+    ),
+    pytest.param(
+        Net(nn.GRUCell(n, n), loop, True),
+        "number of sequences that cell reads is 9: expected 1, or",
+        id="frames as a batch",
+    ),
+]
 
 
-@for_each(("words", "model"), REFUSED.items())
-def test_a_module_without_layers_along_the_frames_is_refused(words, model):
-    calls = [partial(lesion, mode="carry")]
-    if "first state" not in words:
-        calls.append(gate_activity)
-    for measure in calls:
+@pytest.mark.parametrize(("model", "words"), REFUSED)
+def test_a_module_without_layers_along_the_frames_is_refused(model, words):
+    for measure in BOTH:
         with pytest.raises(InvalidInputError, match=words):
             measure(model, PIECES)
+
+
+def test_a_layer_of_torch_that_does_not_start_at_zeros_cannot_be_carried():
+    with pytest.raises(InvalidInputError, match="first state of cell is not 0: expected 0"):
+        lesion(Net(GRU, from_a_weight), PIECES, "carry")

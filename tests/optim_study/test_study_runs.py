@@ -30,7 +30,6 @@ from small_studies import (
     wait_for,
     workers_of,
 )
-from tables import for_each
 
 from optim_study.driver import Study
 from optim_study.engines import Job, OutOfMemory, ThisProcess, work
@@ -354,9 +353,14 @@ def test_a_torn_last_line_of_a_journal_is_cut_off_and_a_damaged_one_refused(tmp_
         drive(config(), tmp_path)
 
 
-@for_each(
+@pytest.mark.parametrize(
     "url",
-    ["x", "postgresql://me:a@cret@b/c", "postgresql://me:cret@127.0.0.1:1/b", "b://me:cret@c/d"],
+    [
+        pytest.param("x", id="no address"),
+        pytest.param("postgresql://me:a@cret@b/c", id="two @"),
+        pytest.param("postgresql://me:cret@127.0.0.1:1/b", id="no server"),
+        pytest.param("b://me:cret@c/d", id="database"),
+    ],
 )
 def test_an_address_that_cannot_be_used_is_one_sentence_without_its_password(url, tmp_path):
     with pytest.raises((InvalidInputError, OutputError), match=r"storage (is|has|does)") as refusal:

@@ -226,6 +226,24 @@ def test_shares_are_counted_and_compared_by_hand(random, loss):
         assert {share.p_holm for share in shares} == {p}
 
 
+def test_an_architecture_is_compared_with_the_rhn_of_its_depth_and_protocol_only():
+    """Two tests are corrected together: that of two regions with the same trials counts once."""
+    rows = network("rhn", 1, [7.0] * 9 + [PLATEAU], max_epochs=4)
+    rows += network("gru", 1, [7.0] + [PLATEAU] * 9, max_epochs=4)
+    rows += network("rhn", 4, [7.0] * 5 + [PLATEAU] * 5, max_epochs=4)
+    rows += network("gru", 4, [PLATEAU] * 10, max_epochs=4)
+    rows += network("gru", 1, [7.0] * 3, max_epochs=9)
+    one = fisher_exact([[1, 9], [9, 1]]).pvalue
+    four = fisher_exact([[0, 10], [5, 5]]).pvalue
+    assert 2 * one < four
+    wanted = {"gru, depth 1, max epochs 4": (one, 2 * one), "gru, depth 4": (four, four)}
+    for part in REGIONS[:2]:
+        found = training_shares(rows, regions=REGIONS[:2])
+        tests = {s.network: (s.p, s.p_holm) for s in found if s.region == part and s.p is not None}
+        assert tests.keys() == wanted.keys() and len(found) == 10
+        assert all(tests[name] == pytest.approx(wanted[name]) for name in wanted)
+
+
 def test_a_trial_counts_once_however_often_it_is_there(caplog):
     """A copy, a run of the same study again with other bits, another seed and another budget."""
     without = network("dt-rnn", 2, [PLATEAU] * 12) + network("rhn", 2, [8.0] * 3 + [PLATEAU] * 9)
