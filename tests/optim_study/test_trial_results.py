@@ -85,6 +85,20 @@ def test_the_row_of_a_trial_whose_best_weights_overflow_on_the_test_pieces(test_
 
 
 @pytest.mark.parametrize(
+    ("losses", "epoch"),
+    [
+        pytest.param([11.16, 10.94], None, id="never"),
+        pytest.param([11.16, 11.0, 10.93, 11.1, 9.0], 2, id="twice"),
+        pytest.param([10.0], 0, id="before training"),
+    ],
+)
+def test_a_trial_leaves_its_plateau_below_98_percent_of_the_constant_predictor(losses, epoch):
+    study = StudyConfig(arch="rnn", depth=1, data="toy")
+    found = finished_row(study, 0, np.array([losses, losses]).T, 8, 9.6, 11.16)
+    assert found.left_epoch == epoch
+
+
+@pytest.mark.parametrize(
     ("arch", "biases"),
     [pytest.param("rhn", "0 -1 -2 -3", id="gated"), pytest.param("rnn", None, id="without gates")],
 )
