@@ -23,6 +23,8 @@ from scipy import stats
 
 from analysis import Lesion, lesion, lesioned, paired_interval
 from analysis.gates import gate_activity
+from analysis.lesions import _networks_at_once
+from analysis.sequences import task_of
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 
@@ -75,6 +77,18 @@ def test_each_row_is_of_copies_edited_by_hand(kind, case, mode, monkeypatch):
     number = [*every].index(own[-1]) + 1
     alone = nats_of(lesioned(model, Lesion(mode, (number,))), data)
     assert table.loss[len(own) - 1] == pytest.approx(alone.sum() / table.frames, rel=1e-12)
+
+
+def test_as_many_networks_run_together_as_have_their_numbers_in_the_memory(monkeypatch):
+    """A network keeps for each of 9 x 5 frames 88 logits, 2 x 7 gates of 3 layers, and 5 states of
+    7: the first, one of each layer, and the output. All have 4 bytes.
+    """
+    model, mask = network(dtype=torch.float32), torch.ones(9, 5)
+    for networks in (1, 2, 10):
+        monkeypatch.setattr("analysis.lesions.CPU_BYTES", networks * 9 * 5 * 165 * 4)
+        assert _networks_at_once(model, task_of(model), mask) == networks
+    monkeypatch.setattr("analysis.lesions.CPU_BYTES", 1)
+    assert _networks_at_once(model, task_of(model), mask) == 1, "one always runs"
 
 
 @pytest.mark.parametrize(

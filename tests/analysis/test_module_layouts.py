@@ -305,6 +305,13 @@ def test_a_layer_may_read_its_sequence_without_an_axis_of_the_batch(cell, call, 
     assert np.allclose(found.activity, wanted.activity, atol=1e-12)
 
 
+def test_a_cell_of_ours_may_be_called_with_all_its_arguments():
+    model = Net(RHN(n, n, 2), lambda cell, x: cell(x, None, None)[0]).double()
+    model.load_state_dict(PLAIN["rhn"].state_dict())
+    found, wanted = (gate_activity(each, PIECES) for each in (model, PLAIN["rhn"]))
+    assert np.allclose(found.activity, wanted.activity, atol=1e-12)
+
+
 class Rereading(Net):
     """A module that reads the frames again if the last one is full."""
 

@@ -67,6 +67,21 @@ def test_curves_and_rows_do_not_depend_on_company_or_cuts(tmp_path):
         finished(config(data="0" * 64), [0])
 
 
+def test_a_resumed_trial_continues_at_its_epoch_and_not_from_the_start(tmp_path):
+    """From the start it would have the same results, later."""
+    study, folder = config(), StudyFolder(tmp_path, config())
+    cut, _ = finished(study, range(3), epochs=2)
+    folder.trials.mkdir(parents=True)
+    for n in range(3):
+        folder.save_state(n, cut.state(n))
+    settings = {n: study.settings(n) for n in range(3)}
+    states = {n: folder.load_state(n) for n in range(3)}
+    resumed = TorchBackend(MELODIES).start(study, settings, states)
+    assert resumed.epoch == cut.epoch == 2
+    for n in range(3):
+        np.testing.assert_array_equal(resumed.curve(n), cut.curve(n))
+
+
 def curves_of(pieces) -> np.ndarray:
     """The curves (K, epochs + 1, 2) of three trials that train with these piano rolls."""
     train = [Piece(x, name=f"{k}", split="train", index=k) for k, x in enumerate(pieces)]

@@ -144,17 +144,19 @@ def test_what_has_no_shares_is_refused(count, message):
 
 def test_trials_are_of_one_network_if_their_studies_differ_in_the_seed_only():
     """A name has what differs between studies of its architecture, depth and optimizer."""
-    usual = row(max_epochs=4, patience=3)
+    usual = row(max_epochs=4, patience=3, hidden_size=3)
     seeds = [replace(usual, seed=seed, trial=trial) for seed, trial in ((0, 0), (1, 1))]
     longer, deep = replace(usual, max_epochs=9), replace(usual, depth=4, max_epochs=7)
-    other, adam = replace(usual, arch="gru"), replace(usual, optimizer="adam", batch_size=5)
-    found = by_network([adam, deep, *seeds[::-1], other, longer])
+    other, wide = (replace(usual, arch="gru", hidden_size=size) for size in (3, 5))
+    adam = replace(usual, optimizer="adam", batch_size=5)
+    found = by_network([adam, deep, *seeds[::-1], other, wide, longer])
     assert list(found.items()) == [
         ("rhn, depth 1, adam", [adam]),
         ("rhn, depth 1, max epochs 4", seeds),
         ("rhn, depth 1, max epochs 9", [longer]),
         ("rhn, depth 4", [deep]),
-        ("gru, depth 1", [other]),
+        ("gru, depth 1, hidden size 3", [other]),
+        ("gru, depth 1, hidden size 5", [wide]),
     ]
 
 
