@@ -2,6 +2,7 @@
 textbook equations and by copies that are edited by hand.
 """
 
+import json
 from functools import partial
 
 import numpy as np
@@ -157,6 +158,14 @@ def test_gates_and_lesions_are_the_same_in_every_layout(kind, layout):
     cut = lesioned(model, Lesion("carry", (1,)))
     found = cut(x.transpose(0, 1)).transpose(0, 1) if model.batch_first else cut(x)
     assert torch.allclose(found, edited(plain, [(0, 0)])(x), atol=1e-10)
+
+
+def test_a_step_of_a_module_is_a_frame_if_it_reads_a_file_of_chorales(tmp_path):
+    path = tmp_path / "mine.json"
+    piece = [[50, 54], [52], [57, 62]]
+    path.write_text(json.dumps({split: [piece] for split in ("train", "valid", "test")}))
+    assert gate_activity(PLAIN["gru"], path).step == "frame"
+    assert gate_activity(PLAIN["gru"], PIECES).step == ""
 
 
 def test_layers_have_the_names_of_their_modules():
