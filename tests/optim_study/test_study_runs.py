@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from itertools import count
 
@@ -34,6 +34,7 @@ from small_studies import (
 from optim_study.driver import Study
 from optim_study.engines import Job, OutOfMemory, ThisProcess, work
 from optim_study.folder import StudyFolder
+from optim_study.processes import Processes
 from optim_study.storage import open_storage
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
@@ -66,6 +67,12 @@ def test_fusing_changes_no_result(fuse, objective, tmp_path, storage):
     assert_exact(config(objective=objective), tmp_path, storage)
     ends = {"diverged" if row.diverged else row.epochs < 24 for row in rows}
     assert ends == {"diverged", True, False}, "by divergence, early and at the last epoch"
+
+
+def test_two_processes_have_the_results_of_one(tmp_path):
+    with closing(Processes(["cpu", "cpu"])) as engine:
+        drive(config(), tmp_path, engine=engine)
+    assert_exact(config(), tmp_path)
 
 
 def test_a_worker_adds_nothing_to_a_study_that_another_run_has_ended(tmp_path):
