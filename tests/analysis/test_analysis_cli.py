@@ -59,6 +59,12 @@ def test_a_command_gives_what_the_python_call_gives(line, answer):
     assert {**found, **dict.fromkeys(TEXTS)} == {**wanted, **dict.fromkeys(TEXTS)}
 
 
+def test_chosen_chorales_are_all_shown_with_their_names():
+    found = gate_activity("best.safetensors", chorales=("0", "bwv269", "train-3"))
+    assert found.names == tuple(chorale(name).name for name in ("test-0", "bwv269", "train-3"))
+    assert found.shown == 3
+
+
 def test_files_hold_what_is_printed(command):
     files = "--output g.png g.pdf g.npz --csv g.csv"
     printed = command(f"rhn-analyze gates text.safetensors --data novel.txt {files}")
