@@ -112,6 +112,8 @@ def lesioned(model: nn.Module, lesion: Lesion) -> nn.Module:
     >>> shut.cells[0].bias[1].tolist()
     [0.0, 0.0, 0.0, -10000.0, -10000.0, -10000.0]
     """
+    is_lesion = isinstance(lesion, Lesion)
+    door.require(is_lesion, "lesion", door.kind(lesion), "a Lesion")
     every = places(network := copied_network(model))
     mode, layers = check_mode(every, lesion.mode), lesion.layers
     fits = lesioned_layers(every, mode)

@@ -113,6 +113,8 @@ def lesion(
     how: Any = {"split": split, "chorales": chorales, "cell": cell, "length": length}
     given = opened(model, batch, stretches_of, max_tokens=max_tokens, **how)
     at_once = None if at_once is None else whole_number("at_once", at_once)
+    good = loss is None or callable(loss)
+    door.require(good, "loss", door.kind(loss), "a function (model, sequence), or None")
     network = copied_network(given.model, device)
     every = places(network)
     mode = check_mode(every, mode)

@@ -179,8 +179,9 @@ def check_causal(module: nn.Module, x: Tensor, batch_first: bool | None) -> None
     )
     for name in calls:
         one, two = (torch.cat([read for read, _ in each[name]]) for each in (calls, others))
-        whole = len(one) == len(two) and len(one) % len(x) == 0
-        door.require(whole, f"number of steps that {name} reads", len(one), str(len(x)))
+        count, wanted = f"number of steps that {name} reads", str(len(x))
+        door.require(len(one) == len(two), count, f"{len(one)} or {len(two)}", wanted)
+        door.require(len(one) % len(x) == 0, count, len(one), wanted)
         one, two = (rows.unflatten(0, (-1, len(x)))[:, :-1] for rows in (one, two))
         same = torch.allclose(one, two, equal_nan=True)
         door.require(same, f"input of {name}", "of later frames", "of the frames until its step")

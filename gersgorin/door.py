@@ -52,7 +52,8 @@ def numbers(name: str, value: Any) -> Tensor:
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         value = torch.from_numpy(np.array(value))
     form = not_dense_real(value) if isinstance(value, Tensor) else kind(value)
-    require(form in (None, "complex"), name, form, "a dense tensor or array of numbers")
+    dense = isinstance(value, Tensor) and form in (None, "complex")
+    require(dense, name, form, "a dense tensor or array of numbers")
     require(value.numel() > 0, name, kind(value), "at least one number")
     bad = int((~torch.isfinite(value)).sum())
     if bad:

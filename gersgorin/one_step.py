@@ -171,8 +171,8 @@ def _tensor(name: str, value: Any) -> Tensor:
     """A tensor with the user's graph, or NumPy's array as a tensor."""
     value = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
     form = not_dense_real(value) if isinstance(value, Tensor) else door.kind(value)
-    good = form is None or (form == "complex" and name != "x")
-    door.require(good, name, form, "a dense tensor or array of numbers")
+    is_complex_state = isinstance(value, Tensor) and form == "complex" and name != "x"
+    door.require(form is None or is_complex_state, name, form, "a dense tensor or array of numbers")
     return value.clone() if value.is_inference() else value
 
 

@@ -15,8 +15,8 @@ from optim_study.config import OF_ONE_SIZE, OptimizerName, Scheme, StudyConfig
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.training.state import Objective
 from rhn.utils.command_line import Count, Natural, Positive
-from rhn.utils.io import atomic_path, check_file
-from rhn.utils.validation import check_values, in_short
+from rhn.utils.io import as_path, atomic_path, check_file
+from rhn.utils.validation import check_values, in_short, unexpected
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +89,9 @@ class TrialRow:
         return {name: getattr(self, name) for name in RESULTS}
 
     def loss(self, which: Objective) -> float:
-        """Return the lowest training or validation loss of all epochs."""
+        """Return the lowest training or validation loss of all epochs. Raises InvalidInputError."""
+        if which not in get_args(Objective):
+            raise unexpected("loss", which, "train or valid")
         return self.best_train_nll if which == "train" else self.best_valid_nll
 
 
@@ -215,9 +217,10 @@ def read_csv(path: str | Path) -> list[TrialRow]:
     >>> read_csv("docs/results/small-study.csv")[0].arch  # doctest: +SKIP
     'rhn'
     """
+    path = as_path(path)
     try:
-        check_file(Path(path))
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        check_file(path)
+        with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = [_row(values, f"{path}, line {reader.line_num}") for values in reader]
             if not rows and "arch" not in (reader.fieldnames or ()):

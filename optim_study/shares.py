@@ -12,16 +12,14 @@ count as one test.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
-from typing import get_args
 
 import numpy as np
 
 from optim_study.config import LEARNING_RATES, PAPERS_STD, SCHEMES
 from optim_study.results import ALIKE, TrialRow, by_network, constant_of, distinct_trials
-from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.tables import EXPLAINED, aligned, formatted
-from rhn.utils.validation import in_short, number
+from rhn.utils.validation import number, unexpected
 
 BELOW = 9.5  # nats per frame; the constant predictor has 11.16 on the chorales
 COMPARED_WITH = "rhn"
@@ -80,9 +78,9 @@ def training_shares(
     from scipy.stats import binomtest  # loads in a second
 
     below, found, parts = number("below", below), list[Share](), list[list[TrialRow]]()
-    for name, known in (loss, get_args(Objective)), *((each, REGIONS) for each in regions):
-        if name not in known:
-            raise InvalidInputError(f"loss or region is {in_short(name)}: expected {known}")
+    for name in regions:
+        if name not in REGIONS:
+            raise unexpected("region", name, ", ".join(REGIONS))
     for network, trials in by_network(distinct_trials(rows)).items():
         for name in regions:
             if own := [row for row in trials if name in (ALL_TRIALS, region(row))]:

@@ -72,7 +72,7 @@ def inches_of(figure: str | float) -> float:
     """
     try:
         inches = SIZES.get(str(figure)) or float(figure)
-    except ValueError:
+    except (TypeError, ValueError):
         inches = 0
     if not 2 <= inches <= 40:
         raise InvalidInputError(

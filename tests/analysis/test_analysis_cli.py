@@ -13,6 +13,7 @@ import torch
 from networks import WORDS, language_checkpoint, language_network, network, sentences
 from tables import for_each
 
+import gersgorin
 import rhn
 from analysis import GateActivity, gate_activity, lesion
 from rhn.checkpoints import save
@@ -58,6 +59,12 @@ def test_a_command_gives_what_the_python_call_gives(line, answer):
     assert {**found, **dict.fromkeys(TEXTS)} == {**wanted, **dict.fromkeys(TEXTS)}
 
 
+def test_chosen_chorales_are_all_shown_with_their_names():
+    found = gate_activity("best.safetensors", chorales=("0", "bwv269", "train-3"))
+    assert found.names == tuple(chorale(name).name for name in ("test-0", "bwv269", "train-3"))
+    assert found.shown == 3
+
+
 def test_files_hold_what_is_printed(command):
     files = "--output g.png g.pdf g.npz --csv g.csv"
     printed = command(f"rhn-analyze gates text.safetensors --data novel.txt {files}")
@@ -81,6 +88,23 @@ def test_the_report_has_the_figure_and_the_table_of_each_part(command):
     assert page.count('src="data:image/png;base64,') == page.count("<pre>") == 4
     for found in (gate_activity("run", valid), lesion(model, valid, pairs=True)):
         assert html.escape(str(replace(found, data="chorales", split="valid"))) in page
+
+
+def test_the_report_has_the_spectra_of_the_first_sequence_of_its_split(command):
+    piece = [[50, 54], [52], [57, 62]]
+    lengths = {"train": (4, 5), "valid": (2, 3), "test": (3, 2)}
+    splits = {split: [piece * times for times in lengths[split]] for split in lengths}
+    Path("mine.json").write_text(json.dumps(splits))
+    save("run.safetensors", MUSIC)
+    for words, split in (("", "test"), ("--split valid", "valid")):
+        line = f"rhn-analyze report run.safetensors --data mine.json {words} --output a.html"
+        assert command(line).code == 0
+        page, pieces = Path("a.html").read_text(), getattr(chorales("mine.json"), split)
+        x, about = torch.from_numpy(np.array(pieces[0])).double(), {"data": pieces[0].name}
+        run = gersgorin.open_run(MUSIC, x, layer="cells.0", unit="quarter notes", **about)
+        lesions = lesion(MUSIC, pieces, pairs=True)
+        for found in (gersgorin.spectra(run), replace(lesions, data="mine.json", split=split)):
+            assert html.escape(str(found)) in page
 
 
 def test_the_report_of_a_text_without_gates_has_no_part_about_them(command):

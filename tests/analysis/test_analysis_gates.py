@@ -1,22 +1,26 @@
 """Gate activity against a plain loop, and the stretches and excerpts of a text."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import GATED, SUBJECTS, WORDS, gates_by_loop
-from tables import for_each
+from networks import GATED, SUBJECTS, WORDS, gates_by_loop, network, rolls
 
 from analysis import Excerpt, excerpts, gate_activity, stretches
+from analysis.gates import ROWS
 from rhn.data.text import Vocabulary
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("kind", "case", "options"),
     [
-        *(("chorales", case, {"layers": 2}) for case in GATED),
-        ("texts", GATED[0], {"layers": 2}),
-        ("texts", GATED[2], {"layers": 2, "tied": True}),
+        pytest.param("chorales", GATED[0], {"layers": 2}, id="rhn"),
+        pytest.param("chorales", GATED[1], {"layers": 2}, id="rhn with carry gates"),
+        pytest.param("chorales", GATED[2], {"layers": 2}, id="lstm"),
+        pytest.param("chorales", GATED[3], {"layers": 2}, id="gru"),
+        pytest.param("texts", GATED[0], {"layers": 2}, id="rhn of texts"),
+        pytest.param("texts", GATED[2], {"layers": 2, "tied": True}, id="tied lstm of texts"),
     ],
 )
 @torch.no_grad()
@@ -35,6 +39,15 @@ def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case, options):
         assert np.allclose(sequence.activity, gates.mean(2), atol=1e-13)
         assert np.allclose(sequence.open, (gates > 0.9).mean(2))
         assert np.allclose(sequence.closed, (gates < 0.1).mean(2))
+
+
+def test_gates_of_more_sequences_than_run_together_are_those_of_each_alone():
+    model, pieces = network(depth=2), rolls(*range(1, 19))
+    assert len(pieces) % ROWS == 2
+    found = gate_activity(model, pieces)
+    assert found.names == tuple(f"sequence {k}" for k in range(1, 19)) and found.step == "frame"
+    for piece, own in zip(pieces, found.sequences, strict=True):
+        assert np.allclose(own.activity, gate_activity(model, [piece]).activity, atol=1e-13)
 
 
 @given(N=st.integers(2, 60), length=st.integers(1, 20), max_tokens=st.integers(1, 70))

@@ -8,12 +8,23 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from networks import GATED, SUBJECTS, UNGATED, check_table, edited, network, rolls
+from networks import (
+    GATED,
+    SUBJECTS,
+    UNGATED,
+    check_table,
+    edited,
+    language_network,
+    network,
+    rolls,
+    tokens,
+)
 from scipy import stats
-from tables import for_each
 
 from analysis import Lesion, lesion, lesioned, paired_interval
 from analysis.gates import gate_activity
+from analysis.lesions import _networks_at_once
+from analysis.sequences import task_of
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 
@@ -68,7 +79,21 @@ def test_each_row_is_of_copies_edited_by_hand(kind, case, mode, monkeypatch):
     assert table.loss[len(own) - 1] == pytest.approx(alone.sum() / table.frames, rel=1e-12)
 
 
-@for_each("mode", ["bias", "carry"])
+def test_as_many_networks_run_together_as_have_their_numbers_in_the_memory(monkeypatch):
+    """A network keeps for each of 9 x 5 frames 88 logits, 2 x 7 gates of 3 layers, and 5 states of
+    7: the first, one of each layer, and the output. All have 4 bytes.
+    """
+    model, mask = network(dtype=torch.float32), torch.ones(9, 5)
+    for networks in (1, 2, 10):
+        monkeypatch.setattr("analysis.lesions.CPU_BYTES", networks * 9 * 5 * 165 * 4)
+        assert _networks_at_once(model, task_of(model), mask) == networks
+    monkeypatch.setattr("analysis.lesions.CPU_BYTES", 1)
+    assert _networks_at_once(model, task_of(model), mask) == 1, "one always runs"
+
+
+@pytest.mark.parametrize(
+    "mode", [pytest.param("bias", id="bias"), pytest.param("carry", id="carry")]
+)
 def test_how_many_networks_run_together_changes_no_bit(mode):
     model = network(dtype=torch.float32)
     one, *others = (lesion(model, PIECES, mode, pairs=True, at_once=k).loss for k in (None, 1, 3))
@@ -86,13 +111,69 @@ def test_the_network_given_is_left_as_it_was():
     assert not any(cell._forward_pre_hooks for cell in model.cells)
 
 
-@for_each("lesion", [Lesion("Bias", (1,)), *(Lesion("bias", k) for k in ((), (0,), (1, 9), 1))])
-def test_a_lesion_that_a_network_does_not_have_is_refused(lesion):
-    with pytest.raises(InvalidInputError, match=r"mode of RHN is Bias|some of \[1, 2, 3\]"):
-        lesioned(network(), lesion)
+@pytest.mark.parametrize(
+    ("mode", "layers", "words"),
+    [
+        pytest.param("Bias", (1,), "mode of RHN is Bias", id="mode"),
+        pytest.param("bias", (), r"layers is \(\)", id="no layers"),
+        pytest.param("bias", (0,), r"layers is \(0,\)", id="layer 0"),
+        pytest.param("bias", (1, 9), r"layers is \(1, 9\).*some of \[1, 2, 3\]", id="layer 9"),
+        pytest.param("bias", 1, "layers is 1: expected a tuple", id="no tuple"),
+    ],
+)
+def test_a_lesion_that_a_network_does_not_have_is_refused(mode, layers, words):
+    with pytest.raises(InvalidInputError, match=words):
+        lesioned(network(), Lesion(mode, layers))
 
 
-@for_each("kind", SUBJECTS)
+def no_loss(model, sequence) -> float:
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        pytest.param(
+            lambda: lesion(network(), [PIECES[0] / 2]), "number in sequence 0 is", id="half a key"
+        ),
+        pytest.param(
+            lambda: lesion(network(), rolls(1, 1)), "number of frames to predict is 0", id="frames"
+        ),
+        pytest.param(
+            lambda: lesion(language_network(), tokens(1)), "of tokens to predict is 0", id="tokens"
+        ),
+        pytest.param(
+            lambda: lesion(network(), [], loss=no_loss), "number of sequences is 0", id="sequences"
+        ),
+        pytest.param(
+            lambda: lesion(network(), PIECES, loss=1.0),
+            r"loss is float: expected a function \(model, sequence\)",
+            id="loss",
+        ),
+        pytest.param(lambda: lesion(network(), PIECES, at_once=0), "at_once is 0", id="at_once"),
+        pytest.param(lambda: lesion(PIECES, PIECES), "network is list: expected", id="network"),
+        pytest.param(
+            lambda: lesioned(network(), "bias"), "lesion is str: expected a Lesion", id="lesion"
+        ),
+    ],
+)
+def test_a_lesion_without_a_loss_or_a_network_is_refused(call, words):
+    with pytest.raises(InvalidInputError, match=words):
+        call()
+
+
+def test_lesions_and_gates_are_the_same_with_two_threads():
+    model = network(layers=2)
+    torch.set_num_threads(2)
+    try:
+        found, gates = lesion(model, PIECES, "carry"), gate_activity(model, PIECES)
+    finally:
+        torch.set_num_threads(1)
+    assert found.loss == pytest.approx(lesion(model, PIECES, "carry").loss, rel=1e-12)
+    assert np.allclose(gates.activity, gate_activity(model, PIECES).activity, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind) for kind in SUBJECTS])
 def test_the_loss_of_the_constant_predictor_is_an_entropy(kind):
     build, data, _ = SUBJECTS[kind]
     predicted = np.concatenate([part[1:] for part in data])
@@ -126,7 +207,7 @@ LENGTHS = {
 }
 
 
-@for_each("N", [2, 3, 4, 8, 12, 30])
+@pytest.mark.parametrize("N", [pytest.param(N, id=f"{N}") for N in (2, 3, 4, 8, 12, 30)])
 def test_the_interval_contains_the_true_difference_in_95_percent_of_simulations(N):
     rng, trials = np.random.default_rng(0), 20_000
     for length, lengths in LENGTHS.items():
@@ -141,7 +222,7 @@ def test_the_interval_contains_the_true_difference_in_95_percent_of_simulations(
         assert np.mean((low <= 1) & (high >= 1)) > 0.85, length
 
 
-@for_each("N", [3, 4, 5, 8])
+@pytest.mark.parametrize("N", [pytest.param(N, id=f"{N}") for N in (3, 4, 5, 8)])
 def test_the_interval_of_sequences_of_very_unequal_length_covers_less(N):
     """The numbers that docs/guides/gates-lesions.md states."""
     rng, trials, frames = np.random.default_rng(0), 20_000, 10 * 3.0 ** np.arange(N)

@@ -59,6 +59,19 @@ def test_each_sequence_has_a_panel_with_the_curve_of_each_layer():
     assert len(replace(GATES, shown=1).figure().axes) == 1
 
 
+def test_the_figure_of_gates_shows_the_first_two_of_many_sequences():
+    found = gate_activity(network(), rolls(3, 4, 5, 6))
+    for ax, sequence in zip(found.figure().axes, found.sequences[:2], strict=True):
+        assert np.array_equal([line.get_ydata() for line in ax.lines], sequence.activity)
+
+
+def test_the_axis_of_one_layer_names_it_once():
+    figure = lesion(network("lstm", 1), rolls(6, 9, 12)).figure()
+    figure.draw_without_rendering()
+    names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert [name for name in names if name] == ["1"]
+
+
 def test_figure_six_shows_damage_intervals_and_the_control():
     ax = TABLE.plot()
     layers, blind = ax.containers

@@ -2,18 +2,27 @@
 textbook equations and by copies that are edited by hand.
 """
 
+import json
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import check_table, drawn, edited, gates_by_loop, nats_of_chorales, rolls
+from networks import (
+    check_table,
+    drawn,
+    edited,
+    gates_by_loop,
+    nats_of_chorales,
+    network,
+    rolls,
+)
 from scipy.special import expit
-from tables import for_each
 from torch import nn
 
 from analysis import Lesion, gate_activity, lesion, lesioned
+from analysis.network import places
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 
@@ -110,12 +119,12 @@ def gates_of_gru(cell, x, h=0) -> np.ndarray:
     return np.array([found])
 
 
-def gates_of_lstm(cell, x) -> np.ndarray:
-    """i of both layers at every step, (2, T, n)."""
+def gates_of_lstm(cell, x, first=0.0) -> np.ndarray:
+    """i of both layers at every step, (2, T, n), from states of this value."""
     found = []
     for layer in (0, 1):
         W, R, b, c = weights_of(cell, layer)
-        h, s, gates, outputs = np.zeros(n), np.zeros(n), [], []
+        h, s, gates, outputs = np.full(n, first), np.full(n, first), [], []
         for x_t in x:
             i, f, g, o = (W @ x_t + b + R @ h + c).reshape(4, n)
             s = expit(f) * s + expit(i) * np.tanh(g)
@@ -151,6 +160,14 @@ def test_gates_and_lesions_are_the_same_in_every_layout(kind, layout):
     assert torch.allclose(found, edited(plain, [(0, 0)])(x), atol=1e-10)
 
 
+def test_a_step_of_a_module_is_a_frame_if_it_reads_a_file_of_chorales(tmp_path):
+    path = tmp_path / "mine.json"
+    piece = [[50, 54], [52], [57, 62]]
+    path.write_text(json.dumps({split: [piece] for split in ("train", "valid", "test")}))
+    assert gate_activity(PLAIN["gru"], path).step == "frame"
+    assert gate_activity(PLAIN["gru"], PIECES).step == ""
+
+
 def test_layers_have_the_names_of_their_modules():
     """Two cells that are declared in another order than they run."""
     cells = nn.ModuleList([RHN(n, n), nn.GRU(n, n, batch_first=True)])
@@ -163,13 +180,78 @@ def test_layers_have_the_names_of_their_modules():
     check_table(lesion(model, PIECES, "carry", batch_first=False), model, PIECES, places)
 
 
+def test_a_control_belongs_to_its_layer_and_a_layer_without_the_mode_has_no_row():
+    """The first cell has no gates to shut; both read an input, of which `blind` is the control."""
+    cells = nn.ModuleList([nn.RNN(n, n), nn.GRU(n, n)])
+    model = drawn(Net(cells, lambda cells, x: cells[1](cells[0](x)[0])[0]).double(), 3)
+    every = {"cell.0": (0, 0), "cell.1": (1, 0)}
+    shut = lesion(model, PIECES, "bias", pairs=True)
+    wanted = [("layer", "cell.1"), ("blind", "cell.0"), ("blind", "cell.1")]
+    wanted.append(("beyond blind", "cell.1"))
+    assert list(zip(shut.row_kind, shut.label, strict=True)) == wanted
+    check_table(shut, model, PIECES, every)
+    blind = lesion(model, PIECES, "blind", pairs=True)
+    wanted = [("layer", "cell.0"), ("layer", "cell.1"), ("pair", "cell.0+cell.1")]
+    assert list(zip(blind.row_kind, blind.label, strict=True)) == wanted
+    check_table(blind, model, PIECES, every)
+    assert lesion(model, PIECES, "blind").row_kind == ("layer", "layer")
+
+
+@pytest.mark.parametrize(
+    ("cell", "mode"),
+    [
+        pytest.param(nn.GRU(n, n), "bias", id="gates and biases"),
+        pytest.param(nn.GRU(n, n, bias=False), "carry", id="no biases"),
+        pytest.param(nn.RNN(n, n), "carry", id="no gates"),
+    ],
+)
+def test_the_mode_is_bias_for_layers_with_gates_and_biases_else_carry(cell, mode):
+    found = lesion(drawn(Net(cell).double(), 3), PIECES)
+    assert found.mode == mode and found.of_kind()["cell"][1] != 0
+
+
+class Owner(RHN):
+    """A cell with a recurrent part of its own."""
+
+    def __init__(self):
+        super().__init__(n, n, 2)
+        self.part = nn.GRUCell(n, n)
+
+
+@pytest.mark.parametrize(
+    ("model", "labels"),
+    [
+        pytest.param(RHN(n, n, 2), ["1", "2"], id="cell of ours"),
+        pytest.param(network("rhn", 1), ["1"], id="network of a cell of one layer"),
+        pytest.param(network("rhn", 2), ["1", "2"], id="network of a cell"),
+        pytest.param(network("lstm", 1, layers=2), ["1.1", "2.1"], id="network of two cells"),
+        pytest.param(nn.GRU(n, n), ["1"], id="layer of torch.nn"),
+        pytest.param(nn.GRU(n, n, num_layers=2), ["1", "2"], id="two layers of torch.nn"),
+        pytest.param(Net(nn.GRU(n, n)), ["cell"], id="module with a layer"),
+        pytest.param(Net(nn.GRU(n, n, num_layers=2)), ["cell.1", "cell.2"], id="with two layers"),
+        pytest.param(Owner(), ["1", "2"], id="cell with a recurrent part"),
+        pytest.param(
+            nn.ModuleDict({"a": Owner(), "ab": nn.GRUCell(n, n)}),
+            ["a.1", "a.2", "ab"],
+            id="names that begin alike",
+        ),
+    ],
+)
+def test_a_layer_is_named_by_its_number_or_by_its_module(model, labels):
+    assert [place.label for place in places(model)] == labels
+
+
 def hooked(model):
     model.cell.register_forward_hook(lambda cell, args, output: (output[0] + 1, output[1]))
     return model
 
 
-@for_each(
-    "model", [Net(nn.GRU(n, n), lambda cell, x: cell(cell(x)[0])[0]), hooked(Net(nn.GRU(n, n)))]
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(Net(nn.GRU(n, n), lambda cell, x: cell(cell(x)[0])[0]), id="twice"),
+        pytest.param(hooked(Net(nn.GRU(n, n))), id="hook"),
+    ],
 )
 def test_a_layer_that_runs_twice_or_has_a_hook_has_lesions(model):
     drawn(model.double(), 4)
@@ -182,6 +264,70 @@ def test_a_loss_of_the_user_s_is_called_with_lesioned_copies():
     wanted = [nats_of_chorales(m, PIECES).mean() for m in (model, edited(model, [(0, 0)]))]
     assert [found.baseline, found.loss[0]] == pytest.approx(wanted, rel=1e-12)
     assert (found.sequences, found.frames, found.step) == (3, 0, "") and np.isnan(found.constant)
+
+
+def from_ones(cell, x):
+    """With states of ones."""
+    rows, layers = x.shape[1], getattr(cell, "num_layers", 0)
+    ones = x.new_ones(layers, rows, n) if layers else x.new_ones(rows, n)
+    return cell(x, (ones, ones) if isinstance(cell, nn.LSTM) else ones)[0]
+
+
+def test_gates_begin_at_the_states_of_all_layers_of_an_lstm():
+    model = drawn(Net(nn.LSTM(n, n, num_layers=2), from_ones).double(), 5)
+    found = gate_activity(model, PIECES).sequences[0].activity
+    wanted = gates_of_lstm(model.cell, frames(model), 1.0)
+    assert np.allclose(found, wanted.mean(-1), atol=1e-12)
+
+
+def test_a_cell_of_ours_is_carried_from_any_first_state():
+    model = drawn(Net(RHN(n, n, 2), from_ones).double(), 5)
+    places = {"cell.1": (0, 0), "cell.2": (0, 1)}
+    check_table(lesion(model, PIECES, "carry"), model, PIECES, places)
+
+
+def rows(cell, x):
+    """As a sequence (T, m)."""
+    return cell(x[:, 0])[0].unsqueeze(1)
+
+
+def steps(cell, x):
+    """As T inputs (m,)."""
+    s, outputs = None, []
+    for x_t in x[:, 0]:
+        s = cell(x_t, s)
+        outputs.append(s)
+    return torch.stack(outputs).unsqueeze(1)
+
+
+@pytest.mark.parametrize(
+    ("cell", "call", "end"),
+    [
+        pytest.param(nn.GRU(n, n), rows, "", id="rows"),
+        pytest.param(nn.GRUCell(n, n), steps, "_l0", id="steps"),
+    ],
+)
+def test_a_layer_may_read_its_sequence_without_an_axis_of_the_batch(cell, call, end):
+    model, plain = Net(cell, call).double(), PLAIN["gru"]
+    model.load_state_dict({k.removesuffix(end): v for k, v in plain.state_dict().items()})
+    found, wanted = (gate_activity(each, PIECES) for each in (model, plain))
+    assert np.allclose(found.activity, wanted.activity, atol=1e-12)
+
+
+def test_a_cell_of_ours_may_be_called_with_all_its_arguments():
+    model = Net(RHN(n, n, 2), lambda cell, x: cell(x, None, None)[0]).double()
+    model.load_state_dict(PLAIN["rhn"].state_dict())
+    found, wanted = (gate_activity(each, PIECES) for each in (model, PLAIN["rhn"]))
+    assert np.allclose(found.activity, wanted.activity, atol=1e-12)
+
+
+class Rereading(Net):
+    """A module that reads the frames again if the last one is full."""
+
+    def forward(self, x):
+        if x[-1].sum() > 44:
+            self.cell(self.below(x))
+        return super().forward(x)
 
 
 def test_gates_begin_at_the_state_that_the_module_gives():
@@ -200,26 +346,39 @@ class LayerNormed(RHN):
 
 
 GRU = nn.GRU(n, n)
-REFUSED = {
-    "number of steps that cell reads is [45]: expected [89]": Net(
-        GRU, lambda cell, x: cell(x[::2])[0]
+BOTH = (gate_activity, partial(lesion, mode="carry"))
+REFUSED = [
+    pytest.param(
+        Net(GRU, lambda cell, x: cell(x[::2])[0]),
+        "steps that cell reads is 5: expected 9",
+        id="half",
     ),
-    "input of cell is of later frames": Net(GRU, lambda cell, x: cell(x.flip(0))[0]),
-    "cannot convert GRU": Net(nn.GRU(n, n, bidirectional=True)),
-    "network is Linear: expected a module with cells": nn.Linear(88, 88),
-    "forward of LayerNormed is its own": Net(LayerNormed(n, n)),
-    "number of sequences that cell reads is [89]: expected 1, or": Net(
-        nn.GRUCell(n, n), loop, True
+    pytest.param(
+        Net(GRU, lambda cell, x: cell(x.flip(0))[0]), "input of cell is of later frames", id="flip"
     ),
-    "first state of cell is not 0": Net(GRU, from_a_weight),
-}
+    pytest.param(Rereading(GRU), "steps that cell reads is 9 or 18: expected 9", id="by content"),
+    pytest.param(Net(nn.GRU(n, n, bidirectional=True)), "cannot convert GRU", id="both directions"),
+    pytest.param(
+        nn.Linear(88, 88), "network is Linear: expected a module with cells", id="no layer"
+    ),
+    pytest.param(
+        Net(LayerNormed(n, n)), "forward of LayerNormed is its own", id="forward of its own"
+    ),
+    pytest.param(
+        Net(nn.GRUCell(n, n), loop, True),
+        "number of sequences that cell reads is 9: expected 1, or",
+        id="frames as a batch",
+    ),
+]
 
 
-@for_each(("words", "model"), REFUSED.items())
-def test_a_module_without_layers_along_the_frames_is_refused(words, model):
-    calls = [partial(lesion, mode="carry")]
-    if "first state" not in words:
-        calls.append(gate_activity)
-    for measure in calls:
+@pytest.mark.parametrize(("model", "words"), REFUSED)
+def test_a_module_without_layers_along_the_frames_is_refused(model, words):
+    for measure in BOTH:
         with pytest.raises(InvalidInputError, match=words):
             measure(model, PIECES)
+
+
+def test_a_layer_of_torch_that_does_not_start_at_zeros_cannot_be_carried():
+    with pytest.raises(InvalidInputError, match="first state of cell is not 0: expected 0"):
+        lesion(Net(GRU, from_a_weight), PIECES, "carry")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from networks import drawn, network, rolls
-from tables import for_each
 
 from analysis import Lesion, gate_activity, lesion, lesioned
 from rhn.cells import CELLS, DTRNN, RHN, Cell, Layer, Part, described_layers, resolve_cell
@@ -110,12 +109,32 @@ class Marked(RHN):
         self.register_buffer("carried", torch.ones(3))
 
 
-@for_each("mode", ["bias", "carry", "blind"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param(mode, id=mode) for mode in ("bias", "carry", "blind")]
+)
 def test_a_buffer_named_like_ours_changes_no_lesion(mode):
     own, ours = (PolyphonicModel(kind, hidden_size=5, depth=2) for kind in (Marked, RHN))
     ours.load_state_dict(own.state_dict(), strict=False)
     found, wanted = (lesion(model, PIECES, mode).loss for model in (own, ours))
     assert found.tolist() == wanted.tolist()
+
+
+class Whole(RHN):
+    """A cell that describes its layers, and computes only all together."""
+
+    run_layer = Cell.run_layer
+
+
+@pytest.mark.parametrize(
+    "mode", [pytest.param("bias", id="bias"), pytest.param("blind", id="blind")]
+)
+def test_a_cell_that_runs_no_single_layer_has_all_lesions_but_carry(mode):
+    own, ours = (PolyphonicModel(kind, hidden_size=5, depth=2) for kind in (Whole, RHN))
+    ours.load_state_dict(own.state_dict())
+    found, wanted = (lesion(model, PIECES, mode).loss for model in (own, ours))
+    assert found.tolist() == wanted.tolist()
+    with pytest.raises(InvalidInputError, match="mode of Whole is carry: expected bias, blind"):
+        lesion(own, PIECES, "carry")
 
 
 class Silent(DTRNN):
@@ -142,19 +161,41 @@ def described(*layers):
     return described_layers(cell)
 
 
-@for_each(
-    ("words", "call"),
+@pytest.mark.parametrize(
+    ("measure", "words"),
     [
-        ("sequence 0 is", lambda: gate_activity(network(), [PIECES[0][:0]])),
-        ("gates of Silent is none", lambda: gate_activity(Silent(88, 7), PIECES)),
-        ("mode of Silent is bias: expected carry", lambda: lesion(Silent(88, 88), PIECES, "bias")),
-        (r"expected layers\(\) and run_layer\(\)", lambda: lesion(Silent(88, 88, 2), PIECES)),
-        (r"layers\(\) .*: expected", lambda: described(Layer())),
-        (r"layers\(\) .*: expected", lambda: described(*[Layer(bias=Part("biases"))] * 2)),
-        (r"layers\(\) .*: expected", lambda: described(*[Layer(recurrent=Part("bias", 7))] * 2)),
-        (r"layers\(\) .*: expected", lambda: described(*[Layer(bias=Part("bias", [0]))] * 2)),
+        pytest.param(
+            lambda: gate_activity(network(), [PIECES[0][:0]]), "sequence 0 is", id="no frame"
+        ),
+        pytest.param(
+            lambda: gate_activity(Silent(88, 7), PIECES), "gates of Silent is none", id="gates"
+        ),
+        pytest.param(
+            lambda: lesion(Silent(88, 88), PIECES, "bias"),
+            "mode of Silent is bias: expected carry",
+            id="mode",
+        ),
+        pytest.param(
+            lambda: lesion(Silent(88, 88, 2), PIECES),
+            r"expected layers\(\) and run_layer\(\)",
+            id="no mode",
+        ),
     ],
 )
-def test_a_description_that_does_not_fit_is_refused(words, call):
+def test_a_measure_that_a_cell_does_not_have_is_refused(measure, words):
     with pytest.raises(InvalidInputError, match=words):
-        call()
+        measure()
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        pytest.param([Layer()], id="one of two"),
+        pytest.param([Layer(bias=Part("biases"))] * 2, id="no such parameter"),
+        pytest.param([Layer(recurrent=Part("bias", 7))] * 2, id="no such row"),
+        pytest.param([Layer(bias=Part("bias", [0]))] * 2, id="list as an index"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(layers):
+    with pytest.raises(InvalidInputError, match=r"layers\(\) .*: expected"):
+        described(*layers)

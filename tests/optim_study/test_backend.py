@@ -67,6 +67,56 @@ def test_curves_and_rows_do_not_depend_on_company_or_cuts(tmp_path):
         finished(config(data="0" * 64), [0])
 
 
+def test_a_resumed_trial_continues_at_its_epoch_and_not_from_the_start(tmp_path):
+    """From the start it would have the same results, later."""
+    study, folder = config(), StudyFolder(tmp_path, config())
+    cut, _ = finished(study, range(3), epochs=2)
+    folder.trials.mkdir(parents=True)
+    for n in range(3):
+        folder.save_state(n, cut.state(n))
+    settings = {n: study.settings(n) for n in range(3)}
+    states = {n: folder.load_state(n) for n in range(3)}
+    resumed = TorchBackend(MELODIES).start(study, settings, states)
+    assert resumed.epoch == cut.epoch == 2
+    for n in range(3):
+        np.testing.assert_array_equal(resumed.curve(n), cut.curve(n))
+
+
+def curves_of(pieces) -> np.ndarray:
+    """The curves (K, epochs + 1, 2) of three trials that train with these piano rolls."""
+    train = [Piece(x, name=f"{k}", split="train", index=k) for k, x in enumerate(pieces)]
+    corpus = Corpus(train, CORPUS.valid, CORPUS.test, "pieces")
+    study = config(data=corpus.checksum, epochs=3)
+    fused = start_training(study, {n: study.settings(n) for n in range(3)}, {}, corpus)
+    while fused.live():
+        fused.run_epoch()
+    return np.array([fused.curve(n) for n in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("usual", "short"),
+    [
+        pytest.param(37, 1, id="one of the last minibatch"),
+        pytest.param(32, 3, id="a minibatch of their own"),
+    ],
+)
+def test_pieces_of_one_frame_which_predict_nothing_change_no_curve(usual, short):
+    pieces = [np.asarray(piece) for piece in CORPUS.train[:usual]]
+    wanted = curves_of(pieces)
+    assert (np.diff(wanted, axis=1) != 0).all()
+    np.testing.assert_array_equal(curves_of([*pieces, *[np.eye(88)[[40]]] * short]), wanted)
+
+
+def test_trials_have_the_same_curves_with_two_threads():
+    pieces = [np.asarray(piece) for piece in CORPUS.train]
+    one = curves_of(pieces)
+    torch.set_num_threads(2)
+    try:
+        np.testing.assert_allclose(curves_of(pieces), one, rtol=1e-5)
+    finally:
+        torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize("objective", ["train", "valid"])
 def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(objective, tmp_path):
     """At a learning rate where training and validation loss are best in different epochs."""
@@ -132,6 +182,14 @@ def test_a_trial_is_a_plain_loop_with_the_optimizer_of_torch(optimizer, plain):
         assert abs(losses[-1] - losses[0]) > 0.01, "the weights have moved"
 
 
+def test_a_backend_of_a_gpu_makes_it_the_current_device(monkeypatch):
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr("optim_study.backend.start_training", lambda *given: given[-1])
+    assert TorchBackend(MELODIES, "cuda:1").start(config(), {}, {}) == "cuda:1"
+    assert current == ["cuda:1"]
+
+
 GIB = 1 << 30
 STUDY = StudyConfig(arch="rhn", depth=6, data="x")
 
@@ -171,6 +229,14 @@ def test_trials_are_divided_among_workers_and_what_is_asked_for_is_done():
     assert [choose(jobs=n)[0] for n in (1, 4, 100)] == [15, 8, 1]
     assert [choose("cuda", jobs=n)[0] for n in (1, 2, 7)] == [60, 30, 9]
     assert [choose(asked=n)[0] for n in (40, 100)] == [40, 60]
+
+
+def test_a_cpu_computes_the_trials_in_parts_and_a_gpu_all_at_once():
+    """The memory of one trial more: on a CPU the first one has the tensors of a step too."""
+    need = {device: memory(STUDY, meta_model(STUDY), device, 128) for device in ("cpu", "cuda")}
+    first, last = ({d: of(k + 1) - of(k) for d, of in need.items()} for k in (0, 59))
+    assert first["cpu"] == first["cuda"] == last["cuda"]
+    assert last["cpu"] < first["cpu"] / 2
 
 
 def test_the_memory_that_there_is_is_obeyed():

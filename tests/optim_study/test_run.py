@@ -19,10 +19,11 @@ from tables import for_each, others_slow
 
 from optim_study import read_csv, run, smoke
 from optim_study.config import RunConfig
-from optim_study.ray_engine import ray_devices
+from optim_study.ray_engine import ray_devices, ray_tasks
 from optim_study.results import csv_text
 from optim_study.runner import OUTPUTS, engine_of
 from optim_study.shares import REGIONS, share_table, training_shares
+from rhn.errors import InvalidInputError
 from rhn.training.state import LOCK
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -104,6 +105,12 @@ def test_plot_draws_folders_and_tables_and_counts_a_copy_once(kind, loss, study,
         assert sorted(rows, key=str) == sorted(study.trials, key=str)
         assert Path("a.png").stat().st_size > 5000
     assert caplog.messages == ["repeated trials left out: 16"]
+
+
+def test_plot_writes_a_figure_with_the_name_of_its_kind_by_default(study, answer, own_folder):
+    for kind in ("swarm", "map"):
+        answer(f"optim-study plot {study.csv} --kind {kind}")
+    assert {path.name for path in own_folder.iterdir()} == {"swarm.png", "map.png"}
 
 
 def test_tables_are_in_the_order_of_the_architectures_and_then_of_others_in_the_folder(study):
@@ -228,3 +235,23 @@ def test_a_worker_each_on_a_gpu_or_a_cpu(engine, gpus, asked, expected, monkeypa
     else:
         with engine_of(config) as opened:
             assert opened.places == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "variable", "named"),
+    [
+        pytest.param("127.0.0.1:1", None, "127.0.0.1:1", id="option"),
+        pytest.param(None, "ray://127.0.0.1:1", "ray://127.0.0.1:1", id="variable"),
+        pytest.param("127.0.0.1:1", "ray://127.0.0.1:2", "127.0.0.1:1", id="both"),
+    ],
+)
+def test_a_cluster_that_cannot_be_reached_is_refused_by_its_address(
+    address, variable, named, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    config = RunConfig(engine="ray", address=address)
+    with pytest.raises(InvalidInputError, match=f"address is '{named}'"), ray_tasks(config):
+        pass

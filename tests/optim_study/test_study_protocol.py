@@ -11,7 +11,13 @@ from scipy.stats import chisquare, kstest
 from small_studies import config
 from tables import for_each
 
-from optim_study.config import SCHEMES, StudyConfig, config_from_protocol, require_same_protocol
+from optim_study.config import (
+    SCHEMES,
+    RunConfig,
+    StudyConfig,
+    config_from_protocol,
+    require_same_protocol,
+)
 from rhn.errors import DataError, InvalidInputError
 
 STORED = {
@@ -55,6 +61,15 @@ def test_a_stored_study_of_an_older_version_continues():
         require_same_protocol(replace(study, init_schemes=("identity",)), STORED, "out")
     with pytest.raises(DataError, match="protocol is of another version: it has width"):
         config_from_protocol({**STORED, "width": 3}, trials=60)
+
+
+def test_an_option_goes_to_the_cells_that_have_it_and_one_of_no_cell_is_refused():
+    run = RunConfig(arch=("rnn", "dts-rnn"), depth=(1, 2), cell_options={"skip": "last"})
+    found = {study.name: study.options for study in run.studies("toy")}
+    skips = {f"dts-rnn-skip-last-depth{depth}": {"skip": "last"} for depth in (1, 2)}
+    assert found == {"rnn-depth1": {}} | skips
+    with pytest.raises(InvalidInputError, match="skip"):
+        replace(run, arch=("rnn",)).studies("toy")
 
 
 def test_a_setting_depends_only_on_seed_architecture_depth_and_number():

@@ -6,7 +6,8 @@ import os
 import re
 import signal
 import threading
-from contextlib import suppress
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from functools import partial
 from itertools import count
 
@@ -29,11 +30,11 @@ from small_studies import (
     wait_for,
     workers_of,
 )
-from tables import for_each
 
 from optim_study.driver import Study
-from optim_study.engines import Job, ThisProcess, work
+from optim_study.engines import Job, OutOfMemory, ThisProcess, work
 from optim_study.folder import StudyFolder
+from optim_study.processes import Processes
 from optim_study.storage import open_storage
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
@@ -66,6 +67,12 @@ def test_fusing_changes_no_result(fuse, objective, tmp_path, storage):
     assert_exact(config(objective=objective), tmp_path, storage)
     ends = {"diverged" if row.diverged else row.epochs < 24 for row in rows}
     assert ends == {"diverged", True, False}, "by divergence, early and at the last epoch"
+
+
+def test_two_processes_have_the_results_of_one(tmp_path):
+    with closing(Processes(["cpu", "cpu"])) as engine:
+        drive(config(), tmp_path, engine=engine)
+    assert_exact(config(), tmp_path)
 
 
 def test_a_worker_adds_nothing_to_a_study_that_another_run_has_ended(tmp_path):
@@ -113,6 +120,31 @@ def test_damaged_files_are_renamed_and_their_trials_are_trained_again(tmp_path):
     for path, content in damaged.items():
         (kept,) = folder.trials.glob(f"{path.name}.damaged-*")
         assert kept.read_bytes() == content
+
+
+def test_a_record_that_is_damaged_while_the_run_goes_on_costs_its_trial_and_no_more(
+    tmp_path, monkeypatch
+):
+    study, save, saved = config(), StudyFolder.save_record, []
+
+    def save_and_damage_the_first(folder, row, curve):
+        save(folder, row, curve)
+        saved.append(row.trial)
+        if len(saved) == 1:
+            path = folder.file(row.trial, ".json")
+            path.write_text(path.read_text()[:-9])
+
+    monkeypatch.setattr(StudyFolder, "save_record", save_and_damage_the_first)
+    drive(study, tmp_path, fuse=1)
+    assert_exact(study, tmp_path)
+    assert saved == [0, 0, *range(1, 8)]
+
+
+def test_a_state_of_another_study_and_a_file_without_a_number_are_of_no_trial(tmp_path):
+    folder = save_at(8, 1, tmp_path)
+    (folder.trials / "notes.json").write_text("{}")
+    assert folder.recorded() == set() and folder.epochs([1, 2]) == {1: 8}
+    assert StudyFolder(tmp_path, config(epochs=25)).epochs([1, 2]) == {}
 
 
 def test_what_cannot_be_read_is_an_error_and_not_taken_for_damaged(tmp_path):
@@ -170,6 +202,51 @@ def test_a_deadly_trial_is_given_up_and_all_others_are_done(tmp_path):
         drive(config(), tmp_path, backend=backend)
     assert drive(config(), tmp_path).given_up == {}, "another run tries once more"
     assert_exact(config(), tmp_path)
+
+
+def test_deaths_are_counted_from_the_last_trial_that_ended(tmp_path):
+    """Without saves: the third death comes after the end of a trial, and is the first one again."""
+
+    def die(trials):
+        job = len(backend.started)
+        if job < 3 or (job == 3 and len(trials.live()) < 3):
+            raise Died("gone")
+
+    engine, backend = ThisProcess(["cpu"]), Eventful(die)
+    engine.deaths, study = Died, config(trials=3)
+    drive(study, tmp_path, backend=backend, engine=engine, save_seconds=1e6)
+    assert_exact(study, tmp_path)
+    *first, last = (numbers for numbers, _ in backend.started)
+    assert first == [(0, 1, 2)] * 3 and len(last) == 2
+
+
+class LastWords(ThisProcess):
+    """An engine whose worker dies after each job."""
+
+    deaths = Died
+
+    def submit(self, place, job, on_epoch):
+        super().submit(place, job, on_epoch)
+        died = Future()
+        died.set_exception(Died("gone"))
+        return died
+
+
+def test_a_worker_that_dies_after_its_last_record_has_left_nothing_to_do(tmp_path, caplog):
+    backend = Eventful()
+    drive(config(), tmp_path, backend=backend, engine=LastWords(["cpu"]))
+    assert_exact(config(), tmp_path)
+    assert len(backend.started) == 3 and caplog.messages == []
+
+
+def test_one_trial_that_does_not_fit_ends_the_run(tmp_path):
+    def full(trials):
+        raise torch.OutOfMemoryError("out of memory")
+
+    backend = Eventful(full)
+    with pytest.raises(OutOfMemory):
+        drive(config(trials=3), tmp_path, backend=backend)
+    assert [len(numbers) for numbers, _ in backend.started] == [3, 1]
 
 
 def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path):
@@ -244,6 +321,25 @@ def test_optuna_reads_a_study_while_it_runs_and_a_larger_total_extends_it(tmp_pa
     assert open_storage(storage, tmp_path, create=False).configs() == [config()]
 
 
+def test_a_study_that_was_created_and_no_more_is_continued(tmp_path):
+    """A kill after the creation of a study leaves it without its protocol."""
+    out = tmp_path / "out"
+    out.mkdir()
+    storage = open_storage(None, out)
+    optuna.create_study(study_name=config().name, storage=storage._backend)
+    drive(config(), out)
+    assert_exact(config(), out)
+
+
+def test_trials_of_several_schemes_have_their_scheme_in_the_storage(tmp_path):
+    study = config(trials=4, init_schemes=("scaled", "orthogonal"))
+    drive(study, tmp_path)
+    trials = stock_study(study, tmp_path).get_trials()
+    schemes = {t.user_attrs["trial"]: t.params["init_scheme"] for t in trials}
+    assert schemes == {n: study.settings(n).init_scheme for n in range(4)}
+    assert set(schemes.values()) == {"scaled", "orthogonal"}
+
+
 def test_a_torn_last_line_of_a_journal_is_cut_off_and_a_damaged_one_refused(tmp_path, refused):
     drive(config(trials=3), tmp_path)
     journal = tmp_path / "journal.log"
@@ -264,9 +360,14 @@ def test_a_torn_last_line_of_a_journal_is_cut_off_and_a_damaged_one_refused(tmp_
         drive(config(), tmp_path)
 
 
-@for_each(
+@pytest.mark.parametrize(
     "url",
-    ["x", "postgresql://me:a@cret@b/c", "postgresql://me:cret@127.0.0.1:1/b", "b://me:cret@c/d"],
+    [
+        pytest.param("x", id="no address"),
+        pytest.param("postgresql://me:a@cret@b/c", id="two @"),
+        pytest.param("postgresql://me:cret@127.0.0.1:1/b", id="no server"),
+        pytest.param("b://me:cret@c/d", id="database"),
+    ],
 )
 def test_an_address_that_cannot_be_used_is_one_sentence_without_its_password(url, tmp_path):
     with pytest.raises((InvalidInputError, OutputError), match=r"storage (is|has|does)") as refusal:

@@ -15,9 +15,17 @@ from scipy.stats import beta, fisher_exact
 from optim_study.backend import finished_row
 from optim_study.config import SCHEMES, StudyConfig
 from optim_study.figures import plot_map, plot_swarm, swarm
-from optim_study.results import TrialRow, by_network, csv_text, distinct_trials, read_csv, write_csv
+from optim_study.results import (
+    TrialRow,
+    by_network,
+    constant_of,
+    csv_text,
+    distinct_trials,
+    read_csv,
+    write_csv,
+)
 from optim_study.shares import REGIONS, holm, share_table, training_shares
-from rhn.errors import DataError
+from rhn.errors import DataError, InvalidInputError
 
 PLATEAU = 11.13
 
@@ -76,6 +84,29 @@ def test_the_row_of_a_trial_whose_best_weights_overflow_on_the_test_pieces(test_
     assert (found.test_nll, found.train_nll, found.valid_nll) == (None, 9.0, 9.5)
 
 
+@pytest.mark.parametrize(
+    ("losses", "epoch"),
+    [
+        pytest.param([11.16, 10.94], None, id="never"),
+        pytest.param([11.16, 11.0, 10.93, 11.1, 9.0], 2, id="twice"),
+        pytest.param([10.0], 0, id="before training"),
+    ],
+)
+def test_a_trial_leaves_its_plateau_below_98_percent_of_the_constant_predictor(losses, epoch):
+    study = StudyConfig(arch="rnn", depth=1, data="toy")
+    found = finished_row(study, 0, np.array([losses, losses]).T, 8, 9.6, 11.16)
+    assert found.left_epoch == epoch
+
+
+@pytest.mark.parametrize(
+    ("arch", "biases"),
+    [pytest.param("rhn", "0 -1 -2 -3", id="gated"), pytest.param("rnn", None, id="without gates")],
+)
+def test_a_row_has_the_biases_of_its_study_if_the_cell_has_gates(arch, biases):
+    study = StudyConfig(arch=arch, depth=1, data="toy")
+    assert finished_row(study, 0, np.array([[9.0, 9.5]]), 8, 9.6, 11.16).transform_biases == biases
+
+
 def test_an_older_table_lacks_columns_and_a_malformed_one_is_refused_with_its_place(tmp_path):
     path, (head, values) = tmp_path / "trials.csv", csv_text([row()]).splitlines()
     path.write_text(f"{head.replace('init_schemes,objective', 'a,b')}\n{values}\n")
@@ -93,6 +124,47 @@ def test_an_older_table_lacks_columns_and_a_malformed_one_is_refused_with_its_pl
 
 
 # shares
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        pytest.param(lambda: distinct_trials([]), "there are 0 trials: expected", id="no trials"),
+        pytest.param(lambda: distinct_trials([1]), "a row is 1: expected a TrialRow", id="row"),
+        pytest.param(lambda: training_shares([row()], "test"), "loss is 'test'", id="loss"),
+        pytest.param(
+            lambda: training_shares([row()], regions=["all"]), "region is 'all'", id="region"
+        ),
+    ],
+)
+def test_what_has_no_shares_is_refused(count, message):
+    with pytest.raises(InvalidInputError, match=message):
+        count()
+
+
+def test_trials_are_of_one_network_if_their_studies_differ_in_the_seed_only():
+    """A name has what differs between studies of its architecture, depth and optimizer."""
+    usual = row(max_epochs=4, patience=3, hidden_size=3)
+    seeds = [replace(usual, seed=seed, trial=trial) for seed, trial in ((0, 0), (1, 1))]
+    longer, deep = replace(usual, max_epochs=9), replace(usual, depth=4, max_epochs=7)
+    other, wide = (replace(usual, arch="gru", hidden_size=size) for size in (3, 5))
+    adam = replace(usual, optimizer="adam", batch_size=5)
+    found = by_network([adam, deep, *seeds[::-1], other, wide, longer])
+    assert list(found.items()) == [
+        ("rhn, depth 1, adam", [adam]),
+        ("rhn, depth 1, max epochs 4", seeds),
+        ("rhn, depth 1, max epochs 9", [longer]),
+        ("rhn, depth 4", [deep]),
+        ("gru, depth 1, hidden size 3", [other]),
+        ("gru, depth 1, hidden size 5", [wide]),
+    ]
+
+
+def test_a_constant_predictor_is_that_of_all_rows_or_none():
+    rows = [row(), row(trial=1)]
+    assert constant_of(rows, "train") == 11.16
+    assert constant_of(rows, "valid") is None, "its loss is that of the training pieces"
+    assert constant_of([*rows, row(constant_nll=9.0)], "train") is None
 
 
 def test_the_table_of_known_shares(snapshot):
@@ -168,6 +240,24 @@ def test_shares_are_counted_and_compared_by_hand(random, loss):
     corrected = holm([shares[0].p for shares in pairs.values()])
     for shares, p in zip(pairs.values(), corrected, strict=True):
         assert {share.p_holm for share in shares} == {p}
+
+
+def test_an_architecture_is_compared_with_the_rhn_of_its_depth_and_protocol_only():
+    """Two tests are corrected together: that of two regions with the same trials counts once."""
+    rows = network("rhn", 1, [7.0] * 9 + [PLATEAU], max_epochs=4)
+    rows += network("gru", 1, [7.0] + [PLATEAU] * 9, max_epochs=4)
+    rows += network("rhn", 4, [7.0] * 5 + [PLATEAU] * 5, max_epochs=4)
+    rows += network("gru", 4, [PLATEAU] * 10, max_epochs=4)
+    rows += network("gru", 1, [7.0] * 3, max_epochs=9)
+    one = fisher_exact([[1, 9], [9, 1]]).pvalue
+    four = fisher_exact([[0, 10], [5, 5]]).pvalue
+    assert 2 * one < four
+    wanted = {"gru, depth 1, max epochs 4": (one, 2 * one), "gru, depth 4": (four, four)}
+    for part in REGIONS[:2]:
+        found = training_shares(rows, regions=REGIONS[:2])
+        tests = {s.network: (s.p, s.p_holm) for s in found if s.region == part and s.p is not None}
+        assert tests.keys() == wanted.keys() and len(found) == 10
+        assert all(tests[name] == pytest.approx(wanted[name]) for name in wanted)
 
 
 def test_a_trial_counts_once_however_often_it_is_there(caplog):
