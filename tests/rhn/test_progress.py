@@ -96,14 +96,20 @@ def test_a_bar_appears_after_two_seconds_and_is_removed(capsys):
 
 
 class Drawn(Lines):
-    """A drawer that notes what it draws, and an event for the first time."""
+    """A drawer that notes the titles that it draws."""
 
     def __init__(self):
-        self.titles, self.event = list[list[str]](), threading.Event()
+        self.titles, self._news = list[list[str]](), threading.Condition()
 
     def draw(self, tasks):
-        self.titles.append([task.title for task in tasks])
-        self.event.set()
+        with self._news:
+            self.titles.append([task.title for task in tasks])
+            self._news.notify_all()
+
+    def draws(self, *titles: str) -> bool:
+        """Wait until tasks with these titles are drawn together."""
+        with self._news:
+            return self._news.wait_for(lambda: [*titles] in self.titles, 60)
 
 
 @pytest.fixture
@@ -133,15 +139,15 @@ def test_who_sees_the_progress(asked, in_command, session, is_drawn, drawer, mon
         pass  # a context that has ended changes nothing
     inside = shown(in_command) if in_command else reported(asked, "outer")
     with inside, reported(asked, "own"):
-        assert drawer.event.wait(60) if is_drawn else not drawer.event.is_set()
+        if is_drawn:
+            assert drawer.draws("own")
     assert bool(drawer.titles) == is_drawn
 
 
 def test_work_within_work_is_shown_only_if_the_whole_is(drawer):
     counts = []
     with reported(True, "whole"), reported(None, "part"):
-        assert drawer.event.wait(60)
-    assert drawer.titles[0] == ["whole", "part"]
+        assert drawer.draws("whole", "part")
     drawer.titles.clear()
     with reported(lambda *count: counts.append(count), "whole") as advance:
         advance(1, 2)
