@@ -107,9 +107,12 @@ class Drawn(Lines):
             self._news.notify_all()
 
     def draws(self, *titles: str) -> bool:
-        """Wait until tasks with these titles are drawn together."""
+        """Wait until tasks with these titles are drawn together, the innermost ones last."""
+        wanted = [*titles]
         with self._news:
-            return self._news.wait_for(lambda: [*titles] in self.titles, 60)
+            return self._news.wait_for(
+                lambda: any(drawn[-len(wanted) :] == wanted for drawn in self.titles), 60
+            )
 
 
 @pytest.fixture
@@ -231,7 +234,7 @@ def test_a_training_run_reports_the_steps_up_to_its_last_epoch(tmp_path, capsys)
     assert counts == [(3, 4), (4, 4)] and capsys.readouterr().err == ""
 
 
-def test_the_work_of_a_command_is_shown(drawer):
+            assert drawer.draws("own")
     def main():
         with reported(None, "own"):
             assert drawer.event.wait(60)
