@@ -234,10 +234,10 @@ def test_a_training_run_reports_the_steps_up_to_its_last_epoch(tmp_path, capsys)
     assert counts == [(3, 4), (4, 4)] and capsys.readouterr().err == ""
 
 
-            assert drawer.draws("own")
+def test_the_work_of_a_command_is_shown(drawer):
     def main():
         with reported(None, "own"):
-            assert drawer.event.wait(60)
+            assert drawer.draws("own")
 
     assert run_command(main) == 0 and drawer.titles[0] == ["own"]
     with reported(None, "after the command"):
