@@ -63,6 +63,7 @@ def test_a_fault_that_no_test_catches_survives(tmp_path, monkeypatch, capsys):
         "package/__init__.py": "",
         "package/numbers.py": SOURCE,
         "tests/package/test_numbers.py": TEST,
+        "tests/numbers/test_recorded.py": "",
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
