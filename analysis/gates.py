@@ -29,7 +29,7 @@ from analysis.sequences import (
     task_of,
 )
 from analysis.texts import Excerpt, excerpts
-from gersgorin import door
+from gersgorin import checks
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
 from rhn.models.networks import RecurrentModel
@@ -80,7 +80,7 @@ def gate_activity(
     with reported(progress, "gates", total=len(sequences)) as advance:
         for done, (i, gates) in enumerate(each, start=1):
             finite = all(np.isfinite(layer).all() for layer in gates)
-            door.require(finite, f"gate along {names[i]}", "not finite", "0 to 1")
+            checks.require(finite, f"gate along {names[i]}", "not finite", "0 to 1")
             units = [(layer, layer > OPEN, layer < CLOSED) for layer in gates]
             parts[i] = np.array([[numbers.mean(-1) for numbers in layer] for layer in units])
             advance(done, len(sequences))

@@ -23,7 +23,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from analysis.network import Place, copied_network, places
-from gersgorin import door
+from gersgorin import checks
 from rhn.cells import Cell, GateBlocks
 
 SHUT = -1e4
@@ -59,7 +59,7 @@ def check_mode(every: Sequence[Place], mode: str | None) -> str:
     kinds = ", ".join(sorted({type(place.cell).__name__ for place in every}))
     found = next(iter(has), "bias") if mode is None else mode
     wanted = ", ".join(has) or "layers() and run_layer()"
-    door.require(found in has, f"mode of {kinds}", found, wanted)
+    checks.require(found in has, f"mode of {kinds}", found, wanted)
     return found
 
 
@@ -113,12 +113,12 @@ def lesioned(model: nn.Module, lesion: Lesion) -> nn.Module:
     [0.0, 0.0, 0.0, -10000.0, -10000.0, -10000.0]
     """
     is_lesion = isinstance(lesion, Lesion)
-    door.require(is_lesion, "lesion", door.kind(lesion), "a Lesion")
+    checks.require(is_lesion, "lesion", checks.kind(lesion), "a Lesion")
     every = places(network := copied_network(model))
     mode, layers = check_mode(every, lesion.mode), lesion.layers
     fits = lesioned_layers(every, mode)
     good = isinstance(layers, tuple) and layers and {*layers} <= {*fits}
-    door.require(bool(good), "layers", layers, f"a tuple of some of {fits}, counted from 1")
+    checks.require(bool(good), "layers", layers, f"a tuple of some of {fits}, counted from 1")
     if mode == "carry":
         from analysis.carried import carried_network  # other modes run the cells as they are
 

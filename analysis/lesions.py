@@ -37,11 +37,11 @@ from analysis.sequences import (
     opened,
     task_of,
 )
-from gersgorin import door
+from gersgorin import checks
 from rhn.cells import Cell
 from rhn.models.networks import RecurrentModel
+from rhn.training.batches import ChoraleBatch
 from rhn.training.ensemble import Ensemble, deterministic
-from rhn.training.rolls import ChoraleBatch
 from rhn.utils.progress import Advance, Progress, reported
 from rhn.utils.validation import free_memory, whole_number
 
@@ -114,7 +114,7 @@ def lesion(
     given = opened(model, batch, stretches_of, max_tokens=max_tokens, **how)
     at_once = None if at_once is None else whole_number("at_once", at_once)
     good = loss is None or callable(loss)
-    door.require(good, "loss", door.kind(loss), "a function (model, sequence), or None")
+    checks.require(good, "loss", checks.kind(loss), "a function (model, sequence), or None")
     network = copied_network(given.model, device)
     every = places(network)
     mode = check_mode(every, mode)
@@ -122,7 +122,7 @@ def lesion(
         measure, frames, step, constant = _next_step(network, given, batch_first, at_once)
     else:
         sequences = [*given.sequences]
-        door.require(bool(sequences), "number of sequences", 0, "at least 1")
+        checks.require(bool(sequences), "number of sequences", 0, "at least 1")
         measure = partial(module_losses, loss=loss, sequences=sequences)
         frames, step, constant = np.ones(len(sequences)), "", float("nan")
     cases = _cases(every, mode, pairs=pairs)
@@ -137,7 +137,7 @@ def lesion(
     with reported(progress, "lesion") as advance:
         nll = measure(ready, changed=some, progress=advance).numpy()
     finite = np.isfinite(nll[0]).all()
-    door.require(finite, "loss without lesions", "not finite", "a number")
+    checks.require(finite, "loss without lesions", "not finite", "a number")
     if mode == "carry":
         _check_carried(network, measure, nll[0])
     sums = dict(zip(lesions, nll, strict=True))
@@ -183,9 +183,9 @@ def _next_step(
     sequences = task.sequences(given.sequences)
     for i, frames in enumerate(sequences if isinstance(task, Music) else ()):
         others = frames[~np.isin(frames, (0, 1))]  # they have no loss
-        door.require(not others.size, f"number in sequence {i}", others[:1], "0 or 1")
+        checks.require(not others.size, f"number in sequence {i}", others[:1], "0 or 1")
     usable = [sequence for sequence in sequences if len(sequence) > 1]
-    door.require(bool(usable), f"number of {task.step}s to predict", 0, "at least 1")
+    checks.require(bool(usable), f"number of {task.step}s to predict", 0, "at least 1")
     constant = task.constant_loss(usable)
     if isinstance(network, RecurrentModel):
         batches = task.batches(usable, like)
@@ -210,12 +210,14 @@ def _check_carried(network: nn.Module, measure: Callable, nll: np.ndarray) -> No
     if not isinstance(network, RecurrentModel):
         for name, each in recorded_calls(network, run).items():
             zeros = isinstance(kinds[name], Cell) or not each[0][1].any()
-            door.require(zeros, f"first state of {name}", "not 0", "0, for carry")
+            checks.require(zeros, f"first state of {name}", "not 0", "0, for carry")
     wanted = run()[0].numpy()
     tolerance = torch.finfo(next(network.parameters()).dtype).eps ** 0.5
     same = np.allclose(nll, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
     cells = ", ".join(dict.fromkeys(type(module).__name__ for module in kinds.values()))
-    door.require(same, f"loss by run_layer of {cells}", nll.sum(), f"{wanted.sum()}, that of step")
+    checks.require(
+        same, f"loss by run_layer of {cells}", nll.sum(), f"{wanted.sum()}, that of step"
+    )
 
 
 def _cases(every: Sequence[Place], mode: str, *, pairs: bool) -> list[Case]:
@@ -245,7 +247,7 @@ def next_frame_nll(model: nn.Module, x: Tensor, batch_first: bool | None = None)
     good = isinstance(logits, Tensor) and logits.dim() == 3 and logits.shape[axis] == 1
     logits = logits.squeeze(axis) if good else torch.empty(0)
     shape, wanted = tuple(logits.shape), f"{tuple(x[1:].shape)}, a logit for each key of each frame"
-    door.require(logits.shape == x[1:].shape, f"output of {type(model).__name__}", shape, wanted)
+    checks.require(logits.shape == x[1:].shape, f"output of {type(model).__name__}", shape, wanted)
     losses = F.binary_cross_entropy_with_logits(logits, x[1:], reduction="none")
     return losses.sum(dtype=torch.float64)
 
@@ -337,9 +339,9 @@ def paired_interval(
     shapes = shapes and reference.shape in (nll.shape, frames.shape)
     given = f"{nll.shape}, {reference.shape} and {frames.shape}"
     wanted = "(K, N), (N,) or (K, N), and (N,)"
-    door.require(shapes, "shape of nll, reference and frames", given, wanted)
+    checks.require(shapes, "shape of nll, reference and frames", given, wanted)
     good = np.isfinite(frames).all() and (frames > 0).all()
-    door.require(bool(good), "frames", frames, "numbers above 0")
+    checks.require(bool(good), "frames", frames, "numbers above 0")
     N, total = len(frames), frames.sum()
     if N < 2:
         return np.full(len(nll), np.nan), np.full(len(nll), np.nan)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gersgorin import door
+from gersgorin import checks
 from rhn import cells
 from rhn.cells import Cell, Layer, Part, described_layers
 from rhn.models.networks import RecurrentModel
@@ -56,7 +56,7 @@ def copied_network(model: Any, device: Any = None) -> nn.Module:
     """Return a copy of a network, in evaluation mode, on a device (None: its own). Raises
     InvalidInputError.
     """
-    door.require(isinstance(model, nn.Module), "network", type(model).__name__, SUPPORTED)
+    checks.require(isinstance(model, nn.Module), "network", type(model).__name__, SUPPORTED)
     copied = copy.deepcopy(model).eval()
     return copied if device is None else copied.to(check_device(device))
 
@@ -70,10 +70,10 @@ def recurrent_modules(network: nn.Module) -> dict[str, nn.Module]:
         inside = any(not outer or name.startswith(f"{outer}.") for outer in found)
         if isinstance(module, RECURRENT) and not inside:
             found[name] = module
-    door.require(bool(found), "network", type(network).__name__, SUPPORTED)
+    checks.require(bool(found), "network", type(network).__name__, SUPPORTED)
     for module in found.values():
         same = not isinstance(module, Cell) or type(module).forward is Cell.forward
-        door.require(same, f"forward of {type(module).__name__}", "its own", "that of Cell")
+        checks.require(same, f"forward of {type(module).__name__}", "its own", "that of Cell")
     return found
 
 
@@ -130,7 +130,7 @@ def _states_and_gates(cell: Any, x: Tensor, s0: Tensor, found: list[Tensor]) -> 
     kind, shape = type(cell).__name__, (*x.shape[:2], cell.hidden_size)
     wanted = f"gates(x, s) with t of {cell.depth} layers, as of RHN, LSTM and GRU"
     shapes = [tuple(gate.shape) for gate in gates]
-    door.require(shapes == [shape] * cell.depth, f"gates of {kind}", shapes or "none", wanted)
+    checks.require(shapes == [shape] * cell.depth, f"gates of {kind}", shapes or "none", wanted)
     found.extend(gates)
     return states
 
@@ -144,7 +144,7 @@ def gates_of_module(
     calls, gates = recorded_calls(module, partial(in_batch, module, x, batch_first)), list[Tensor]()
     for name in dict.fromkeys(place.name for place in all_places):
         steps = sum(len(read) for read, _ in calls[name])
-        door.require(steps == len(x), f"number of steps that {name} reads", steps, str(len(x)))
+        checks.require(steps == len(x), f"number of steps that {name} reads", steps, str(len(x)))
         own = dict.fromkeys(place.cell for place in all_places if place.name == name)
         each = [_gates_of_call([*own], *call) for call in calls[name]]
         gates += [torch.cat(parts) for parts in zip(*each, strict=True)]
@@ -180,11 +180,11 @@ def check_causal(module: nn.Module, x: Tensor, batch_first: bool | None) -> None
     for name in calls:
         one, two = (torch.cat([read for read, _ in each[name]]) for each in (calls, others))
         count, wanted = f"number of steps that {name} reads", str(len(x))
-        door.require(len(one) == len(two), count, f"{len(one)} or {len(two)}", wanted)
-        door.require(len(one) % len(x) == 0, count, len(one), wanted)
+        checks.require(len(one) == len(two), count, f"{len(one)} or {len(two)}", wanted)
+        checks.require(len(one) % len(x) == 0, count, len(one), wanted)
         one, two = (rows.unflatten(0, (-1, len(x)))[:, :-1] for rows in (one, two))
         same = torch.allclose(one, two, equal_nan=True)
-        door.require(same, f"input of {name}", "of later frames", "of the frames until its step")
+        checks.require(same, f"input of {name}", "of later frames", "of the frames until its step")
 
 
 Calls = defaultdict[str, list[tuple[Tensor, Tensor]]]
@@ -204,7 +204,7 @@ def recorded_calls(network: nn.Module, run: Callable[[], Any]) -> Calls:
             given = signature_of(module.forward).bind(*args, **keywords).args
             x = given[0].data  # of a packed sequence all rows
             rows, wanted = _sequences_in(module, x), "1, or another batch_first"
-            door.require(rows == 1, f"number of sequences that {name} reads", rows, wanted)
+            checks.require(rows == 1, f"number of sequences that {name} reads", rows, wanted)
             x = x.reshape(-1, module.input_size).clone()
             calls[name].append((x, _first_states(module, x, *given[1:2])))
 

@@ -20,11 +20,11 @@ from analysis.gates import excerpts_of, gate_activity
 from analysis.lesions import lesion, stretches_of
 from analysis.network import places
 from analysis.sequences import NetworkAndData, in_corpus
-from gersgorin.data import TEXT_STEPS
+from gersgorin.cli.sequences import TEXT_STEPS
 from rhn.checkpoints import Checkpoint, read
 from rhn.data.text import TextCorpus
-from rhn.plotting.curves import CURVE_COLUMNS, draw_curves, read_curves
-from rhn.training.trained import corpus_of, stored_data
+from rhn.training.curves import CURVE_COLUMNS, draw_curves, read_curves
+from rhn.training.stored import corpus_of, stored_data
 from rhn.utils.figures import our_style
 from rhn.utils.io import as_path
 from rhn.utils.progress import Progress, reported

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from gersgorin import door
+from gersgorin import checks
 from rhn.cells import Cell, name_of_cell
 from rhn.checkpoints import read
 from rhn.data.corpus import SPLITS, Corpus, find
 from rhn.data.jsb import chorales as read_chorales
 from rhn.kernels.losses import frame_nll
 from rhn.models.networks import RecurrentModel
-from rhn.training.rolls import ChoraleBatch, constant_output_nll, evaluation_batches
-from rhn.training.trained import corpus_of, stored_data
+from rhn.training.batches import ChoraleBatch, constant_output_nll, evaluation_batches
+from rhn.training.stored import corpus_of, stored_data
 from rhn.utils.io import as_path
 
 if TYPE_CHECKING:  # chorales need no code of texts
@@ -77,8 +77,8 @@ def opened(
     if isinstance(model, NetworkAndData):
         return model
     is_path, named = isinstance(model, str | Path), isinstance(batch, str | Path)
-    door.require(is_path or cell is None, "cell", cell, "none, beside a network")
-    door.require(is_path or batch is not None, "data", None, "sequences, for a network")
+    checks.require(is_path or cell is None, "cell", cell, "none, beside a network")
+    checks.require(is_path or batch is not None, "data", None, "sequences, for a network")
     checkpoint = read(model) if is_path else None
     network = checkpoint.model(cell) if checkpoint else model
     if batch is not None and not named:
@@ -101,13 +101,13 @@ def in_corpus(
     **lengths: int | None,
 ) -> NetworkAndData:
     """Return a network with sequences of a corpus; names: those of chorales."""
-    door.require(split in ("", *SPLITS), "split", split, ", ".join(SPLITS))
+    checks.require(split in ("", *SPLITS), "split", split, ", ".join(SPLITS))
     given = {key: length for key, length in lengths.items() if length is not None}
     if not isinstance(corpus, Corpus):
-        door.require(not names, "chorales", " ".join(names), "none, for a text")
+        checks.require(not names, "chorales", " ".join(names), "none, for a text")
         split, data = split or "valid", path.name if path else corpus.name
         return NetworkAndData(model, cut(corpus, split, **given), data, split, corpus)
-    door.require(not given, " and ".join(given), [*given.values()], "none, for chorales")
+    checks.require(not given, " and ".join(given), [*given.values()], "none, for chorales")
     split, data = split or "test", path.name if path else "chorales"
     pieces = [*getattr(corpus, split)]
     if not names:
@@ -141,14 +141,14 @@ class SequenceKind:
         """Return a list of arrays from a list of arrays or tensors, or a single one; pieces and
         excerpts keep their names. Raises InvalidInputError.
         """
-        door.require(isinstance(data, Iterable), "data", type(data).__name__, "sequences")
+        checks.require(isinstance(data, Iterable), "data", type(data).__name__, "sequences")
         every = [data] if getattr(data, "ndim", None) == self.ndim else list(data)
-        door.require(bool(every), "number of sequences", 0, "at least 1")
+        checks.require(bool(every), "number of sequences", 0, "at least 1")
         arrays = [a.numpy(force=True) if isinstance(a, Tensor) else np.asanyarray(a) for a in every]
         wanted = self.expected.format(self.width)
         for i, array in enumerate(arrays):
             good = array.ndim == self.ndim and len(array) > 0 and self.fits(array)
-            door.require(good, f"sequence {i}", f"{array.dtype} of shape {array.shape}", wanted)
+            checks.require(good, f"sequence {i}", f"{array.dtype} of shape {array.shape}", wanted)
         return arrays
 
     def inputs(self: Any, sequences: Sequence[np.ndarray], like: Tensor) -> Tensor:
@@ -232,5 +232,5 @@ def task_of(model: Any, data: Any = None) -> Music | Text:
     several = data if isinstance(data, Iterable) else ()
     first = data if hasattr(data, "shape") else next(iter(several), None)
     shape: tuple[int, ...] = getattr(first, "shape", ())
-    door.require(len(shape) == 2, "data", type(data).__name__, "sequences (T, m)")
+    checks.require(len(shape) == 2, "data", type(data).__name__, "sequences (T, m)")
     return Music(shape[1])

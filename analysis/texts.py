@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gersgorin import door
+from gersgorin import checks
 from rhn.data.vocabulary import Vocabulary
 from rhn.utils.validation import whole_number
 
@@ -82,5 +82,5 @@ def stretches(
 def _ids(tokens: np.ndarray) -> np.ndarray:
     array = np.asarray(tokens)
     good, given = array.ndim == 1 and array.dtype.kind in "iu", f"{array.dtype} {array.shape}"
-    door.require(good, "tokens", given, "ids of tokens (T,), whole numbers")
+    checks.require(good, "tokens", given, "ids of tokens (T,), whole numbers")
     return array

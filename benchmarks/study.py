@@ -18,7 +18,7 @@ from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.kernels.losses import frame_nll
 from rhn.models import PolyphonicModel
-from rhn.training.rolls import batches_of
+from rhn.training.batches import batches_of
 
 TRIALS, PIECES = 15, 64
 

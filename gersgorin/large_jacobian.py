@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.autodiff import plain_attention, vjps, with_gradients
 from gersgorin.step import Step
 
@@ -25,7 +25,7 @@ class LargeJacobian:
     @with_gradients()
     def __init__(self, step: Step, x: Tensor, s: Tensor):
         self._name, self._s = step.name, s.detach().clone().requires_grad_()
-        with door.users_code(f"{step.name} cannot be differentiated"), plain_attention():
+        with checks.users_code(f"{step.name} cannot be differentiated"), plain_attention():
             self._after = step.rows(x.clone()[None], self._s[None])[0]
 
     def pull(self, W: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class LargeJacobian:
         """A Q, (N, k)."""
         if not self._after.requires_grad:
             return torch.zeros_like(Q)
-        with door.users_code(f"{self._name} has no second derivative"):
+        with checks.users_code(f"{self._name} has no second derivative"):
             w, pulled = self._reverse_pass
             return vjps(pulled, [w], Q.T)[0].T
 

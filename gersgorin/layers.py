@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.step import batch_first_of, layout_of, module_runs
 from rhn.utils.torch_private import tree_leaves, tree_map
 from rhn.utils.validation import signature_of
@@ -74,25 +74,27 @@ def record(
     model: Any, x: Any, layer: str | None, batch_first: bool | None
 ) -> tuple[nn.Module, Tensor, Any]:
     """Return a copy of the layer in float64, the sequence that it reads, and its first state."""
-    door.require(isinstance(model, nn.Module), "model", door.kind(model), "a module with layers")
-    name = door.recurrent_layer(model, layer)
-    model = door.copied(model)
+    checks.require(
+        isinstance(model, nn.Module), "model", checks.kind(model), "a module with layers"
+    )
+    name = checks.recurrent_layer(model, layer)
+    model = checks.copied(model)
     part = model.get_submodule(name)
-    door.one_direction(part)
+    checks.one_direction(part)
     given = _as_read(x, batch_first_of(model) if batch_first is None else batch_first, model)
     calls = _calls(model, part, given)
     starts = sum(not call.state for call in calls[1:]) + bool(calls)
-    door.require(starts == 1, f"number of sequences that layer {name} reads", starts, "1")
+    checks.require(starts == 1, f"number of sequences that layer {name} reads", starts, "1")
     rows = _rows_of(calls, part)
     if len(calls) > 1:
         changed = _calls(model, part, given, _changes())
         for each in (calls, changed):
             for k, (one, other) in enumerate(itertools.pairwise(each), 1):
                 said = f"the state given to layer {name} at call {k}"
-                wanted = f"this state; {door.WHOLE_STEP}"
-                door.require(_is_returned(one, other), said, OTHER_STATE, wanted)
+                wanted = f"this state; {checks.WHOLE_STEP}"
+                checks.require(_is_returned(one, other), said, OTHER_STATE, wanted)
         said, free = f"the input of layer {name}", torch.equal(rows, _rows_of(changed, part))
-        door.require(free, said, OF_OUTPUTS, f"one that is none; {door.WHOLE_STEP}")
+        checks.require(free, said, OF_OUTPUTS, f"one that is none; {checks.WHOLE_STEP}")
     return part, rows, calls[0].given
 
 
@@ -103,7 +105,7 @@ def _rows_of(calls: list[Call], part: nn.Module) -> Tensor:
 
 def _as_read(x: Any, batch_first: bool | None, model: nn.Module) -> Any:
     """x as the model reads it, in float64, with an axis of the batch if its place is known."""
-    t = tree_map(lambda value: door.argument(value, model), x)
+    t = tree_map(lambda value: checks.argument(value, model), x)
     if batch_first is None or not isinstance(t, Tensor) or t.dim() != 1 + t.is_floating_point():
         return t
     return t.unsqueeze(int(not batch_first))
@@ -130,7 +132,7 @@ def _calls(model: nn.Module, part: nn.Module, x: Any, change: Change | None = No
     with (
         part.register_forward_pre_hook(before, with_kwargs=True),
         part.register_forward_hook(after, prepend=True),
-        door.users_code(said),
+        checks.users_code(said),
         torch.no_grad(),
         module_runs(),
     ):
@@ -174,8 +176,8 @@ def _equal(a: Any, b: Any) -> bool:
 def _rows(x: Any, batch_first: bool | None) -> Tensor:
     """The steps (t, m) or ids (t,) that one call reads; a cell without a layout reads one step."""
     if isinstance(x, PackedSequence):
-        door.require(bool((x.batch_sizes == 1).all()), "x", "packed", "one sequence")
+        checks.require(bool((x.batch_sizes == 1).all()), "x", "packed", "one sequence")
         return x.data
     if batch_first is None:
-        return door.one_step_read(x)
-    return door.sequence(x, batch_first)
+        return checks.one_step_read(x)
+    return checks.sequence(x, batch_first)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gersgorin import door
+from gersgorin import checks
 
 IGNORED = -100  # a class without a loss, as in torch's cross entropy
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -25,7 +25,7 @@ def name_of_loss(of: str | Loss) -> str:
     """
     good = of in LOSSES if isinstance(of, str) else callable(of)
     wanted = f"outputs, {', '.join(LOSSES)}, or a function of outputs and y"
-    door.require(good, "of", repr(of), wanted)
+    checks.require(good, "of", repr(of), wanted)
     return of if isinstance(of, str) else getattr(of, "__name__", type(of).__name__)
 
 
@@ -39,15 +39,17 @@ def frame_losses(name: str, z: Tensor, y: Tensor) -> Tensor:
     [[1.5], [1.5]]
     """
     shape = (*z.shape[:2], 1) if name == "categorical" else tuple(z.shape)
-    door.require(tuple(y.shape) == shape, "y", door.kind(y), f"{shape} (time, sequence, number)")
+    checks.require(
+        tuple(y.shape) == shape, "y", checks.kind(y), f"{shape} (time, sequence, number)"
+    )
     if name == "categorical":
         counts = y != IGNORED
         ids = torch.where(counts, y, 0)
         good = not y.is_floating_point() and bool((ids >= 0).all() and (ids < z.shape[2]).all())
-        door.require(good, "y", door.kind(y), f"class ids 0 to {z.shape[2] - 1}, or {IGNORED}")
+        checks.require(good, "y", checks.kind(y), f"class ids 0 to {z.shape[2] - 1}, or {IGNORED}")
         return (-z.log_softmax(-1).gather(-1, ids.long()) * counts).squeeze(-1)
     if name == "squared":
         return F.mse_loss(z, y.to(z.dtype), reduction="none").sum(-1) / 2
     good = bool((y >= 0).all() and (y <= 1).all())
-    door.require(good, "y", f"{float(y.min()):g} to {float(y.max()):g}", "0 to 1 for bernoulli")
+    checks.require(good, "y", f"{float(y.min()):g} to {float(y.max()):g}", "0 to 1 for bernoulli")
     return F.binary_cross_entropy_with_logits(z, y.to(z.dtype), reduction="none").sum(-1)

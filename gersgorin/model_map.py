@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.losses import Loss, frame_losses, name_of_loss
 from gersgorin.run import Run, open_run
@@ -60,7 +60,7 @@ class Axes:
         numbers = o.shape[-1] if o.dim() > (self.B > 1) else 1
         fits = o.numel() == self.B * numbers and (self.B == 1 or self.B in o.shape[:2])
         wanted = f"{self.T} steps, or one, of {self.B} sequences"
-        door.require(fits, name, door.kind(o), wanted)
+        checks.require(fits, name, checks.kind(o), wanted)
         return o.reshape(1, self.B, -1)
 
     def by_step(self, slopes: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class ModelMap:
 
     def pull(self, w: Tensor) -> Tensor:
         """w d outputs / d leaf for weights w (j, S, B, k): (j, *leaf.shape)."""
-        with door.users_code(f"{self.heading['network']} cannot be differentiated"):
+        with checks.users_code(f"{self.heading['network']} cannot be differentiated"):
             return vjps(self.outputs, [self.leaf], w.to(self.outputs))[0]
 
     def by_step(self, slopes: Tensor) -> Tensor:
@@ -149,14 +149,14 @@ def model_maps(
     >>> [each.longest for each in model_maps(torch.sin, [torch.ones(3, 1), torch.ones(4, 1)])]
     [3, 4]
     """
-    model = model if isinstance(model, Run) else door.a_network(model)
+    model = model if isinstance(model, Run) else checks.a_network(model)
     loss = None if isinstance(of, str) and of == OUTPUTS else of
-    door.require((y is None) == (loss is None), "y", door.kind(y), "targets if `of` is a loss")
+    checks.require((y is None) == (loss is None), "y", checks.kind(y), "targets if `of` is a loss")
     several = isinstance(x, list)
-    door.require(not several or lengths is None, "lengths", lengths, "None beside a list of x")
+    checks.require(not several or lengths is None, "lengths", lengths, "None beside a list of x")
     xs, ys = (x, [None] * len(x) if y is None else y) if several else ([x], [y])
     good = len(xs) > 0 and isinstance(ys, list) and len(ys) == len(xs)
-    door.require(good, "y", door.kind(y), "a list like x, of at least one")
+    checks.require(good, "y", checks.kind(y), "a list like x, of at least one")
     names: Any = {"title": title, "data": data, "unit": unit}
     has_state = any(given is not None for given in (s0, *first.values()))
     for x_i, y_i in zip(xs, ys, strict=True):
@@ -174,19 +174,19 @@ def _is_step(model: Any, x: Any) -> bool:
     if not isinstance(model, nn.Module) or isinstance(x, tuple | Mapping):
         return isinstance(model, Run)
     own = type(model).forward is not nn.Module.forward
-    return not own or isinstance(model, nn.RNNCellBase) or not door.takes(model, None)
+    return not own or isinstance(model, nn.RNNCellBase) or not checks.takes(model, None)
 
 
 def _along(run: Run) -> Read:
     """Reads the inputs of a run step by step."""
     x = run.inputs
-    door.require(x.is_floating_point(), "x", door.kind(x), "numbers (T, m) for a step")
+    checks.require(x.is_floating_point(), "x", checks.kind(x), "numbers (T, m) for a step")
 
     def read(shift: Any) -> tuple[Tensor, Tensor, int]:
         leaf, s, outputs = x.clone().requires_grad_(), run.states[:1], list[Tensor]()
         for t, x_t in enumerate((leaf + shift).split(1)):
-            with door.users_code(f"{run.step.name} fails at step {t}"):
-                o, s = run.step.both(x_t, s)
+            with checks.users_code(f"{run.step.name} fails at step {t}"):
+                o, s = run.step.output(x_t, s)
             outputs.append(o)
         return leaf, torch.stack(outputs), 1
 
@@ -201,11 +201,11 @@ class _Reader:
         self._is_module = isinstance(model, nn.Module)
         named = dict(x) if isinstance(x, Mapping) else {}
         given = named or dict(enumerate(x if type(x) is tuple else [x]))
-        self._arguments = {name: door.argument(value, model) for name, value in given.items()}
+        self._arguments = {name: checks.argument(value, model) for name, value in given.items()}
         self._first: Any = next(iter(given), 0)
         x = self._arguments.get(self._first)
         good = isinstance(x, Tensor) and not x.is_complex() and x.dim() > x.is_floating_point()
-        door.require(good, "x", door.kind(x), "a sequence of numbers (T, m), or of ids (T,)")
+        checks.require(good, "x", checks.kind(x), "a sequence of numbers (T, m), or of ids (T,)")
         parts = model.modules() if self._is_module else ()
         embeds = any(isinstance(part, nn.Embedding | LanguageModel) for part in parts)
         may_be_ids = x.dim() == 1 or not self._is_module or embeds
@@ -218,10 +218,10 @@ class _Reader:
         if x.dim() == least and known and len(self._arguments) == 1:
             x = self._x = x.unsqueeze(int(not batch_first))
         several, wanted = x.dim() > least, "True for (B, T, ...), False for (T, B, ...)"
-        door.require(known or not several, f"batch_first of x {tuple(x.shape)}", None, wanted)
+        checks.require(known or not several, f"batch_first of x {tuple(x.shape)}", None, wanted)
         batch = int(not batch_first) if several else None
         T, B = x.shape[int(batch == 0)], 1 if batch is None else x.shape[batch]
-        door.require(T > 1, f"number of time steps in x {tuple(x.shape)}", T, "at least 2")
+        checks.require(T > 1, f"number of time steps in x {tuple(x.shape)}", T, "at least 2")
         return Axes(T, B, batch)
 
     def heading(self, title: str | None, data: str | None, unit: str | None) -> dict[str, Any]:
@@ -238,19 +238,19 @@ class _Reader:
     def __call__(self, shift: Any, steps: int | None = None) -> tuple[Tensor, Tensor, int]:
         model, runs = self._model, without_cudnn()
         if self._is_module:
-            model, runs = _by_equations(door.copied(model)), module_runs()
+            model, runs = _by_equations(checks.copied(model)), module_runs()
         x = self._x.narrow(int(self.axes.batch == 0), 0, steps or self.axes.T)
         embedded = _Embedded(x, shift)
         leaf = None if self._ids else x.clone().requires_grad_()
         given = self._arguments | {self._first: x if leaf is None else leaf + shift}
         named = {name: value for name, value in given.items() if isinstance(name, str)}
         said = f"{self._name} cannot read x {tuple(x.shape)}"
-        with door.users_code(said), runs, embedded if self._ids else nullcontext():
+        with checks.users_code(said), runs, embedded if self._ids else nullcontext():
             found = outputs_in(model(**named) if named else model(*given.values()))
         leaf = embedded.leaf if leaf is None else leaf
         if leaf is None:
             raise InvalidInputError(
-                f"x is {door.kind(x)}: expected numbers, or ids of an embedding"
+                f"x is {checks.kind(x)}: expected numbers, or ids of an embedding"
             )
         return leaf, found[0], len(found)
 
@@ -287,7 +287,7 @@ def outputs_in(returned: Any) -> list[Tensor]:
     """
     leaves = tree_leaves(dict(returned) if isinstance(returned, Mapping) else returned)
     found = [t for t in leaves if isinstance(t, Tensor) and t.is_floating_point()]
-    door.require(len(found) > 0, "output of the model", door.kind(returned), "real numbers")
+    checks.require(len(found) > 0, "output of the model", checks.kind(returned), "real numbers")
     return found
 
 
@@ -307,10 +307,10 @@ def _built(
     name = f"output of {heading['network']}"
     axes = replace(axes, one=_is_one(read, axes, name, o))
     z = axes.frames(name, o)
-    door.are_finite(name, z)
-    door.require(z.requires_grad, name, "no function of x", "one with a gradient")
+    checks.are_finite(name, z)
+    checks.require(z.requires_grad, name, "no function of x", "one with a gradient")
     _check_apart(name, z, leaf, axes)
-    y = None if y is None else door.numbers("y", y).to(z.device)
+    y = None if y is None else checks.numbers("y", y).to(z.device)
     steps = _lengths(lengths, axes).to(z.device)
 
     def measured(o: Tensor) -> Tensor:
@@ -335,7 +335,7 @@ def _lengths(lengths: Any, axes: Axes) -> Tensor:
         steps = torch.empty(0, device="cpu")
     fits = steps.shape == (axes.B,) and steps.dtype == torch.long
     inside = fits and int(steps.min()) > 0 and int(steps.max()) <= axes.T
-    door.require(inside, "lengths", lengths, wanted)
+    checks.require(inside, "lengths", lengths, wanted)
     return steps
 
 
@@ -358,7 +358,7 @@ def _check_apart(name: str, z: Tensor, leaf: Tensor, axes: Axes) -> None:
     first, last = axes.by_step(vjps(z, [leaf], w)[0]) if axes.B > 1 else z.new_zeros(2, 1, 1)
     apart = not first[:, 1:].any() and not last[:, :-1].any()
     wanted = "one of its own sequence, with another batch_first"
-    door.require(apart, name, "a function of other sequences", wanted)
+    checks.require(apart, name, "a function of other sequences", wanted)
 
 
 def _losses(loss: str | Loss, axes: Axes, name: str, o: Tensor, y: Tensor) -> Tensor:
@@ -367,10 +367,10 @@ def _losses(loss: str | Loss, axes: Axes, name: str, o: Tensor, y: Tensor) -> Te
     if isinstance(loss, str):
         return frame_losses(of, axes.frames(name, o), axes.frames("y", y))[..., None]
     y = y.to(o.dtype) if y.is_floating_point() else y
-    with door.users_code(f"{of} cannot read outputs {tuple(o.shape)} and y {tuple(y.shape)}"):
+    with checks.users_code(f"{of} cannot read outputs {tuple(o.shape)} and y {tuple(y.shape)}"):
         losses = loss(o, y)
     good = isinstance(losses, Tensor) and losses.is_floating_point()
-    door.require(good, f"what {of} returns", door.kind(losses), "real numbers")
+    checks.require(good, f"what {of} returns", checks.kind(losses), "real numbers")
     one = losses.dim() == 0
     found = losses.reshape(1, 1, 1) if one else axes.frames(f"what {of} returns", losses)
     return found.sum(2, keepdim=True)

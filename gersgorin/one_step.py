@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacfwd, jacrev, vmap
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.autodiff import plain_attention
 from gersgorin.linalg.spectrum import not_dense_real
 from gersgorin.run import input_jacobians, jacobians
@@ -71,7 +71,7 @@ def input_jacobian(cell: Any, x: Tensor, s: Any, *, method: str | None = None) -
     """
     given = _at_rows(cell, x, s)
     floating = given[2].is_floating_point()
-    door.require(floating, "x", door.kind(x), "floating point, which has a derivative")
+    checks.require(floating, "x", checks.kind(x), "floating point, which has a derivative")
     return _derivative("input_jacobian", *given, method)
 
 
@@ -107,7 +107,7 @@ def layer_jacobians(
 
 
 def trajectory(
-    cell: Any, x: Tensor, s0: Any = None, *, state_size: door.Sizes | None = None
+    cell: Any, x: Tensor, s0: Any = None, *, state_size: checks.Sizes | None = None
 ) -> Tensor:
     """Compute the states (T + 1, B, N) of runs along x (T, B, m), s0 first; (T + 1, N) for x (T,
     m).
@@ -121,16 +121,16 @@ def trajectory(
     """
     cell, x = _converted(cell), _tensor("x", x)
     good = x.dim() in (2, 3) and len(x) > 0
-    door.require(good, "x", door.kind(x), "inputs (T, B, m) or (T, m) of at least one step")
+    checks.require(good, "x", checks.kind(x), "inputs (T, B, m) or (T, m) of at least one step")
     batch = x.shape[1:-1]
     if s0 is None:
-        zeros = door.first_state(None, state_size)
+        zeros = checks.first_state(None, state_size)
         s0 = declared_state(cell, x) if zeros is None else zeros
-        door.state_known(name_of(cell), s0 is not None)
+        checks.state_known(name_of(cell), s0 is not None)
         s0 = tree_map(lambda t: t.to(x.dtype).flatten().expand(*batch, t.numel()), s0)
-    door.require(len(tree_leaves(s0)) > 0, "s0", "empty", "at least one tensor")
+    checks.require(len(tree_leaves(s0)) > 0, "s0", "empty", "at least one tensor")
     step, s = _step_at(cell, s0, batch)
-    door.require(s.shape[:-1] == batch, "s0", door.kind(s), f"{tuple(batch)} states")
+    checks.require(s.shape[:-1] == batch, "s0", checks.kind(s), f"{tuple(batch)} states")
     x, s = (x, s) if batch else (x[:, None], s[None])
     _runs(step, x[0], s)
     if own := step.own("states"):
@@ -162,7 +162,7 @@ def norm_bound(cell: nn.Module, state_bound: float = 1.0) -> Tensor:
 
 def _converted(network: Any) -> Any:
     """A network, with modules of torch.nn as cells of rhn."""
-    network = door.a_network(network)
+    network = checks.a_network(network)
     of_torch = isinstance(network, nn.RNNBase | nn.RNNCellBase)
     return from_torch(network) if of_torch else network
 
@@ -170,9 +170,11 @@ def _converted(network: Any) -> Any:
 def _tensor(name: str, value: Any) -> Tensor:
     """A tensor with the user's graph, or NumPy's array as a tensor."""
     value = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-    form = not_dense_real(value) if isinstance(value, Tensor) else door.kind(value)
+    form = not_dense_real(value) if isinstance(value, Tensor) else checks.kind(value)
     is_complex_state = isinstance(value, Tensor) and form == "complex" and name != "x"
-    door.require(form is None or is_complex_state, name, form, "a dense tensor or array of numbers")
+    checks.require(
+        form is None or is_complex_state, name, form, "a dense tensor or array of numbers"
+    )
     return value.clone() if value.is_inference() else value
 
 
@@ -185,11 +187,11 @@ def _step_at(network: Any, s: Any, lead: torch.Size) -> tuple[Step, Tensor]:
         return step_of_cell(network, name, s), s
     k = len(lead) if all(part.shape[: len(lead)] == lead for part in parts) else 0
     k = s.dim() - 1 if isinstance(s, Tensor) else k
-    module = isinstance(network, nn.Module) and not door.has_step(network)
+    module = isinstance(network, nn.Module) and not checks.has_step(network)
     several = k > 0 and not isinstance(s, Tensor)
     row = (1,) if module and (several or parts[0].is_complex()) else ()
     like = tree_map(lambda part: part.new_zeros(*row, *part.shape[k:]), s)
-    f = network.step if door.has_step(network) else network
+    f = network.step if checks.has_step(network) else network
     step = step_of_function(f, like, name, network if isinstance(network, nn.Module) else None)
     return step, torch.cat([real_view(part).flatten(k) for part in parts], -1)
 
@@ -197,10 +199,10 @@ def _step_at(network: Any, s: Any, lead: torch.Size) -> tuple[Step, Tensor]:
 def _at_rows(network: Any, x: Any, s: Any) -> tuple[Step, tuple[int, ...], Tensor, Tensor]:
     """The step, the common leading dimensions of x and s, and these as rows (B, m), (B, N)."""
     x = _tensor("x", x)
-    door.require(len(tree_leaves(s)) > 0, "s", "empty", "at least one tensor")
+    checks.require(len(tree_leaves(s)) > 0, "s", "empty", "at least one tensor")
     step, s = _step_at(_converted(network), s, x.shape[:-1])
     vectors = all(v.dim() > 0 and v.shape[-1] > 0 for v in (x, s))
-    door.require(vectors, "x, s", f"{door.kind(x)}, {door.kind(s)}", "vectors")
+    checks.require(vectors, "x, s", f"{checks.kind(x)}, {checks.kind(s)}", "vectors")
     try:  # torch's own would import its compiler
         lead = np.broadcast_shapes(x.shape[:-1], s.shape[:-1])
     except ValueError:
@@ -215,9 +217,9 @@ def _at_rows(network: Any, x: Any, s: Any) -> tuple[Step, tuple[int, ...], Tenso
 def _runs(step: Step, x: Tensor, s: Tensor) -> None:
     """Check the step of a user at the first one of rows x (B, m) and s (B, N)."""
     good = s.dtype in (torch.float32, torch.float64)
-    door.require(good, "s", door.kind(s), "numbers in float32 or float64")
+    checks.require(good, "s", checks.kind(s), "numbers in float32 or float64")
     if len(s) and not isinstance(step.cell, Cell):
-        door.step_runs(step.name, step.rows, x[:1], s[:1])
+        checks.step_runs(step.name, step.rows, x[:1], s[:1])
 
 
 def _derivative(
@@ -226,15 +228,15 @@ def _derivative(
     """The Jacobians `name` at rows of x and s, by the method of the cell or by autograd."""
     own, at_s = step.own(name), name == "jacobian"
     known = [*(["analytic"] if own else []), *METHODS]
-    door.require(method in (None, *known), "method", repr(method), " or ".join(known))
+    checks.require(method in (None, *known), "method", repr(method), " or ".join(known))
     if own and method in (None, "analytic"):
         shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
-        with door.users_code(f"{step.name} takes no step from {shapes}"):
+        with checks.users_code(f"{step.name} takes no step from {shapes}"):
             A = own(x, s)
     else:
         A = _by_autograd(step, x, s, at_s, method)
     shape = len(s), s.shape[1], (x, s)[at_s].shape[1]
-    door.require(A.shape == shape, f"{name} of {step.name}", door.kind(A), f"{shape}")
+    checks.require(A.shape == shape, f"{name} of {step.name}", checks.kind(A), f"{shape}")
     return A.reshape(*lead, *shape[1:])
 
 
@@ -244,7 +246,7 @@ def _by_autograd(step: Step, x: Tensor, s: Tensor, at_s: bool, method: str | Non
         lambda x, s: step.rows(x[None], s[None])[0], argnums=int(at_s)
     )
     try:
-        with plain_attention(), door.users_code(f"{step.name} cannot be differentiated"):
+        with plain_attention(), checks.users_code(f"{step.name} cannot be differentiated"):
             return vmap(of_one)(x, s).to(s.dtype)  # forward mode may widen tangents
     except UsersCodeError:
         if method:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.analyses.gains import gains_of
 from gersgorin.linalg import gersgorin_discs, jacobian_product
 from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
@@ -82,14 +82,14 @@ class Recorder:
         positions: int = 4,
         **how: Any,
     ):
-        door.require(isinstance(model, nn.Module), "model", door.kind(model), "a module")
-        self._model, self._probe = door.a_network(model), x if isinstance(x, list) else [x]
+        checks.require(isinstance(model, nn.Module), "model", checks.kind(model), "a module")
+        self._model, self._probe = checks.a_network(model), x if isinstance(x, list) else [x]
         self._probe = self._probe[: whole_number("positions", positions)]
-        door.require(len(self._probe) > 0, "x", "an empty list", "at least one sequence")
+        checks.require(len(self._probe) > 0, "x", "an empty list", "at least one sequence")
         self._every, self._steps = whole_number("every", every), whole_number("start", start, 0)
         self._positions, self._how = positions, how
         self._path = None if path is None else check_output(path, (".npz",))
-        self._copy = door.copied(self._model)
+        self._copy = checks.copied(self._model)
         constant = None if constant is None else number("constant", constant)
         self._fixed: dict[str, Any] = {
             "every": self._every,
@@ -190,7 +190,7 @@ def write(path: Path | None, fixed: dict[str, Any], rows: list, saved: list) -> 
 
 def checksum_of_probe(probe: list) -> str:
     """Hash of the shapes and numbers of a probe, 16 letters."""
-    tensors = [door.numbers("x", leaf) for leaf in tree_leaves(probe)]
+    tensors = [checks.numbers("x", leaf) for leaf in tree_leaves(probe)]
     arrays = [(t.double() if t.is_floating_point() else t).numpy(force=True) for t in tensors]
     parts = [f"{a.dtype}{a.shape}".encode() + a.tobytes() for a in arrays]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
@@ -234,7 +234,7 @@ def _number(loss: Any) -> float:
         loss = loss.item() if isinstance(loss, Tensor) else loss
         return math.nan if loss is None else float(loss)
     except (TypeError, ValueError, RuntimeError):
-        raise InvalidInputError(f"loss is {door.kind(loss)}: expected one number") from None
+        raise InvalidInputError(f"loss is {checks.kind(loss)}: expected one number") from None
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.autodiff import BLOCK, vjps, with_gradients
 from gersgorin.step import Rows, Step, as_step
 from rhn.utils.io import check_output, write_arrays
@@ -124,7 +124,7 @@ class Run:
             x, s = self.at(now)
             A = jacobians(self.step, x, s, now.start)
             M, e = with_scale(self.step, "jacobian", A, x, s)
-            door.are_finite(f"Jacobian of {self.step.name}", M, now.start)
+            checks.are_finite(f"Jacobian of {self.step.name}", M, now.start)
             yield now, M, e
             done += len(M)
             self.report(done)
@@ -162,7 +162,7 @@ def open_run(
     x: Any = None,
     s0: Any = None,
     *,
-    state_size: door.Sizes | None = None,
+    state_size: checks.Sizes | None = None,
     layer: str | None = None,
     batch_first: bool | None = None,
     title: str | None = None,
@@ -198,11 +198,11 @@ def open_run(
     """
     if isinstance(network, Run):
         given = {"s0": s0, "state_size": state_size, "layer": layer, "batch_first": batch_first}
-        door.nothing_beside_a_run(x=x, **given, title=title, data=data, unit=unit)
+        checks.nothing_beside_a_run(x=x, **given, title=title, data=data, unit=unit)
         return network if progress is None else replace(network, progress=progress)
-    network = door.a_network(network)
+    network = checks.a_network(network)
     has_state = s0 is not None or state_size is not None
-    if layer is not None or not door.is_step(network, has_state):
+    if layer is not None or not checks.is_step(network, has_state):
         from gersgorin.layers import record  # not needed for a step
 
         network, x, own = record(network, x, layer, batch_first)
@@ -222,21 +222,21 @@ def run_states(step: Step, x: Tensor, progress: Progress = None) -> Tensor:
     of_states = False if callable(progress) else progress  # a callback counts the analysis only
     with reported(of_states, "states", total=len(x)) as advance:
         for t in range(len(x)):
-            with door.users_code(f"{step.name} fails at step {t}"):
+            with checks.users_code(f"{step.name} fails at step {t}"):
                 states.append(step.rows(x[t : t + 1], states[-1]))
             advance(t + 1, len(x))
     found = torch.cat(states)
-    door.are_finite(f"state of {step.name}", found)
+    checks.are_finite(f"state of {step.name}", found)
     first, before = x[:FEW_ROWS], found[:-1][:FEW_ROWS]
     moved = before + MOVED * (1 + before.abs())  # dropout of zeros is invisible
-    with door.users_code(f"{step.name} fails at {len(x)} rows"):
+    with checks.users_code(f"{step.name} fails at {len(x)} rows"):
         parts = zip(x.split(LONGEST), found[:-1].split(LONGEST), strict=True)
         after = torch.cat([step.rows(*part) for part in parts])
         twice = [step.rows(torch.cat((first, first)), torch.cat((moved, moved))) for _ in range(2)]
-    door.rows_are_alone(step.name, after, found[1:])
+    checks.rows_are_alone(step.name, after, found[1:])
     one, other = twice[0].chunk(2)
-    door.rows_are_alone(step.name, one, other)  # random numbers of each row
-    door.calls_are_equal(step.name, *twice)  # random numbers of each call
+    checks.rows_are_alone(step.name, one, other)  # random numbers of each row
+    checks.calls_are_equal(step.name, *twice)  # random numbers of each call
     return found
 
 
@@ -280,7 +280,7 @@ def input_jacobians(step: Step, x: Tensor, s: Tensor, first: int = 0) -> Tensor:
 
 def _by_autograd(step: Step, x: Tensor, s: Tensor, argument: int, first: int | None) -> Tensor:
     """The derivative with respect to x (0) or s (1)."""
-    with door.users_code(f"{step.name} cannot be differentiated"):
+    with checks.users_code(f"{step.name} cannot be differentiated"):
         try:
             A = _by_reverse_passes(step, x, s, argument)
         except RuntimeError as error:  # a step that writes in place
@@ -288,7 +288,7 @@ def _by_autograd(step: Step, x: Tensor, s: Tensor, argument: int, first: int | N
                 raise
             A = _by_forward_passes(step, x, s, argument)
     if first is not None:
-        door.are_finite(f"derivative of {step.name}", A, first)
+        checks.are_finite(f"derivative of {step.name}", A, first)
     return A
 
 
@@ -367,7 +367,7 @@ def jumps(rows: Rows, x: Tensor, s: Tensor, after: Tensor, size: Tensor | None =
     [1.0, 0.0]
     """
     unit, eps = random_signs(s, size), torch.finfo(s.dtype).eps
-    with door.users_code("the step fails beside a state"):
+    with checks.users_code("the step fails beside a state"):
         each = [(rows(x, s + v) + rows(x, s - v) - 2 * after).norm(dim=1) / v.norm(dim=1)
                 for v in (eps**power * unit for power in (1 / 2, 1 / 3))]  # fmt: skip
     return torch.minimum(*each)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.autodiff import SLOW
 from gersgorin.default_dtype import DoubleByDefault
 from rhn.cells import Cell, from_torch, name_of_cell
@@ -53,7 +53,7 @@ class Step:
     name: str
     rows: Rows
     """x (B, m) or ids (B,), s (B, N) -> s' (B, N)."""
-    both: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    output: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     """x (1, m), s (1, N) -> (output (k,), s' (1, N)); see `Packing.output_of`."""
     first: Tensor
     """The state before the first step, (N,)."""
@@ -73,7 +73,7 @@ class Step:
         >>> as_step(torch.nn.RNN(1, 2), torch.zeros(3, 1))[0].own("gates") is None
         False
         """
-        promised = name in OF_MODULES and door.has_step(self.cell)
+        promised = name in OF_MODULES and checks.has_step(self.cell)
         if not isinstance(self.cell, Cell) and not promised:
             return None
         found = getattr(self.cell, name, None)
@@ -114,7 +114,7 @@ def as_step(
     x: Any,
     s0: Any = None,
     *,
-    state_size: door.Sizes | None = None,
+    state_size: checks.Sizes | None = None,
     batch_first: bool | None = None,
 ) -> tuple[Step, Tensor]:
     """Convert a network to a `Step`, and run one step. Returns (the step, x as it reads it).
@@ -129,10 +129,10 @@ def as_step(
     ('LSTM', 2, torch.Size([16]), torch.float64)
     """
     batch_first = layout_of(network) if batch_first is None else batch_first
-    x, s0 = door.sequence(x, batch_first), door.first_state(s0, state_size)
+    x, s0 = checks.sequence(x, batch_first), checks.first_state(s0, state_size)
     if isinstance(network, nn.Module):
-        door.one_direction(network)
-        network = door.copied(network)
+        checks.one_direction(network)
+        network = checks.copied(network)
         like = next((p for p in network.parameters()), x)
         x = x.to(like.device) if x.dim() == 1 else x.to(like.device, torch.float64)
         if state_size is not None:
@@ -141,11 +141,11 @@ def as_step(
             s0 = in_double(s0, like.device)
         step = _of_module(network, x[:1], s0, batch_first)
     else:
-        door.state_known(name_of(network), s0 is not None)
+        checks.state_known(name_of(network), s0 is not None)
         step = step_of_function(network, s0)
         x = x if x.dim() == 1 else x.to(step.first.dtype)
     with torch.no_grad():
-        door.step_runs(step.name, step.rows, x[:1], step.first[None])
+        checks.step_runs(step.name, step.rows, x[:1], step.first[None])
     return step, x
 
 
@@ -171,7 +171,7 @@ def layout_of(layer: Any) -> bool | None:
     """The layout of a layer or a step, as `batch_first_of`, but of its recurrent parts only:
     attention inside a step reads other axes.
     """
-    return _layout(layer, door.is_recurrent)
+    return _layout(layer, checks.is_recurrent)
 
 
 def _layout(network: Any, counts: Callable[[nn.Module], bool]) -> bool | None:
@@ -195,7 +195,7 @@ def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) 
             return _of_batches(module, name, x, s0, batch_first)
     if isinstance(module, Cell):
         return _of_cell(module, name, x, s0)
-    if door.has_step(module):
+    if checks.has_step(module):
         return _of_vectors(module, name, x, s0)
     if s0 is not None and batch_first is None and not has_rows(tree_leaves(s0)):
         return step_of_function(in_module(module), s0, name)
@@ -210,7 +210,7 @@ def has_rows(parts: list[Tensor]) -> bool:
 def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
     first = x.new_zeros(cell.state_size, dtype=torch.float64)
     if s0 is not None:
-        parts = door.entries(name, tree_leaves(s0), cell.state_size, cell.stacked)
+        parts = checks.entries(name, tree_leaves(s0), cell.state_size, cell.stacked)
         first = torch.cat([part.reshape(cell.stacked, -1) for part in parts], 1).flatten()
 
     def unpack(s: Tensor) -> Any:
@@ -228,12 +228,12 @@ def step_of_cell(
 ) -> Step:
     """The step of a cell itself, which is not copied, from the state `first` (N,)."""
 
-    def both(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def output(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         after = cell.step(x, s)
         return cell.outputs_of(after)[0], after
 
     title = f"{name}, depth {max(cell.stacked, cell.depth)}, {cell.hidden_size} units"
-    return Step(name=name, rows=cell.step, first=first, cell=cell, unpack=unpack, both=both,
+    return Step(name=name, rows=cell.step, first=first, cell=cell, unpack=unpack, output=output,
                 title=title)  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
     """A module of the user's with step(x, s) for vectors x (m,), s (N,)."""
     if s0 is None:
         s0 = declared_state(module, x)
-        door.state_known(name, s0 is not None)
+        checks.state_known(name, s0 is not None)
     s0 = tree_map(lambda t: t.flatten(), s0)
     return step_of_function(in_module(module.step), s0, name, module)
 
@@ -249,7 +249,7 @@ def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
 def declared_state(module: Any, x: Tensor) -> Any:
     """The result of `initial_state()`, or zeros of the attribute `state_size`; else None."""
     own = getattr(module, "initial_state", None)
-    if callable(own) and door.takes(own):
+    if callable(own) and checks.takes(own):
         return in_double(tree_map(torch.detach, own()), x.device)
     return _zeros(module, getattr(module, "state_size", None))
 
@@ -262,7 +262,7 @@ def _zeros(module: Any, size: Any) -> Any:
     like = next(
         (t for t in weights if t.is_complex()), [*weights, torch.zeros((), device="cpu")][0]
     )
-    zeros = in_double(door.first_state(None, size), like.device)
+    zeros = in_double(checks.first_state(None, size), like.device)
     return tree_map(lambda t: t.to(like.dtype), zeros) if like.is_complex() else zeros
 
 
@@ -278,7 +278,7 @@ def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> 
     def one(x: Tensor, s: Tensor) -> Tensor:
         return packing.next_of(returned(x, s), s)
 
-    def both(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def output(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         found = returned(x[0].clone(), s[0].clone())
         return packing.output_of(found), packing.next_of(found, s[0])[None]
 
@@ -293,7 +293,7 @@ def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> 
         return torch.stack([one(x_t.clone(), s_t.clone()) for x_t, s_t in zip(x, s, strict=True)])
 
     first, name = packing.pack(s0), packing.name
-    return Step(name=name, rows=rows, first=first, cell=cell, unpack=packing.unpack, both=both,
+    return Step(name=name, rows=rows, first=first, cell=cell, unpack=packing.unpack, output=output,
                 title=name)  # fmt: skip
 
 
@@ -308,7 +308,7 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
     axes = [int(batch_first is not None and t.dim() > 2) for t in parts]
     good = all(t.dim() > 1 and t.shape[k] == 1 for t, k in zip(parts, axes, strict=True))
     shapes = " and ".join(str(tuple(t.shape)) for t in parts)
-    door.require(good, "s0", shapes, f"the state of a batch of one for {name}, such as (1, n)")
+    checks.require(good, "s0", shapes, f"the state of a batch of one for {name}, such as (1, n)")
     packing = Packing(name, parts, tree, axes)
 
     runs = in_module(module)
@@ -319,12 +319,12 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
     def rows(x: Tensor, s: Tensor) -> Tensor:
         return packing.next_of(returned(x, s), s)
 
-    def both(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def output(x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         found = returned(x, s)
         return packing.output_of(found), packing.next_of(found, s)
 
     first = packing.pack(s0)[0]
-    return Step(name=name, rows=rows, both=both, first=first, module=module, title=name,
+    return Step(name=name, rows=rows, output=output, first=first, module=module, title=name,
                 unpack=lambda s: packing.unpack(s[None]))  # fmt: skip
 
 
@@ -334,11 +334,11 @@ def _started(module: nn.Module, name: str, x: Tensor) -> Any:
     declared = declared_state(module, x)
     if declared is not None:
         return tree_map(lambda t: t.reshape(1, -1), declared)
-    with door.users_code(f"s0 is None and {name} fails without a state"), module_runs():
+    with checks.users_code(f"s0 is None and {name} fails without a state"), module_runs():
         _, after = module(x)
         zeros = tree_map(torch.zeros_like, after)
         same = tree_map(torch.allclose, module(x, zeros)[1], after)
-    door.state_known(name, all(tree_leaves(same)))
+    checks.state_known(name, all(tree_leaves(same)))
     return zeros
 
 
@@ -381,7 +381,7 @@ class Packing:
         tensors = len(parts) == len(self.like) and all(isinstance(t, Tensor) for t in parts)
         fits = tensors and self._shapes(parts) == self._own_shapes
         if not fits:
-            door.no_next_state(self.name, returned, self.like)
+            checks.no_next_state(self.name, returned, self.like)
         return self.pack(parts).to(s.dtype)
 
     def output_of(self, returned: Any) -> Tensor:

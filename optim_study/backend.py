@@ -22,9 +22,9 @@ from rhn.data import Corpus, chorales
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
 from rhn.training import ensemble
+from rhn.training.batches import CHORALE_ROWS, constant_output_nll, evaluation_batches
 from rhn.training.chorales import ChoraleTask, mean_nll
 from rhn.training.optimizers import OPTIMIZERS, Optimizer
-from rhn.training.rolls import CHORALE_ROWS, constant_output_nll, evaluation_batches
 from rhn.training.state import TrialState, best_epoch
 from rhn.training.trainer import Trainer
 from rhn.version import __version__

@@ -141,7 +141,7 @@ def load(path: str | Path, cell: Any = None, *, before_training: bool = False) -
         of_torch = isinstance(cell, str) and cell in TORCH_CELLS
         if not of_torch or before_training:
             raise
-        from rhn.weights import layer_of_torch  # most checkpoints do not need it
+        from rhn.state_dict import layer_of_torch  # most checkpoints do not need it
 
         return layer_of_torch(cell, as_path(path))
     model = checkpoint.model(cell)

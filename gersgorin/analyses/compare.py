@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.analyses.spectra import (
     NO_NUMBER,
     NORM,
@@ -249,7 +249,7 @@ class Comparison(FigureResult):
         """Draw the growth of each network over time, into these axes or new ones: the median of its
         runs, and a band from 10 to 90 % of them.
         """
-        from gersgorin.analyses.grid import draw_measure  # loads matplotlib
+        from gersgorin.analyses.comparison_figure import draw_measure  # loads matplotlib
         from gersgorin.analyses.panels import new_axes
 
         names = {one.name: one for one in self.networks}
@@ -262,12 +262,12 @@ class Comparison(FigureResult):
         step: None: the typical step of each network. limit: half the width of the panels around 0;
         None: panels hold all discs, and those in which discs would be small are enlarged.
         """
-        from gersgorin.analyses.grid import draw_grid  # loads matplotlib
+        from gersgorin.analyses.comparison_figure import draw_grid  # loads matplotlib
 
         if step is not None:
-            step = door.step_of_run(step, min(one.first.steps for one in self.networks))
+            step = checks.step_of_run(step, min(one.first.steps for one in self.networks))
         measures = [PANELS[name] for name in self.panels if PANELS[name]]
-        return draw_grid(part, self, measures, step, door.limit_of_panel(limit))
+        return draw_grid(part, self, measures, step, checks.limit_of_panel(limit))
 
 
 def compare(
@@ -298,15 +298,17 @@ def compare(
     [0.5, 2.0]
     """
     good = isinstance(networks, Mapping)
-    door.require(good, "networks", door.kind(networks), "a dictionary of networks")
-    door.require(isinstance(panels, Iterable), "panels", door.kind(panels), "a list of panels")
+    checks.require(good, "networks", checks.kind(networks), "a dictionary of networks")
+    checks.require(isinstance(panels, Iterable), "panels", checks.kind(panels), "a list of panels")
     unknown = [name for name in panels if name not in PANELS]
-    door.require(
+    checks.require(
         not unknown and len(panels) > 0, "panels", unknown, f"a list of {', '.join(PANELS)}"
     )
     places, sequences = _places(networks), _listed(x)
     draws = [*map(_listed, networks.values())]
-    door.require(all([*draws, sequences]), "list of networks or sequences", "empty", "at least one")
+    checks.require(
+        all([*draws, sequences]), "list of networks or sequences", "empty", "at least one"
+    )
     jobs = [(k, *job) for k, seeds in enumerate(draws) for job in product(seeds, sequences)]
     runs = [list[Spectra]() for _ in draws]
     with reported(progress, "compare", total=len(jobs)) as advance:
@@ -327,7 +329,7 @@ def _places(networks: Mapping[Place, Any]) -> list[tuple[str, str]]:
     places = [*map(_place, networks)]
     first = next((column for _, column in places if column), "")
     cells = {(row, column or first) for row, column in places}
-    door.require(0 < len(cells) == len(places), "networks",
+    checks.require(0 < len(cells) == len(places), "networks",
                  ", ".join(map(str, networks)) or "empty", "one network at each place")  # fmt: skip
     return places
 

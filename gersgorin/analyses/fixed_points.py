@@ -2,7 +2,7 @@
 the eigenvalues and modes there.
 
 Zeros of F(s) - s are searched from many starting states at once, and so are minima of its norm, the
-slow points (`gersgorin.zeros`). The search stays in a box: far from the states of a run gates
+slow points (`gersgorin.root_search`). The search stays in a box: far from the states of a run gates
 saturate, and |F(s) - s| falls below every tolerance although the state still moves.
 
 Legend: B starts (starting states); N entries of a state; P points; m inputs; k period; F^k the map
@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin import door, zeros
+from gersgorin import checks, root_search
 from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
+from gersgorin.root_search import ZeroSearch
 from gersgorin.run import Run, difference, jacobians, jumps, open_run
 from gersgorin.step import Step, real_view
-from gersgorin.zeros import ZeroSearch
 from rhn.utils.progress import Advance, reported
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
@@ -147,7 +147,7 @@ class FixedPoints(StepResult):
         is V (eigenvalues^t * V^-1 d). Raises InvalidInputError without such a point or Jacobian.
         """
         A = np.zeros(0) if self.jacobians is None else self.jacobians
-        door.require(len(A) > 0, "number of Jacobians", len(A), "those of a search with points")
+        checks.require(len(A) > 0, "number of Jacobians", len(A), "those of a search with points")
         values, right = np.linalg.eig(A[whole_number("point", point, 0, len(A) - 1)])
         order = np.argsort(-np.abs(values), kind="stable")
         return values[order], right[:, order]
@@ -274,15 +274,19 @@ class IteratedMap:
         """
         s, steps, drift = starts, 0, True
         side = (starts - starts.mean(0)).abs().max().clamp(min=1)
-        near = zeros.MET * side
+        near = root_search.MET * side
         while len(s) and (steps < SETTLED or drift) and steps < LONGEST:
             path = self.along(s, AT_ONCE * self.period)[:: self.period]
             drift, steps = _drifts(path, near), steps + AT_ONCE
             s = path[-1][path[-1].norm(dim=-1).isfinite()]
-            first = zeros.least_of_each(zeros.meeting(s, near), torch.zeros_like(s[:, 0]))
+            first = root_search.least_of_each(
+                root_search.meeting(s, near), torch.zeros_like(s[:, 0])
+            )
             s = s[first.sort().values]
         none = torch.zeros_like(s[:, 0])
-        return s[zeros.distinct(s, none, none == 0, zeros.APART * side, len(s))[0]], steps
+        return s[
+            root_search.distinct(s, none, none == 0, root_search.APART * side, len(s))[0]
+        ], steps
 
 
 def _drifts(path: Tensor, still: Tensor) -> bool:
@@ -334,10 +338,10 @@ def fixed_points(
     >>> found.states.round(4).ravel().tolist()
     [-0.9575, 0.0, 0.9575]
     """
-    given = None if isinstance(starts, int | np.integer) else door.numbers("starts", starts)
+    given = None if isinstance(starts, int | np.integer) else checks.numbers("starts", starts)
     if given is not None:
-        vectors = given.dim() == 2 and given.dtype in door.PRECISIONS
-        door.require(vectors, "starts", door.kind(given), "a number, or float vectors (B, N)")
+        vectors = given.dim() == 2 and given.dtype in checks.PRECISIONS
+        checks.require(vectors, "starts", checks.kind(given), "a number, or float vectors (B, N)")
         known = isinstance(network, nn.Module | Run) or how.get("state_size") is not None
         s0 = given[0] if s0 is None and not known else s0
     one = isinstance(x, Tensor | np.ndarray) and x.ndim == 1
@@ -349,9 +353,9 @@ def fixed_points(
     margin, seed = number("margin", margin, above=0), whole_number("seed", seed, 0)
     if given is None:
         given = spread(run, whole_number("starts", starts), seed)
-    form, given = door.kind(given), as_states(given, run)
+    form, given = checks.kind(given), as_states(given, run)
     good = given.shape[1] == run.state_size
-    door.require(good, "starts", form, f"states of {run.state_size} entries")
+    checks.require(good, "starts", form, f"states of {run.state_size} entries")
     given = given.to(run.states)
     F = IteratedMap(run.step, held(run), period)
     with reported(run.progress, "fixed-points", total=len(given)) as advance:
@@ -373,7 +377,7 @@ def as_states(starts: Tensor, run: Run) -> Tensor:
         return starts
     state = run.states[0] if run.step.unpack is None else run.step.unpack(run.states[0])
     is_complex = all(part.is_complex() for part in tree_leaves(state))
-    door.require(is_complex, "starts", door.kind(starts), "real numbers, as the state has them")
+    checks.require(is_complex, "starts", checks.kind(starts), "real numbers, as the state has them")
     return real_view(starts).flatten(1)
 
 
@@ -382,7 +386,7 @@ def held(run: Run) -> Tensor:
     x = run.inputs
     if x.is_floating_point():
         return x.mean(0, keepdim=True)
-    door.require(bool((x == x[0]).all()), "x", "a sequence of different ids", "one id, repeated")
+    checks.require(bool((x == x[0]).all()), "x", "a sequence of different ids", "one id, repeated")
     return x[:1]
 
 
@@ -408,7 +412,7 @@ def _points(F: IteratedMap, starts: Tensor, margin: float, advance: Advance) -> 
     (settled, steps), B = F.settled(starts), len(starts)
     search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, TOLERANCES[starts.dtype])
     at_starts, apart = search.r.speed(starts), search.apart
-    door.are_finite(f"step of {F.step.name} at the starts", at_starts[:, None])
+    checks.are_finite(f"step of {F.step.name} at the starts", at_starts[:, None])
     ends, minima = search.find(torch.cat((starts, settled)), advance)
     if F.period > 1:  # and from the other points of the cycles
         orbits = F.along(ends[search.are_zeros(ends)], F.period - 1)[1:].flatten(0, 1)
@@ -417,15 +421,15 @@ def _points(F: IteratedMap, starts: Tensor, margin: float, advance: Advance) -> 
     speeds, closed = search.r.speed(ends), search.are_zeros(ends)
     fixed = closed & ~F.closes_early(ends, apart)
     still = (minima & (speeds <= SLOW * at_starts.median())) | (
-        speeds <= zeros.STILL * search.scale
+        speeds <= root_search.STILL * search.scale
     )
     slow = still & ~closed & (F.period == 1)
-    some, from_some = zeros.distinct(ends, speeds, fixed, apart, B)
-    others, from_others = zeros.distinct(ends, speeds, slow, apart, B)
+    some, from_some = root_search.distinct(ends, speeds, fixed, apart, B)
+    others, from_others = root_search.distinct(ends, speeds, slow, apart, B)
     rows = torch.cat((some, others))
     points, failed = ends[rows], ~(closed | slow)[:B]
-    A = torch.cat([F.jacobian(part) for part in zeros.blocks(points)] or [F.jacobian(points)])
-    door.are_finite(f"derivative of {F.step.name} at a point", A)
+    A = torch.cat([F.jacobian(part) for part in root_search.blocks(points)] or [F.jacobian(points)])
+    checks.are_finite(f"derivative of {F.step.name} at a point", A)
     arrays = {
         "states": points,
         "residuals": speeds[rows],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import torch
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.results import StepResult
 from gersgorin.run import Run, open_run
 from gersgorin.step import module_runs
@@ -96,11 +96,11 @@ def _of_function(run: Run, gates_of: Callable) -> tuple[np.ndarray, tuple[str, .
     found, unpack = list[dict[str, float]](), run.step.unpack or (lambda s: s)
     with run.reporting("gates") as reporting:
         for x, s in zip(*run.at(), strict=True):
-            with door.users_code("gates(x, s) fails"), module_runs():
-                made = door.gates_of_step(gates_of(x.clone(), unpack(s.clone())))
+            with checks.users_code("gates(x, s) fails"), module_runs():
+                made = checks.gates_of_step(gates_of(x.clone(), unpack(s.clone())))
             found.append({name: float(gate.double().mean()) for name, gate in made.items()})
             reporting.report(len(found))
     names = tuple(found[0])
     same = all(each.keys() == found[0].keys() for each in found)
-    door.require(same, "names of gates(x, s)", "others at another step", "the same at each step")
+    checks.require(same, "names of gates(x, s)", "others at another step", "the same at each step")
     return np.array([[each[name] for name in names] for each in found]), names

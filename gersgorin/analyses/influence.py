@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.autodiff import with_gradients
 from gersgorin.losses import LOSSES, Loss, name_of_loss
 from gersgorin.model_map import OUTPUTS, ModelMap, model_maps
@@ -265,7 +265,7 @@ def influence(
     generator = torch.Generator("cpu").manual_seed(whole_number("seed", seed, 0))
     if probes is not None:
         probes = whole_number("probes", probes, 0)
-        door.require(probes != 1, "probes", probes, "0, or at least 2")
+        checks.require(probes != 1, "probes", probes, "0, or at least 2")
     parts, headings = list[_Part](), list[dict[str, Any]]()
     with torch.random.fork_rng([]):
         for each in model_maps(model, x, s0, of=of, y=y, lengths=lengths, **how):
@@ -328,7 +328,7 @@ def _measured(
         without += int((present & ~depends).sum())
         advance(int(steps[-1]) + 1, S)
     norm, deviation, count = (torch.cat(each).cpu() for each in zip(*rows, strict=True))
-    door.are_finite(f"derivative of {of.heading['network']}", norm)
+    checks.are_finite(f"derivative of {of.heading['network']}", norm)
     arrays = norm.numpy(), deviation.numpy(), count.numpy()
     return _Part(*arrays, gap, probes, of.axes.B, without)
 

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.analyses.block_errors import block_means, standard_errors
 from gersgorin.autodiff import BLOCK
 from gersgorin.large_jacobian import LargeJacobian
@@ -224,7 +224,7 @@ def lyapunov(
     frame = random_frame(N, k, whole_number("seed", seed, 0), run.states)
     with run.reporting("lyapunov") as reporting:
         logs, gaps = growth(reporting, frame)
-    door.are_finite("growth of small changes", torch.where(logs[0].isneginf(), 0, logs[0]))
+    checks.are_finite("growth of small changes", torch.where(logs[0].isneginf(), 0, logs[0]))
     log, most, moved = logs[:, warmup:].cpu().numpy()
     T -= warmup
     # a direction after a hidden one starts from rounding

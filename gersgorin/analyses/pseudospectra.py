@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import torch
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.analyses.spectra import ANGLES, NOT_CONVERGED, SMALL
 from gersgorin.linalg.discs import support_corners, support_function
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
@@ -110,7 +110,7 @@ class Pseudospectra(StepResult):
 
         shown = self.shown.tolist()
         step = shown[self._nearest] if step is None else step
-        door.require(step in shown, "step", step, f"one of {shown}")
+        checks.require(step in shown, "step", step, f"one of {shown}")
         ax = new_axes() if ax is None else ax
         ax.figure.colorbar(self._draw(ax, shown.index(step)), ax=ax, label=CHANGE)
         return ax
@@ -182,13 +182,13 @@ def pseudospectra(
     side = (
         (SIDE if N <= WHOLE else SIDE // 2 + 1) if side is None else whole_number("side", side, 3)
     )
-    door.require(side % 2 == 1, "side", side, "an odd number of at least 3")
+    checks.require(side % 2 == 1, "side", side, "an odd number of at least 3")
     steps = [round(k * (T - 1) / 3) for k in range(4)] if steps is None else steps
-    door.require(isinstance(steps, Iterable), "steps", steps, "a list of time steps")
-    shown = sorted({door.step_of_run(step, T) for step in steps})
-    door.require(len(shown) > 0, "steps", steps, "at least one time step")
+    checks.require(isinstance(steps, Iterable), "steps", steps, "a list of time steps")
+    shown = sorted({checks.step_of_run(step, T) for step in steps})
+    checks.require(len(shown) > 0, "steps", steps, "at least one time step")
     A = torch.cat([run.jacobians(slice(t, t + 1)) for t in shown]).cpu().double()
-    door.are_finite(f"Jacobian of {run.step.name}", A)
+    checks.are_finite(f"Jacobian of {run.step.name}", A)
     middle, axis = grid_around(A, side)
     points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
     values = eigenvalues_or_nan(A)

@@ -2,7 +2,7 @@
 products.
 
 A state of up to 4,096 entries is measured by whole Jacobians, block by block, a larger one by
-products with vectors (`gersgorin.analyses.leading`).
+products with vectors (`gersgorin.analyses.large_states`).
 
 Legend: T time steps; N entries of a state; k eigenvalues; B matrices; A[t] = ds[t+1]/ds[t].
 Jacobians have no unit, logarithms are natural.
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.linalg.discs import (
     off_diagonal_sums,
     overlap_ends,
@@ -211,7 +211,7 @@ class Spectra(StepResult):
         """
         from gersgorin.analyses import disc_panels, panels  # loads matplotlib
 
-        step, limit = self._shown(step), door.limit_of_panel(limit)
+        step, limit = self._shown(step), checks.limit_of_panel(limit)
         discs = disc_panels.discs_of(self, step)
         whole = disc_panels.whole_square(discs)
         square = whole if limit is None else disc_panels.Square(0.0, limit)
@@ -227,12 +227,12 @@ class Spectra(StepResult):
         """
         from gersgorin.analyses.disc_panels import draw_spectra  # loads matplotlib
 
-        growth, limit = growth_curve(self.log_norm_product), door.limit_of_panel(limit)
+        growth, limit = growth_curve(self.log_norm_product), checks.limit_of_panel(limit)
         return draw_spectra(part, self, self._shown(step), growth, limit)
 
     def _shown(self, step: int | None) -> int:
         """A step of the run; None: the typical step."""
-        return self.typical_step if step is None else door.step_of_run(step, self.steps)
+        return self.typical_step if step is None else checks.step_of_run(step, self.steps)
 
 
 @torch.no_grad()
@@ -263,7 +263,7 @@ def spectra(
         leading = COUNT
     with run.reporting("spectra") as reporting:
         if N > LARGE:
-            from gersgorin.analyses.leading import measured_by_products  # loads SciPy
+            from gersgorin.analyses.large_states import measured_by_products  # loads SciPy
 
             parts = measured_by_products(reporting, leading or COUNT)
         else:

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from gersgorin import door
+from gersgorin import checks
 from gersgorin.cli.options import AnalysisOptions, DataOptions, NetworkOptions
 from gersgorin.cli.outputs import checked_outputs, show
-from gersgorin.data import Sequences, read_chorale, read_numbers, text_data
+from gersgorin.cli.sequences import Sequences, read_chorale, read_numbers, text_data
 from gersgorin.run import LARGE, Run, check_memory, open_run
 from rhn.cells.init import for_steps
 from rhn.cells.registry import (
@@ -95,14 +95,14 @@ def checked_networks(command: Any) -> list[tuple[Any, NetworkOptions, bool]]:
         whole_number(name, value, 1, 100_000)
     for option in ("networks", "cell", "depth"):
         words = getattr(command, option)
-        door.require(len({*words}) == len(words), option, " ".join(map(str, words)), "each once")
+        checks.require(len({*words}) == len(words), option, " ".join(map(str, words)), "each once")
     named = [*new_cells(command), *positional(command)]
-    door.require(bool(named), "networks", "none", "--cell, a file, a folder or FILE.py:NAME")
+    checks.require(bool(named), "networks", "none", "--cell, a file, a folder or FILE.py:NAME")
     kinds = {kind_of_network(one) for _, one, _ in named}
     check_kind_options(command, kinds)
     trained, fresh = "checkpoint" in kinds, kinds != {"checkpoint"}
-    door.require(trained or not command.before_training, "--before-training", True, NO_USE)
-    door.require(fresh or command.seeds == 1, "--seeds", command.seeds, NO_USE)
+    checks.require(trained or not command.before_training, "--before-training", True, NO_USE)
+    checks.require(fresh or command.seeds == 1, "--seeds", command.seeds, NO_USE)
     return named
 
 
@@ -187,8 +187,8 @@ def opened_network(options: NetworkOptions, model: Any, data: Sequences) -> Run:
 def check_figure(command: Any, steps: int) -> None:
     """Refuse a limit of the figure that is no number above 0, and a step that a run has not."""
     if getattr(command, "step", None) is not None:
-        door.step_of_run(command.step, steps)
-    door.limit_of_panel(getattr(command, "limit", None))
+        checks.step_of_run(command.step, steps)
+    checks.limit_of_panel(getattr(command, "limit", None))
 
 
 def network_of(
@@ -224,7 +224,7 @@ def check_kind_options(
     for field in fields(options):
         value, flag = getattr(options, field.name), "--" + field.name.replace("_", "-")
         good = value == field.default or field.name in allowed or field.name not in names
-        door.require(good, flag, str(value), f"none, beside {' and '.join(kinds)}")
+        checks.require(good, flag, str(value), f"none, beside {' and '.join(kinds)}")
     whole_number("seed", options.seed or 0, 0)
 
 
@@ -232,7 +232,7 @@ def _new_cell(options: NetworkOptions, x: torch.Tensor) -> nn.Module:
     name, seed = CELL if options.cell is None else options.cell, options.seed or 0
     units = UNITS if options.hidden_size is None else options.hidden_size
     depth = 1 if options.depth is None else options.depth
-    door.require(x.dim() == 2, "x", door.kind(x), "numbers (T, m), for a new cell")
+    checks.require(x.dim() == 2, "x", checks.kind(x), "numbers (T, m), for a new cell")
     check_memory(units, len(x), weights=4 * units**2 if units > LARGE else 0)
     words = dict(word.partition("=")[::2] for word in options.cell_option)
     given: dict[str, Any] = {key.replace("-", "_"): value for key, value in words.items()}
@@ -242,7 +242,7 @@ def _new_cell(options: NetworkOptions, x: torch.Tensor) -> nn.Module:
     if options.init is not None:
         given["init"] = for_steps(options.init, len(x))
     generator = torch.Generator().manual_seed(seed)
-    with door.users_code(f"{name} cannot be built"):
+    with checks.users_code(f"{name} cannot be built"):
         how = {"generator": generator, "device": "cpu", "dtype": torch.float64}
         return resolve_cell(name)(x.shape[1], units, depth, **how, **given)
 
@@ -253,14 +253,14 @@ def _module(options: NetworkOptions) -> Any:
     model = imported(options.module)
     if not isinstance(model, nn.Module) and not _is_step(model):
         said = f"{options.module} cannot be called"
-        with door.users_code(said), torch.random.fork_rng(devices=[]):
+        with checks.users_code(said), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(options.seed or 0)
             model = model()
     if options.checkpoint:
-        from rhn.weights import load_weights
+        from rhn.state_dict import load_weights
 
         good, wanted = isinstance(model, nn.Module), "a module, for the weights of a file"
-        door.require(good, options.module, door.kind(model), wanted)
+        checks.require(good, options.module, checks.kind(model), wanted)
         load_weights(model, options.checkpoint)
     return model
 
@@ -270,20 +270,20 @@ def imported(word: str) -> Any:
     file, _, name = word.rpartition(":")
     if not file.endswith(".py"):
         return import_named(word, "module")
-    door.require(Path(file).is_file() and name.isidentifier(), "module", word, IN_FILE)
+    checks.require(Path(file).is_file() and name.isidentifier(), "module", word, IN_FILE)
     folder = str(Path(file).absolute().parent)
     # as of `python FILE.py`; it stays, for a step that imports when it runs
     sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
-    with door.users_code(f"{file} cannot be imported"):
+    with checks.users_code(f"{file} cannot be imported"):
         found = runpy.run_path(file, run_name=Path(file).stem)
-    door.require(name in found, "module", word, f"a name that {file} defines")
+    checks.require(name in found, "module", word, f"a name that {file} defines")
     return found[name]
 
 
 def _is_step(found: Callable) -> bool:
     """True for a function f(x, s), which is no class and no factory without arguments."""
     a_function = callable(found) and not isinstance(found, type)
-    return a_function and door.takes(found, None, None) and not door.takes(found)
+    return a_function and checks.takes(found, None, None) and not checks.takes(found)
 
 
 def described(options: NetworkOptions) -> Any:
@@ -315,15 +315,15 @@ def data_of(network: NetworkOptions, options: DataOptions) -> Sequences:
     trained, file = described(network), options.data
     text = trained and trained.header["class"] == "LanguageModel"
     if trained:
-        from rhn.training.trained import corpus_of, stored_data, text_of  # loads the training loop
+        from rhn.training.stored import corpus_of, stored_data, text_of  # loads the training loop
     if options.input:
         for name in ("chorale", "data"):
             value = getattr(options, name)
-            door.require(value is None, f"--{name}", str(value), "none, beside --input")
+            checks.require(value is None, f"--{name}", str(value), "none, beside --input")
         if text:
             return text_data(options.input, text_of(trained)[1], options.steps)
         return read_numbers(options.input).cut(options.steps)
-    door.require(not text, "input", "missing", "a text, for a language model")
+    checks.require(not text, "input", "missing", "a text, for a language model")
     if trained and file is None:
         corpus_of(trained)  # refuses data that have changed
         file = stored_data(trained).path

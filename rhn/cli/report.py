@@ -21,7 +21,7 @@ class Report:
     """Width of the figure: column, page, slide, or inches."""
 
     def run(self) -> None:
-        from rhn.plotting.curves import CURVE_COLUMNS, draw_curves, read_curves
+        from rhn.training.curves import CURVE_COLUMNS, draw_curves, read_curves
 
         inches_of(self.figure)
         for path in self.output:

@@ -55,7 +55,7 @@ class Running:
         corpus = load_corpus(config, path)
         callbacks: list = []
         if record is not None:
-            from rhn.cli.recording import ProbeRecorder  # loads the measurements
+            from rhn.cli.probe import ProbeRecorder  # loads the measurements
 
             homes = run.homes(out, seeds).items()
             callbacks += [ProbeRecorder(record, config, corpus, *each) for each in homes]
@@ -116,7 +116,7 @@ class Resume(Running):
     """The cell of the training run, if it is your own, as package.module:factory."""
 
     def run(self) -> None:
-        from rhn.cli.recording import recorded_every  # loads torch
+        from rhn.cli.probe import recorded_every  # loads torch
 
         path = self.out / "config.json"
         config, entries = read_preset(path, cell=self.cell), read_config(path)
@@ -160,7 +160,7 @@ def _constant_nll(corpus: Any) -> list[float]:
     import numpy as np
     import torch
 
-    from rhn.training.rolls import constant_output_nll
+    from rhn.training.batches import constant_output_nll
 
     splits = [getattr(corpus, split) for split in SPLITS]
     if not hasattr(corpus, "vocabulary"):

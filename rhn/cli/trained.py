@@ -52,7 +52,7 @@ class Evaluate(TrainedOptions):
     def run(self) -> None:
         from rhn.checkpoints import read
         from rhn.training.evaluation import evaluate_chorales
-        from rhn.training.trained import corpus_of
+        from rhn.training.stored import corpus_of
 
         checkpoint = read(self.checkpoint)
         how: dict[str, Any] = {"device": resolve_device(self.device)}
@@ -74,7 +74,7 @@ class Evaluate(TrainedOptions):
     def _of_text(self, checkpoint: Any, model: Any, data: Any, how: dict) -> dict:
         from rhn.training.evaluation import measure, measure_name, score
         from rhn.training.monte_carlo import monte_carlo_score
-        from rhn.training.trained import text_of
+        from rhn.training.stored import text_of
 
         config, vocabulary = text_of(checkpoint)
         measured: Any = score
@@ -132,7 +132,7 @@ class Generate(TrainedOptions):
     def run(self) -> None:
         from rhn.checkpoints import read
         from rhn.training.sampling import generate
-        from rhn.training.trained import text_of
+        from rhn.training.stored import text_of
 
         checkpoint = read(self.checkpoint)
         names = ("prompt", "length", "temperature", "seed", "top_k")

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from rhn.data.corpus import Corpus
+from rhn.training.batches import ChoraleBatch, batches_of, evaluation_batches
 from rhn.training.ensemble import Ensemble, batch_order, build_model, captured
-from rhn.training.rolls import ChoraleBatch, batches_of, evaluation_batches
 from rhn.training.task import Task
 from rhn.utils.progress import Advance
 

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.data.corpus import SPLITS, Corpus
+from rhn.training.batches import evaluation_batches
 from rhn.training.chorales import mean_nll
 from rhn.training.ensemble import Ensemble, captured, deterministic, sums
-from rhn.training.rolls import evaluation_batches
 from rhn.utils.progress import Advance, Progress, reported
 from rhn.utils.validation import check_device, number, unexpected
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tables import for_each
 
-from gersgorin.data import READ, read_chorale, read_numbers, text_data
+from gersgorin.cli.sequences import READ, read_chorale, read_numbers, text_data
 from rhn.data import chorale
 from rhn.data.text import Vocabulary
 from rhn.errors import DataError, InvalidInputError, NotFiniteError

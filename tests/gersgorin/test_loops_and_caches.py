@@ -21,7 +21,7 @@ from zoo import Diagonal, Projected
 
 from examples import layers
 from examples.layers import Block, inputs, task
-from gersgorin.analyses.leading import leading_eigenvalues, leading_norm
+from gersgorin.analyses.large_states import leading_eigenvalues, leading_norm
 from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import spectra
 from gersgorin.large_jacobian import LargeJacobian

@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from tables import for_each
 from torch import nn
 
-from gersgorin import zeros
+from gersgorin import root_search
 from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS, principal_axes
 from gersgorin.analyses.fixed_points import FixedPoints, fixed_points
 from gersgorin.analyses.panels import PANEL_TEXTS
@@ -215,7 +215,7 @@ def test_starts_are_states_of_the_run_points_between_them_or_random():
 def test_blocks_change_nothing(monkeypatch):
     f, x, _ = CELLS["gru"]()
     whole = fixed_points(f, x, starts=60)
-    monkeypatch.setattr(zeros, "BLOCK", 4 * 36)
+    monkeypatch.setattr(root_search, "BLOCK", 4 * 36)
     np.testing.assert_allclose(fixed_points(f, x, starts=60).states, whole.states, atol=1e-9)
 
 
@@ -320,7 +320,7 @@ def test_points_at_kinks_have_the_jump_of_the_slopes(step, starts, jumps):
 def test_the_scale_of_a_search_is_at_most_ten_times_that_of_the_settled_states():
     starts, settled = grid(0, 100, 3)[:, None], grid(0, 5, 2)[:, None]
     for ends, scale in ((settled, 50), (settled / 50, 10), (starts, 100)):
-        assert zeros.ZeroSearch.around(abs, abs, starts, ends, 0.5, 1e-9).scale == scale
+        assert root_search.ZeroSearch.around(abs, abs, starts, ends, 0.5, 1e-9).scale == scale
 
 
 @for_each(("period", "least"), [(1, 1.0), (2, 2.0)])

@@ -27,9 +27,9 @@ from optim_study.runner import SHARE, fused
 from rhn.checkpoints import load, read
 from rhn.data import Corpus, Piece, chorales
 from rhn.errors import DataError, InvalidInputError
+from rhn.training.batches import constant_output_nll
 from rhn.training.ensemble import batch_order, tune_malloc
 from rhn.training.evaluation import evaluate_chorales
-from rhn.training.rolls import constant_output_nll
 
 CORPUS = chorales(MELODIES)  # 37 to train on: the last batch has 5
 

@@ -22,6 +22,7 @@ from rhn.checkpoints import load, read, save
 from rhn.data.jsb import chorales, load_cached, read_score, save_cached
 from rhn.data.text import read_text
 from rhn.errors import DamagedError, OutputError, RhnError
+from rhn.state_dict import read_weights
 from rhn.training.state import read_state, write_state
 from rhn.utils.io import (
     arrays_of,
@@ -34,7 +35,6 @@ from rhn.utils.io import (
     write_arrays,
     write_json,
 )
-from rhn.weights import read_weights
 
 
 def names(folder):
@@ -180,7 +180,7 @@ def first_array(path):
 
 READERS = {  # name: (function that lacks memory, a file, its reader)
     "weights of torch": ("torch.load", "a.pt", read_weights),
-    "weights": ("rhn.weights.load_file", "a.safetensors", read_weights),
+    "weights": ("rhn.state_dict.load_file", "a.safetensors", read_weights),
     "checkpoint": ("rhn.files.safe_open", "a.safetensors", read),
     "state": ("rhn.files.safe_open", "a.safetensors", read_state),
     "arrays": ("numpy.load", "a.npz", first_array),

@@ -21,12 +21,12 @@ from tables import for_each
 import gersgorin
 import optim_study
 import rhn
-from gersgorin.data import read_numbers
+from gersgorin.cli.sequences import read_numbers
 from gersgorin.recording import Recording
 from optim_study.folder import rows_in
 from rhn.checkpoints import read
-from rhn.plotting.curves import read_curves
-from rhn.training.trained import text_of
+from rhn.training.curves import read_curves
+from rhn.training.stored import text_of
 from tests.rhn.texts import metrics
 from tests.written_by_0_7.contents import contents_of, weights_and_outputs
 from trainability import Check, Cure

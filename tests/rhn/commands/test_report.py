@@ -10,7 +10,7 @@ import rhn
 from rhn.checkpoints import read
 from rhn.data import Corpus, Piece
 from rhn.errors import DataError
-from rhn.plotting.curves import draw_curves, read_curves
+from rhn.training.curves import draw_curves, read_curves
 
 
 def test_the_epoch_of_the_curves_is_that_of_the_checkpoint(tmp_path):

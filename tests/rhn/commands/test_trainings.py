@@ -20,11 +20,11 @@ import rhn
 from gersgorin.recording import Recording
 from rhn.checkpoints import read
 from rhn.data import chorales, read_text
+from rhn.training.batches import constant_output_nll
 from rhn.training.evaluation import score
 from rhn.training.monte_carlo import monte_carlo_score
-from rhn.training.rolls import constant_output_nll
 from rhn.training.sampling import write_chorale
-from rhn.training.trained import stored_data, text_of
+from rhn.training.stored import stored_data, text_of
 from tests.rhn.texts import metrics
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin import door
+from gersgorin import checks
 from rhn.data.jsb import chorale, chorales
 from rhn.errors import DataError, RhnError
 from rhn.utils.io import check_file
@@ -66,7 +66,7 @@ class Sequences:
         if steps is None:
             return self
         T = len(self.x)
-        door.require(1 <= steps <= T, "steps", steps, f"1 to {T}, the steps of {self.name}")
+        checks.require(1 <= steps <= T, "steps", steps, f"1 to {T}, the steps of {self.name}")
         return replace(self, all=[x[:steps] for x in self.all])
 
 
@@ -110,7 +110,7 @@ def text_data(path: Path, vocabulary: Any, steps: int | None = None) -> Sequence
         raise DataError(f"{path} cannot be read as a text: {error}") from error
     symbols = split_words(symbols) if vocabulary.unit == "words" else symbols
     ids = vocabulary.encode(symbols[: steps or TEXT_STEPS])
-    door.require(len(ids) > 0, str(path), "empty", "a text")
+    checks.require(len(ids) > 0, str(path), "empty", "a text")
     return Sequences([torch.from_numpy(ids)], path.name, "tokens").cut(steps)
 
 
@@ -126,7 +126,7 @@ def read_numbers(path: Path) -> Sequences:
     torch.Size([20, 3])
     """
     suffix, ends = path.suffix.lower(), f"a name that ends in {', '.join(SUFFIXES)}"
-    door.require(suffix in SUFFIXES, "input", path, ends)
+    checks.require(suffix in SUFFIXES, "input", path, ends)
     try:
         check_file(path)
         array, names = _csv(path) if suffix == ".csv" else _numpy(path)
@@ -140,7 +140,7 @@ def read_numbers(path: Path) -> Sequences:
     if array.ndim == 1 and array.dtype.kind == "f":
         array = array[:, None]
     array = array.astype(np.int64 if array.ndim == 1 else np.float64)
-    x = door.numbers(str(path), array)
+    x = checks.numbers(str(path), array)
     return Sequences([*x] if x.dim() == 3 else [x], **{"name": path.name, **names})
 
 
@@ -151,7 +151,7 @@ def _numpy(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     with found:
         own = [name for name in found.files if name not in NAMES]
         name = "x" if "x" in own else own[0]
-        door.require(len(own) == 1 or "x" in own, str(path), ", ".join(own), "one array, or x")
+        checks.require(len(own) == 1 or "x" in own, str(path), ", ".join(own), "one array, or x")
         return np.asarray(found[name]), {k: str(found[k]) for k in NAMES if k in found.files}
 
 
@@ -160,7 +160,7 @@ def _csv(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     mark = next((mark for mark in ";\t" if lines and mark in lines[0]), ",")
     names = next(csv.reader(lines[:1], delimiter=mark), [])
     named = not any(map(_is_number, names))
-    door.require(not named or all(names), str(path), "a column without a name", "named columns")
+    checks.require(not named or all(names), str(path), "a column without a name", "named columns")
     rows = [line for line in lines[1:] if line.strip()]
     if not named and not _is_numbering(names, csv.reader(rows, delimiter=mark)):
         rows = [lines[0], *rows]

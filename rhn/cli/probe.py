@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rhn.data import Corpus, TextCorpus
-from rhn.training.rolls import constant_output_nll
+from rhn.training.batches import constant_output_nll
 from rhn.training.trainer import Trainer
 
 NAME = "record.npz"

@@ -1,7 +1,7 @@
-"""The door: every check of what a user gave, each with one sentence "name is VALUE: expected
-RANGE". Nothing behind the door checks it again.
+"""Every check of what a user gave, each with one sentence "name is VALUE: expected
+RANGE". Nothing checks it again.
 
-Behind the door x is a tensor of numbers (T, m) or of ids (T,), a state is a tensor or a nest of
+Afterwards x is a tensor of numbers (T, m) or of ids (T,), a state is a tensor or a nest of
 tensors, and a network is a function or a copy of the user's module in float64.
 """
 

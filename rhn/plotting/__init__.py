@@ -1,1 +1,0 @@
-"""Figures of training runs, and functions that the figures of all packages share."""
