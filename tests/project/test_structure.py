@@ -67,13 +67,20 @@ def sources(packages=PACKAGES) -> list[tuple[str, Path]]:
     return [(name.removesuffix(".__init__"), f) for name, f in zip(names, files, strict=True)]
 
 
+def is_for_type_checkers(node: ast.stmt) -> bool:
+    """True for `if TYPE_CHECKING:`."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
 @cache
 def imports(module: str, path: Path) -> set[str]:
     """Our modules that a file imports, at its head, inside, or for annotations only, as full names:
     package.module.name.
     """
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree, names = ast.parse(path.read_text()), set()
+    if path.name == "__init__.py":  # names that only type checkers see stand in its table too
+        tree.body = [node for node in tree.body if not is_for_type_checkers(node)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
