@@ -270,6 +270,7 @@ def test_the_first_command_of_contributing_runs_as_it_stands():
     ("code", "unwanted"),
     [
         ("import rhn, gersgorin, trainability, optim_study, analysis", HEAVY),
+        ("import rhn, gersgorin, trainability, optim_study, analysis", ("torch", "numpy", "ast")),
         ("import rhn.cells, rhn.data, rhn.checkpoints", HEAVY),
         (f"import {', '.join(COMMANDS)}", HEAVY),
         ("import gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]", ("rhn.cells",)),
