@@ -5,6 +5,7 @@ subcommands but `plot` are imported when they are called.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Annotated, Any, ClassVar
 
 from gersgorin.cli.options import OWN_OPTIONS, AnalysisOptions
@@ -61,9 +62,7 @@ for name, kind in OTHERS.items():
 
 def run(command: Any) -> None:
     """Run a command, after its words were read."""
-    from gersgorin.cli import work  # loads torch
-
-    getattr(work, command.work)(command)
+    resolve_name(f"gersgorin.cli.{command.work}")(command)  # loads torch
 
 
 def main(args: Sequence[str] | None = None) -> int:

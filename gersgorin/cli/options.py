@@ -69,8 +69,8 @@ class DataOptions:
 class AnalysisOptions(OutputOptions, DataOptions, NetworkOptions):
     """Options of a command that calls one function with one network."""
 
-    work: ClassVar[str] = "run_analysis"
-    """The function of `gersgorin.cli.work` that runs the command."""
+    work: ClassVar[str] = "work:run_analysis"
+    """The function of `gersgorin.cli` that runs the command, as module:name."""
     reads: ClassVar[str] = "run"
     """What the function takes first: "run", or "model" for a whole model and all sequences."""
 

@@ -50,7 +50,7 @@ class GatesCommand(AnalysisOptions):
     """Your function gates(x, s) as FILE.py:NAME (default: the gates of the cell)."""
 
     def keywords(self) -> dict[str, Any]:
-        from gersgorin.cli.work import imported  # loads torch
+        from gersgorin.cli.networks import imported  # loads torch
 
         return {} if self.of is None else {"of": imported(self.of)}
 
@@ -136,7 +136,7 @@ class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
     """
 
     function: ClassVar[str] = "analyses.compare:compare"
-    work: ClassVar[str] = "compare_networks"
+    work: ClassVar[str] = "comparison:compare_networks"
     drawn: ClassVar[tuple[str, ...]] = ("step", "limit")
 
     networks: Annotated[tuple[str, ...], NETWORK] = field(default=(), kw_only=False)
@@ -168,7 +168,7 @@ class RecordingCommand(OutputOptions):
     """
 
     function: ClassVar[str] = "recording:Recording"
-    work: ClassVar[str] = "show_recording"
+    work: ClassVar[str] = "work:show_recording"
 
     path: Path = field(kw_only=False)
     """The file of the recording, or the folder of the training run."""
@@ -183,7 +183,7 @@ class RunCommand(DataOptions, NetworkOptions):
       gersgorin run --cell rhn --depth 5 --output run.npz --jacobians
     """
 
-    work: ClassVar[str] = "save_run"
+    work: ClassVar[str] = "work:save_run"
 
     output: Annotated[Path, OUTPUT_OPTIONS] = Path("run.npz")
     """The .npz file."""

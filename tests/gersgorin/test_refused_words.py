@@ -30,7 +30,7 @@ def no_work(monkeypatch):
     def fails(*_, **__):
         raise AssertionError("the analysis has begun")
 
-    monkeypatch.setattr("gersgorin.cli.work.open_run", fails)
+    monkeypatch.setattr("gersgorin.cli.networks.open_run", fails)
     for name in TABLE:
         if name not in ("run", "recording"):
             module, _, function = TABLE[name].function.partition(":")
