@@ -32,6 +32,7 @@ Single steps s' = f(x, s), and matrices:
 
 from typing import TYPE_CHECKING
 
+from gersgorin.catalog import ANALYSES
 from rhn.utils.lazy import lazy_names
 from rhn.version import __version__ as __version__
 
@@ -64,15 +65,7 @@ if TYPE_CHECKING:
 __all__, _load, __dir__ = lazy_names(
     __name__,
     {
-        "analyses.compare": ("compare",),
-        "analyses.fixed_points": ("fixed_points",),
-        "analyses.gains": ("gains",),
-        "analyses.gates": ("gates",),
-        "analyses.influence": ("influence",),
-        "analyses.lyapunov": ("lyapunov",),
-        "analyses.products": ("products",),
-        "analyses.pseudospectra": ("pseudospectra",),
-        "analyses.spectra": ("spectra",),
+        **{analysis.module: (analysis.function,) for analysis in ANALYSES},
         "layers": ("layer_inputs",),
         "linalg.discs": ("gersgorin_discs",),
         "linalg.spectrum": ("eigenvalues", "jacobian_product"),

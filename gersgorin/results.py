@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from gersgorin.catalog import RESULTS
 from rhn.errors import DataError
 from rhn.utils.results import COLUMNS, Result, content_of
 from rhn.utils.tables import formatted
@@ -33,21 +34,6 @@ LOG_NORM, RATE = "log10 ||ds[T]/ds[0]||", "growth rate of ||ds[t]/ds[0]|| (1/ste
 HALF_LIFE = "half-life of ||ds[t]/ds[0]|| (steps)"
 DIFFERENCE = "Jacobian against differences (relative)"
 DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
-HOMES = {
-    "Comparison": "gersgorin.analyses.compare",
-    "FixedPoints": "gersgorin.analyses.fixed_points",
-    "Gains": "gersgorin.analyses.gains",
-    "GateActivity": "analysis.activity",
-    "Influence": "gersgorin.analyses.influence",
-    "LesionTable": "analysis.damage",
-    "LyapunovSpectrum": "gersgorin.analyses.lyapunov",
-    "MeanGates": "gersgorin.analyses.gates",
-    "Products": "gersgorin.analyses.products",
-    "Pseudospectra": "gersgorin.analyses.pseudospectra",
-    "Recording": "gersgorin.recording",
-    "Spectra": "gersgorin.analyses.spectra",
-}
-"""The module of each class of results."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -184,6 +170,6 @@ def load(path: str | Path) -> Any:
     Gains
     """
     name, _, _ = content_of(path, "save() of a result")
-    if name not in HOMES:
+    if name not in RESULTS:
         raise DataError(f"{path} was written by another version: it has a {name}")
-    return getattr(import_module(HOMES[name]), name).load(path)
+    return getattr(import_module(RESULTS[name]), name).load(path)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gersgorin import checks
-from gersgorin.cli.options import NetworkOptions
+from gersgorin.cli.options import NetworkOptions, given_options
 from gersgorin.cli.sequences import Sequences
 from gersgorin.run import LARGE, Run, check_memory, open_run
 from rhn.cells.init import for_steps
@@ -55,30 +55,42 @@ def kind_of_network(options: NetworkOptions) -> str:
     return next((kind for kind in ("module", "checkpoint") if getattr(options, kind)), "cell")
 
 
-def check_kind_options(
-    options: NetworkOptions, kinds: Iterable[str], also: Iterable[str] = ()
-) -> None:
-    """Refuse options that networks of these kinds do not have, and that `also` does not name."""
+def check_kind_options(command: Any, kinds: Iterable[str], also: Iterable[str] = ()) -> None:
+    """Refuse options of a command that networks of these kinds do not have, and that `also` does
+    not name.
+    """
     allowed = {*also}.union(*(ALLOWED[kind] for kind in kinds))
-    names = {field.name for field in fields(NetworkOptions)}
-    for field in fields(options):
-        value, flag = getattr(options, field.name), "--" + field.name.replace("_", "-")
-        good = value == field.default or field.name in allowed or field.name not in names
-        checks.require(good, flag, str(value), f"none, beside {' and '.join(kinds)}")
-    whole_number("seed", options.seed or 0, 0)
+    of_networks = {field.name for field in fields(NetworkOptions)}
+    for field in fields(command):
+        value, flag = getattr(command, field.name), "--" + field.name.replace("_", "-")
+        is_given = value != field.default
+        if is_given and field.name in of_networks:
+            known = field.name in allowed
+            checks.require(known, flag, str(value), f"none, beside {' and '.join(kinds)}")
+    whole_number("seed", command.seed or 0, 0)
 
 
-def _new_cell(options: NetworkOptions, x: torch.Tensor) -> nn.Module:
-    name, seed = CELL if options.cell is None else options.cell, options.seed or 0
-    units = UNITS if options.hidden_size is None else options.hidden_size
-    depth = 1 if options.depth is None else options.depth
-    checks.require(x.dim() == 2, "x", checks.kind(x), "numbers (T, m), for a new cell")
-    check_memory(units, len(x), weights=4 * units**2 if units > LARGE else 0)
+def options_of_cell(options: NetworkOptions) -> dict[str, Any]:
+    """The own options of a new cell. Raises InvalidInputError for one that it does not have."""
     words = dict(word.partition("=")[::2] for word in options.cell_option)
     given: dict[str, Any] = {key.replace("-", "_"): value for key, value in words.items()}
     if options.transform_bias is not None:
         given["transform_bias"] = options.transform_bias
-    given = read_options(name, given)
+    return read_options(name_of_new_cell(options), given)
+
+
+def name_of_new_cell(options: NetworkOptions) -> str:
+    """The name of a new cell; an RHN unless another one is named."""
+    return CELL if options.cell is None else options.cell
+
+
+def _new_cell(options: NetworkOptions, x: torch.Tensor) -> nn.Module:
+    name, seed = name_of_new_cell(options), options.seed or 0
+    units = UNITS if options.hidden_size is None else options.hidden_size
+    depth = 1 if options.depth is None else options.depth
+    checks.require(x.dim() == 2, "x", checks.kind(x), "numbers (T, m), for a new cell")
+    check_memory(units, len(x), weights=4 * units**2 if units > LARGE else 0)
+    given = options_of_cell(options)
     if options.init is not None:
         given["init"] = for_steps(options.init, len(x))
     generator = torch.Generator().manual_seed(seed)
@@ -150,7 +162,7 @@ def source_of(options: NetworkOptions) -> str:
 
 def how_of(options: NetworkOptions, data: Sequences) -> dict[str, Any]:
     """The keywords of `open_run` that options name."""
-    how = options.given(("layer", "batch_first"))
+    how = given_options(options, ("layer", "batch_first"))
     if options.state_size:
         sizes = options.state_size
         how["state_size"] = sizes if len(sizes) > 1 else sizes[0]

@@ -2,10 +2,12 @@
 show the result.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from gersgorin import checks
+from gersgorin.catalog import Analysis
 from gersgorin.cli.networks import (
     check_kind_options,
     described,
@@ -15,9 +17,10 @@ from gersgorin.cli.networks import (
     opened_network,
     source_of,
 )
-from gersgorin.cli.options import AnalysisOptions
+from gersgorin.cli.options import AnalysisOptions, given_options
 from gersgorin.cli.outputs import checked_outputs, show
 from gersgorin.cli.sequences import data_of
+from gersgorin.recording import Recording
 from rhn.utils.io import check_result
 from rhn.utils.tables import printable
 from rhn.utils.validation import signature_of
@@ -27,9 +30,9 @@ RECORDING = "record.npz"  # in the folder of a training run
 
 def run_analysis(command: AnalysisOptions) -> None:
     """Call the function of a command with one network."""
-    outputs, function = checked_outputs(command), function_of(command)
+    outputs, function = checked_outputs(command), function_of(command.analysis)
     has_seed = "seed" in signature_of(function).parameters
-    keywords = command.keywords() | (command.given(["seed"]) if has_seed else {})
+    keywords = command.keywords() | given_options(command, ["seed"] if has_seed else [])
     check_kind_options(command, [kind_of_network(command)], keywords)
     data = data_of(described(command), command)
     model = network_of(command, data.x, command.device)
@@ -59,13 +62,12 @@ def show_recording(command: Any) -> None:
     """Show a recording of a training run."""
     path = command.path / RECORDING if command.path.is_dir() else command.path
     outputs = checked_outputs(command)
-    show(command, function_of(command).load(path), outputs, str(path))
+    show(command, Recording.load(path), outputs, str(path))
 
 
-def function_of(command: Any) -> Any:
-    """The function or class that a command uses."""
-    module, _, name = command.function.partition(":")
-    return getattr(import_module(f"gersgorin.{module}"), name)
+def function_of(analysis: Analysis) -> Callable[..., Any]:
+    """The function of an analysis."""
+    return getattr(import_module(f"gersgorin.{analysis.module}"), analysis.function)
 
 
 def check_figure(command: Any, steps: int) -> None:
