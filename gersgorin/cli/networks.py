@@ -52,7 +52,9 @@ def network_of(
 
 def kind_of_network(options: NetworkOptions) -> str:
     """The kind of the network that options name, a key of `ALLOWED`."""
-    return next((kind for kind in ("module", "checkpoint") if getattr(options, kind)), "cell")
+    if options.module:
+        return "module"
+    return "checkpoint" if options.checkpoint else "cell"
 
 
 def check_kind_options(command: Any, kinds: Iterable[str], also: Iterable[str] = ()) -> None:
@@ -134,8 +136,10 @@ def imported(word: str) -> Any:
 
 def _is_step(found: Callable) -> bool:
     """True for a function f(x, s), which is no class and no factory without arguments."""
-    a_function = callable(found) and not isinstance(found, type)
-    return a_function and checks.takes(found, None, None) and not checks.takes(found)
+    is_function = callable(found) and not isinstance(found, type)
+    if not is_function or checks.takes(found):
+        return False
+    return checks.takes(found, None, None)
 
 
 def described(options: NetworkOptions) -> Any:
@@ -150,14 +154,15 @@ def described(options: NetworkOptions) -> Any:
 
 def source_of(options: NetworkOptions) -> str:
     """The file, seed and epoch of the weights of a network, for the footer of a figure."""
-    trained, found = described(options), {} if options.checkpoint else {"seed": options.seed or 0}
-    if trained:
+    trained, known = described(options), dict[str, Any]()
+    if not options.checkpoint:
+        known = {"seed": options.seed or 0}
+    elif trained:
         parts = [trained.metadata.get(name) for name in ("train", "metrics")]
-        found = {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
+        known = {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
     files = [str(file) for file in (options.module, options.checkpoint) if file]
-    return ", ".join(
-        [*files, *(f"{name} {found[name]}" for name in ("seed", "epoch") if name in found)]
-    )
+    numbers = [f"{name} {known[name]}" for name in ("seed", "epoch") if name in known]
+    return ", ".join([*files, *numbers])
 
 
 def how_of(options: NetworkOptions, data: Sequences) -> dict[str, Any]:

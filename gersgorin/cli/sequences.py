@@ -75,19 +75,20 @@ def data_of(trained: Any, options: DataOptions) -> Sequences:
     """The sequences that options name: a chorale, those of a file, or a text for the language model
     of a checkpoint. trained: the checkpoint, or None. Raises InvalidInputError or DataError.
     """
-    file = options.data
-    text = trained and trained.header["class"] == "LanguageModel"
-    if trained:
+    is_of_text = trained is not None and trained.header["class"] == "LanguageModel"
+    if trained is not None:
         from rhn.training.stored import corpus_of, stored_data, text_of  # loads the training loop
     if options.input:
         for name in ("chorale", "data"):
             value = getattr(options, name)
             checks.require(value is None, f"--{name}", str(value), "none, beside --input")
-        if text:
-            return text_data(options.input, text_of(trained)[1], options.steps)
+        if is_of_text:
+            _, vocabulary = text_of(trained)
+            return text_data(options.input, vocabulary, options.steps)
         return read_numbers(options.input).cut(options.steps)
-    checks.require(not text, "input", "missing", "a text, for a language model")
-    if trained and file is None:
+    checks.require(not is_of_text, "input", "missing", "a text, for a language model")
+    file = options.data
+    if trained is not None and file is None:
         corpus_of(trained)  # refuses data that have changed
         file = stored_data(trained).path
     return read_chorale(options.chorale, file).cut(options.steps)

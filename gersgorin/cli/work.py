@@ -18,8 +18,9 @@ from gersgorin.cli.networks import (
     source_of,
 )
 from gersgorin.cli.options import AnalysisOptions, given_options
-from gersgorin.cli.outputs import checked_outputs, show
+from gersgorin.cli.outputs import OutputOptions, checked_outputs, show
 from gersgorin.cli.sequences import data_of
+from gersgorin.cli.subcommands import RecordingCommand, RunCommand
 from gersgorin.recording import Recording
 from rhn.utils.io import check_result
 from rhn.utils.tables import printable
@@ -31,16 +32,19 @@ RECORDING = "record.npz"  # in the folder of a training run
 def run_analysis(command: AnalysisOptions) -> None:
     """Call the function of a command with one network."""
     outputs, function = checked_outputs(command), function_of(command.analysis)
-    has_seed = "seed" in signature_of(function).parameters
-    keywords = command.keywords() | given_options(command, ["seed"] if has_seed else [])
+    keywords = command.keywords()
+    if "seed" in signature_of(function).parameters:
+        keywords |= given_options(command, ["seed"])
     check_kind_options(command, [kind_of_network(command)], keywords)
     data = data_of(described(command), command)
     model = network_of(command, data.x, command.device)
     if command.reads == "model":
         x = data.all
-        if keywords.get("of", "outputs") != "outputs":  # of predicting the next step
-            keywords["y"], x = [each[1:] for each in x], [each[:-1] for each in x]
-        found = function(model, x, **keywords | how_of(command, data))
+        is_of_loss = keywords.get("of", "outputs") != "outputs"
+        if is_of_loss:  # of predicting the next step
+            x = [each[:-1] for each in data.all]
+            keywords["y"] = [each[1:] for each in data.all]
+        found = function(model, x, **keywords, **how_of(command, data))
     else:
         run = opened_network(command, model, data)
         check_figure(command, len(run))
@@ -48,7 +52,7 @@ def run_analysis(command: AnalysisOptions) -> None:
     show(command, found, outputs, source_of(command))
 
 
-def save_run(command: Any) -> None:
+def save_run(command: RunCommand) -> None:
     """Run a network, and write its arrays to a file."""
     check_result(command.output, (".npz",))
     check_kind_options(command, [kind_of_network(command)])
@@ -58,7 +62,7 @@ def save_run(command: Any) -> None:
     print(f"file: {run.save(command.output, jacobians=command.jacobians)}")
 
 
-def show_recording(command: Any) -> None:
+def show_recording(command: RecordingCommand) -> None:
     """Show a recording of a training run."""
     path = command.path / RECORDING if command.path.is_dir() else command.path
     outputs = checked_outputs(command)
@@ -70,8 +74,9 @@ def function_of(analysis: Analysis) -> Callable[..., Any]:
     return getattr(import_module(f"gersgorin.{analysis.module}"), analysis.function)
 
 
-def check_figure(command: Any, steps: int) -> None:
+def check_figure(command: OutputOptions, steps: int) -> None:
     """Refuse a limit of the figure that is no number above 0, and a step that a run has not."""
-    if getattr(command, "step", None) is not None:
-        checks.step_of_run(command.step, steps)
-    checks.limit_of_panel(getattr(command, "limit", None))
+    drawn = given_options(command, command.drawn)
+    if "step" in drawn:
+        checks.step_of_run(drawn["step"], steps)
+    checks.limit_of_panel(drawn.get("limit"))
