@@ -15,6 +15,7 @@ from tables import for_each
 from test_structure import is_for_type_checkers
 
 import gersgorin
+from gersgorin.catalog import ANALYSES
 from gersgorin.run import ReadOptions, RunOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +60,7 @@ def test_a_name_outside_the_table_is_no_attribute(package):
         importlib.import_module(package).nonsense  # noqa: B018
 
 
-READERS = ("spectra", "products", "gains", "gates", "lyapunov", "fixed_points", "pseudospectra")
+READERS = (*(row.function for row in ANALYSES), "Recorder")
 BY_NAME = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -67,7 +68,7 @@ def parameters(function) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(function).parameters)
 
 
-@for_each("name", [*READERS, "influence", "compare", "Recorder"])
+@for_each("name", READERS)
 def test_a_reader_shows_the_options_of_open_run(name):
     """`help` and completion read these signatures."""
     shown, wanted = parameters(getattr(gersgorin, name)), parameters(gersgorin.open_run)
