@@ -15,14 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin.linalg.spectrum import not_dense_real
-from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
 from rhn.utils.torch_private import replace_tensors, tree_leaves, tree_map, uncompiled
 from rhn.utils.validation import (
     check_room,
     is_whole_number,
     number,
-    signature_of,
     whole_number,
 )
 
@@ -146,79 +144,6 @@ def one_direction(module: nn.Module) -> None:
     """Refuse a module that reads a sequence in two directions."""
     both = any(getattr(part, "bidirectional", False) for part in module.modules())
     require(not both, "bidirectional", both, "False, for a step from each state to the next")
-
-
-def takes(function: Callable, *given: Any) -> bool:
-    """True if a function, or the forward of a module, takes these arguments."""
-    called = function.forward if isinstance(function, nn.Module) else function
-    try:
-        signature_of(called).bind(*given)
-    except TypeError:
-        return False
-    except ValueError:  # a built-in function without a signature
-        pass
-    return True
-
-
-def has_step(module: Any) -> bool:
-    """True for an object with a method step(x, s); a part of this name, such as a cell, is none."""
-    own = getattr(module, "step", None)
-    return callable(own) and not isinstance(own, nn.Module) and takes(own, None, None)
-
-
-def is_step(network: Any, has_state: bool) -> bool:
-    """True for a function, a recurrent layer, and a module that takes a state; a module with a
-    recurrent layer inside whose state is optional is a step only if a state is given.
-    """
-    if not isinstance(network, nn.Module) or is_recurrent(network) or has_step(network):
-        return True
-    optional = takes(network, None) and not has_state
-    return takes(network, None, None) and not (optional and bool(recurrent_layers(network)))
-
-
-def is_recurrent(module: nn.Module) -> bool:
-    """True for a layer that `layer=` can name: of torch.nn, of rhn.cells, or a step of known
-    size.
-    """
-    if isinstance(module, nn.RNNBase | nn.RNNCellBase | Cell):
-        return True
-    return hasattr(module, "state_size") and (has_step(module) or takes(module, None, None))
-
-
-def recurrent_layers(module: nn.Module) -> list[str]:
-    """The names of the recurrent layers in a module, without parts of them."""
-    found = list[str]()
-    for place, part in module.named_modules():
-        inside = any(place.startswith(f"{outer}.") for outer in found)
-        if place and not inside and is_recurrent(part):
-            found.append(place)
-    return found
-
-
-def recurrent_layer(module: nn.Module, name: str | None) -> str:
-    """The name of the recurrent layer in a module; None: of its only one."""
-    found = recurrent_layers(module)
-    if name is None:
-        names = f"None, {type(module).__name__} has recurrent layers {', '.join(found) or 'none'}"
-        require(len(found) == 1, "layer", names, "the name of one of its layers, or s0")
-        return found[0]
-    is_name = isinstance(name, str) and name != ""
-    part = dict(module.named_modules()).get(name) if is_name else None
-    good = part is not None and (is_recurrent(part) or takes(part, None, None))
-    usual = ", ".join(found) or "rnn"
-    require(good, "layer", repr(name), f"the name of a recurrent layer, such as {usual}")
-    return name
-
-
-def one_step_read(x: Tensor) -> Tensor:
-    """The input (1, m), or id (1,), that a cell without a layout reads in one call."""
-    rows = x[None] if x.dim() == x.is_floating_point() else x
-    good = len(rows) == 1 and rows.dim() == 1 + x.is_floating_point()
-    require(good, "input of one call of the layer", kind(x), f"one row (1, m); {WHOLE_STEP}")
-    return rows
-
-
-WHOLE_STEP = "give the whole step as f(x, s) with s0"
 
 
 def entries(name: str, parts: list[Tensor], count: int, layers: int) -> list[Tensor]:

@@ -21,9 +21,10 @@ from torch.overrides import TorchFunctionMode
 
 from gersgorin import checks
 from gersgorin.autodiff import BLOCK, vjps
+from gersgorin.kinds import batch_first_of, takes
 from gersgorin.losses import Loss, frame_losses, name_of_loss
 from gersgorin.run import Run, open_run
-from gersgorin.step import batch_first_of, module_runs, name_of
+from gersgorin.step import module_runs, name_of
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel
@@ -174,7 +175,7 @@ def _is_step(model: Any, x: Any) -> bool:
     if not isinstance(model, nn.Module) or isinstance(x, tuple | Mapping):
         return isinstance(model, Run)
     own = type(model).forward is not nn.Module.forward
-    return not own or isinstance(model, nn.RNNCellBase) or not checks.takes(model, None)
+    return not own or isinstance(model, nn.RNNCellBase) or not takes(model, None)
 
 
 def _along(run: Run) -> Read:

@@ -24,6 +24,7 @@ from torch.func import jacfwd, jacrev, vmap
 
 from gersgorin import checks
 from gersgorin.autodiff import plain_attention
+from gersgorin.kinds import has_step
 from gersgorin.linalg.spectrum import not_dense_real
 from gersgorin.run import input_jacobians, jacobians
 from gersgorin.step import Step, declared_state, name_of, real_view, step_of_cell, step_of_function
@@ -187,11 +188,11 @@ def _step_at(network: Any, s: Any, lead: torch.Size) -> tuple[Step, Tensor]:
         return step_of_cell(network, name, s), s
     k = len(lead) if all(part.shape[: len(lead)] == lead for part in parts) else 0
     k = s.dim() - 1 if isinstance(s, Tensor) else k
-    module = isinstance(network, nn.Module) and not checks.has_step(network)
+    module = isinstance(network, nn.Module) and not has_step(network)
     several = k > 0 and not isinstance(s, Tensor)
     row = (1,) if module and (several or parts[0].is_complex()) else ()
     like = tree_map(lambda part: part.new_zeros(*row, *part.shape[k:]), s)
-    f = network.step if checks.has_step(network) else network
+    f = network.step if has_step(network) else network
     step = step_of_function(f, like, name, network if isinstance(network, nn.Module) else None)
     return step, torch.cat([real_view(part).flatten(k) for part in parts], -1)
 

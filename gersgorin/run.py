@@ -30,6 +30,7 @@ from torch.autograd import forward_ad
 
 from gersgorin import checks
 from gersgorin.autodiff import BLOCK, vjps, with_gradients
+from gersgorin.kinds import is_step
 from gersgorin.step import Rows, Step, as_step
 from rhn.utils.io import check_output, write_arrays
 from rhn.utils.progress import Progress, reported
@@ -202,7 +203,7 @@ def open_run(
         return network if progress is None else replace(network, progress=progress)
     network = checks.a_network(network)
     has_state = s0 is not None or state_size is not None
-    if layer is not None or not checks.is_step(network, has_state):
+    if layer is not None or not is_step(network, has_state):
         from gersgorin.layers import record  # not needed for a step
 
         network, x, own = record(network, x, layer, batch_first)

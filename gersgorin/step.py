@@ -29,6 +29,7 @@ from torch.func import vmap
 from gersgorin import checks
 from gersgorin.autodiff import SLOW
 from gersgorin.default_dtype import DoubleByDefault
+from gersgorin.kinds import batch_first_of_step, has_step, takes
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
 from rhn.utils.threads import without_cudnn
@@ -73,7 +74,7 @@ class Step:
         >>> as_step(torch.nn.RNN(1, 2), torch.zeros(3, 1))[0].own("gates") is None
         False
         """
-        promised = name in OF_MODULES and checks.has_step(self.cell)
+        promised = name in OF_MODULES and has_step(self.cell)
         if not isinstance(self.cell, Cell) and not promised:
             return None
         found = getattr(self.cell, name, None)
@@ -128,7 +129,7 @@ def as_step(
     >>> step.name, step.depth, step.first.shape, x.dtype
     ('LSTM', 2, torch.Size([16]), torch.float64)
     """
-    batch_first = layout_of(network) if batch_first is None else batch_first
+    batch_first = batch_first_of_step(network) if batch_first is None else batch_first
     x, s0 = checks.sequence(x, batch_first), checks.first_state(s0, state_size)
     if isinstance(network, nn.Module):
         checks.one_direction(network)
@@ -157,34 +158,6 @@ def name_of(network: Any) -> str:
     return "f(x, s)" if name == "<lambda>" else name
 
 
-def batch_first_of(model: Any) -> bool | None:
-    """The layout of a model that reads a sequence: its attribute batch_first, or that of all its
-    parts that have one; None if there is none, or if parts differ.
-
-    >>> batch_first_of(nn.Sequential(nn.GRU(2, 3, batch_first=True))), batch_first_of(nn.Tanh())
-    (True, None)
-    """
-    return _layout(model, lambda part: True)
-
-
-def layout_of(layer: Any) -> bool | None:
-    """The layout of a layer or a step, as `batch_first_of`, but of its recurrent parts only:
-    attention inside a step reads other axes.
-    """
-    return _layout(layer, checks.is_recurrent)
-
-
-def _layout(network: Any, counts: Callable[[nn.Module], bool]) -> bool | None:
-    """The attribute batch_first of a network, or of all parts that count and have one."""
-    own = getattr(network, "batch_first", None)
-    if own is not None:
-        return bool(own)
-    inside = network.modules() if isinstance(network, nn.Module) else ()
-    each = [getattr(part, "batch_first", None) for part in inside if counts(part)]
-    known = {bool(first) for first in each if first is not None}
-    return known.pop() if len(known) == 1 else None
-
-
 def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) -> Step:
     """The step of a copy of a module, at x (1, m) or ids (1,)."""
     name = name_of(module)
@@ -195,7 +168,7 @@ def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) 
             return _of_batches(module, name, x, s0, batch_first)
     if isinstance(module, Cell):
         return _of_cell(module, name, x, s0)
-    if checks.has_step(module):
+    if has_step(module):
         return _of_vectors(module, name, x, s0)
     if s0 is not None and batch_first is None and not has_rows(tree_leaves(s0)):
         return step_of_function(in_module(module), s0, name)
@@ -249,7 +222,7 @@ def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
 def declared_state(module: Any, x: Tensor) -> Any:
     """The result of `initial_state()`, or zeros of the attribute `state_size`; else None."""
     own = getattr(module, "initial_state", None)
-    if callable(own) and checks.takes(own):
+    if callable(own) and takes(own):
         return in_double(tree_map(torch.detach, own()), x.device)
     return _zeros(module, getattr(module, "state_size", None))
 
