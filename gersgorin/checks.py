@@ -5,7 +5,6 @@ Afterwards x is a tensor of numbers (T, m) or of ids (T,), a state is a tensor o
 tensors, and a network is a function or a copy of the user's module in float64.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from gersgorin.linalg.spectrum import not_dense_real
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
-from rhn.utils.torch_private import replace_tensors, tree_leaves, tree_map, uncompiled
+from rhn.utils.torch_private import tree_leaves, tree_map, uncompiled
 from rhn.utils.validation import (
     check_room,
     is_whole_number,
@@ -118,52 +117,6 @@ def nothing_beside_a_run(**given: Any) -> None:
     """Refuse arguments beside a `Run`, which was computed without them."""
     for name, value in given.items():
         require(value is None, name, kind(value), "None beside a Run")
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """A copy in float64 and evaluation mode, whose weights are constants."""
-    name = type(module).__name__
-    with torch.inference_mode(False), users_code(f"{name} cannot be copied"):
-        found = copy.deepcopy(module).eval().requires_grad_(False)
-        replace_tensors(found, _in_double)
-        bad = [name for name, p in found.named_parameters() if not torch.isfinite(p).all()]
-    if bad:
-        said = f"weights of {name} are NaN or infinite in {', '.join(bad[:FEW])}"
-        raise NotFiniteError(f"{said}: expected numbers", of="weights")
-    return found
-
-
-def _in_double(t: Tensor) -> Tensor:
-    """Real and complex numbers in double precision; whole numbers as they are."""
-    if t.is_complex():
-        return t.to(torch.complex128)
-    return t.to(torch.float64) if t.is_floating_point() else t
-
-
-def one_direction(module: nn.Module) -> None:
-    """Refuse a module that reads a sequence in two directions."""
-    both = any(getattr(part, "bidirectional", False) for part in module.modules())
-    require(not both, "bidirectional", both, "False, for a step from each state to the next")
-
-
-def entries(name: str, parts: list[Tensor], count: int, layers: int) -> list[Tensor]:
-    """The tensors of a first state with the number of entries that a cell has."""
-    total = sum(t.numel() for t in parts)
-    good = total == count and not any(t.numel() % layers for t in parts)
-    require(good, "s0", f"{total} numbers", f"{count} for {name}")
-    return parts
-
-
-def state_known(name: str, known: bool) -> None:
-    """Refuse a network without a first state."""
-    require(known, "s0", "None", f"the first state of {name}, or its state_size")
-
-
-def no_next_state(name: str, returned: Any, like: list[Tensor]) -> None:
-    """Refuse a step that returns no state like the one that it gets."""
-    got = " and ".join(kind(part) for part in tree_leaves(returned)[:FEW])
-    shapes = " and ".join(kind(part) for part in like[:FEW])
-    require(False, f"what {name} returns", got, f"a state {shapes}, or (output, state)")
 
 
 def step_runs(name: str, rows: Callable, x: Tensor, s: Tensor) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gersgorin import checks
+from gersgorin.double_precision import copied, module_runs
 from gersgorin.kinds import (
     batch_first_of,
     batch_first_of_step,
@@ -25,7 +26,7 @@ from gersgorin.kinds import (
     recurrent_layers,
     takes,
 )
-from gersgorin.step import module_runs
+from gersgorin.step import one_direction
 from rhn.utils.torch_private import tree_leaves, tree_map
 from rhn.utils.validation import signature_of
 
@@ -86,9 +87,9 @@ def record(
         isinstance(model, nn.Module), "model", checks.kind(model), "a module with layers"
     )
     name = recurrent_layer(model, layer)
-    model = checks.copied(model)
+    model = copied(model)
     part = model.get_submodule(name)
-    checks.one_direction(part)
+    one_direction(part)
     given = _as_read(x, batch_first_of(model) if batch_first is None else batch_first, model)
     calls = _calls(model, part, given)
     starts = sum(not call.state for call in calls[1:]) + bool(calls)

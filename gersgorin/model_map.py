@@ -21,10 +21,11 @@ from torch.overrides import TorchFunctionMode
 
 from gersgorin import checks
 from gersgorin.autodiff import BLOCK, vjps
+from gersgorin.double_precision import copied, module_runs
 from gersgorin.kinds import batch_first_of, takes
 from gersgorin.losses import Loss, frame_losses, name_of_loss
 from gersgorin.run import Run, open_run
-from gersgorin.step import module_runs, name_of
+from gersgorin.step import name_of
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel
@@ -239,7 +240,7 @@ class _Reader:
     def __call__(self, shift: Any, steps: int | None = None) -> tuple[Tensor, Tensor, int]:
         model, runs = self._model, without_cudnn()
         if self._is_module:
-            model, runs = _by_equations(checks.copied(model)), module_runs()
+            model, runs = _by_equations(copied(model)), module_runs()
         x = self._x.narrow(int(self.axes.batch == 0), 0, steps or self.axes.T)
         embedded = _Embedded(x, shift)
         leaf = None if self._ids else x.clone().requires_grad_()

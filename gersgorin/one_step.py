@@ -26,8 +26,16 @@ from gersgorin import checks
 from gersgorin.autodiff import plain_attention
 from gersgorin.kinds import has_step
 from gersgorin.linalg.spectrum import not_dense_real
+from gersgorin.packing import real_view
 from gersgorin.run import input_jacobians, jacobians
-from gersgorin.step import Step, declared_state, name_of, real_view, step_of_cell, step_of_function
+from gersgorin.step import (
+    Step,
+    declared_state,
+    name_of,
+    state_known,
+    step_of_cell,
+    step_of_function,
+)
 from rhn.cells import Cell, from_torch
 from rhn.errors import InvalidInputError, UsersCodeError
 from rhn.utils.torch_private import tree_leaves, tree_map
@@ -127,7 +135,7 @@ def trajectory(
     if s0 is None:
         zeros = checks.first_state(None, state_size)
         s0 = declared_state(cell, x) if zeros is None else zeros
-        checks.state_known(name_of(cell), s0 is not None)
+        state_known(name_of(cell), s0 is not None)
         s0 = tree_map(lambda t: t.to(x.dtype).flatten().expand(*batch, t.numel()), s0)
     checks.require(len(tree_leaves(s0)) > 0, "s0", "empty", "at least one tensor")
     step, s = _step_at(cell, s0, batch)

@@ -9,17 +9,16 @@ independent.
                                   reads sequences of one step, any other module reads (B, m)
 
 A step returns the next state, or (output, next state). Modules are copied and run in float64,
-functions in the precision of their state. s is a state as one vector, see `Packing`. The layers of
+functions in the precision of their state. s is a state as one vector, see `gersgorin.packing`. The
+layers of
 torch.nn stand one after the other, each with h and c.
 
 Legend: B rows, m inputs, N entries of a state, L layers, n units.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,16 +27,15 @@ from torch.func import vmap
 
 from gersgorin import checks
 from gersgorin.autodiff import SLOW
-from gersgorin.default_dtype import DoubleByDefault
+from gersgorin.double_precision import copied, in_double, in_module, module_runs
 from gersgorin.kinds import batch_first_of_step, has_step, takes
+from gersgorin.packing import Packing
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
-from rhn.utils.threads import without_cudnn
-from rhn.utils.torch_private import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
+from rhn.utils.torch_private import tree_flatten, tree_leaves, tree_map
 from rhn.utils.validation import is_whole_number
 
 Rows = Callable[[Tensor, Tensor], Tensor]
-DOUBLE = (torch.float64, torch.complex128)
 OF_MODULES = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound")
 """The methods beside step(x, s) of a user's module that are used, see docs/guides/inputs.md."""
 
@@ -91,25 +89,6 @@ class Step:
         return depth if is_whole_number(depth) else 1
 
 
-@contextmanager
-def module_runs() -> Iterator[None]:
-    """Context in which a module in float64 runs: what it creates in this thread is float64 too,
-    and CUDA's own kernels, which have no batched derivatives, are off.
-    """
-    with without_cudnn(), DoubleByDefault():
-        yield
-
-
-def in_module(f: Callable) -> Callable:
-    """The same function of a module, which runs as `module_runs` says."""
-
-    def run(*given: Any) -> Any:
-        with module_runs():
-            return f(*given)
-
-    return run
-
-
 def as_step(
     network: Any,
     x: Any,
@@ -132,8 +111,8 @@ def as_step(
     batch_first = batch_first_of_step(network) if batch_first is None else batch_first
     x, s0 = checks.sequence(x, batch_first), checks.first_state(s0, state_size)
     if isinstance(network, nn.Module):
-        checks.one_direction(network)
-        network = checks.copied(network)
+        one_direction(network)
+        network = copied(network)
         like = next((p for p in network.parameters()), x)
         x = x.to(like.device) if x.dim() == 1 else x.to(like.device, torch.float64)
         if state_size is not None:
@@ -142,12 +121,19 @@ def as_step(
             s0 = in_double(s0, like.device)
         step = _of_module(network, x[:1], s0, batch_first)
     else:
-        checks.state_known(name_of(network), s0 is not None)
+        state_known(name_of(network), s0 is not None)
         step = step_of_function(network, s0)
         x = x if x.dim() == 1 else x.to(step.first.dtype)
     with torch.no_grad():
         checks.step_runs(step.name, step.rows, x[:1], step.first[None])
     return step, x
+
+
+def one_direction(module: nn.Module) -> None:
+    """Refuse a module that reads a sequence in two directions."""
+    both = any(getattr(part, "bidirectional", False) for part in module.modules())
+    wanted = "False, for a step from each state to the next"
+    checks.require(not both, "bidirectional", both, wanted)
 
 
 def name_of(network: Any) -> str:
@@ -183,7 +169,7 @@ def has_rows(parts: list[Tensor]) -> bool:
 def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
     first = x.new_zeros(cell.state_size, dtype=torch.float64)
     if s0 is not None:
-        parts = checks.entries(name, tree_leaves(s0), cell.state_size, cell.stacked)
+        parts = entries(name, tree_leaves(s0), cell.state_size, cell.stacked)
         first = torch.cat([part.reshape(cell.stacked, -1) for part in parts], 1).flatten()
 
     def unpack(s: Tensor) -> Any:
@@ -194,6 +180,14 @@ def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
         return tuple(one) if len(one) > 1 else one[0]
 
     return step_of_cell(cell, name, first, unpack)
+
+
+def entries(name: str, parts: list[Tensor], count: int, layers: int) -> list[Tensor]:
+    """The tensors of a first state with the number of entries that a cell has."""
+    total = sum(t.numel() for t in parts)
+    good = total == count and not any(t.numel() % layers for t in parts)
+    checks.require(good, "s0", f"{total} numbers", f"{count} for {name}")
+    return parts
 
 
 def step_of_cell(
@@ -214,7 +208,7 @@ def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
     """A module of the user's with step(x, s) for vectors x (m,), s (N,)."""
     if s0 is None:
         s0 = declared_state(module, x)
-        checks.state_known(name, s0 is not None)
+        state_known(name, s0 is not None)
     s0 = tree_map(lambda t: t.flatten(), s0)
     return step_of_function(in_module(module.step), s0, name, module)
 
@@ -311,75 +305,10 @@ def _started(module: nn.Module, name: str, x: Tensor) -> Any:
         _, after = module(x)
         zeros = tree_map(torch.zeros_like, after)
         same = tree_map(torch.allclose, module(x, zeros)[1], after)
-    checks.state_known(name, all(tree_leaves(same)))
+    state_known(name, all(tree_leaves(same)))
     return zeros
 
 
-@dataclass(frozen=True, eq=False)
-class Packing:
-    """The tensors of a state as one vector for each row, a complex number as two real ones."""
-
-    name: str
-    like: list[Tensor]
-    """The tensors of a state of one row, in the user's shapes."""
-    tree: TreeSpec
-    axes: list[int] | None = None
-    """The axis of the rows of each tensor; None for states without such an axis."""
-
-    def pack(self, state: Any) -> Tensor:
-        """A state of B rows -> (B, N); without an axis of rows -> (N,)."""
-        parts = [real_view(t) for t in tree_leaves(state)]
-        if self.axes is None:
-            return torch.cat([t.flatten() for t in parts])
-        moved = [t.movedim(k, 0).flatten(1) for t, k in zip(parts, self.axes, strict=True)]
-        return torch.cat(moved, 1)
-
-    def unpack(self, s: Tensor) -> Any:
-        """(B, N) -> a state of B rows; (N,) -> a state without an axis of rows."""
-        parts, start = list[Tensor](), 0
-        for t, shape in zip(self.like, self._own_shapes, strict=True):
-            size = shape.numel()
-            part = s[..., start : start + size].reshape(*s.shape[:-1], *shape)
-            part = part if self.axes is None else part.movedim(0, self.axes[len(parts)])
-            parts.append(torch.complex(*part.unbind(-1)) if t.is_complex() else part)
-            start += size
-        return tree_unflatten(parts, self.tree)
-
-    def next_of(self, returned: Any, s: Tensor) -> Tensor:
-        """The next states (B, N) or (N,) in what a step returns at states s."""
-        parts = tree_leaves(returned)
-        is_pair = isinstance(returned, tuple | list) and len(returned) == 2
-        if is_pair and len(parts) != len(self.like):
-            parts = tree_leaves(returned[1])
-        tensors = len(parts) == len(self.like) and all(isinstance(t, Tensor) for t in parts)
-        fits = tensors and self._shapes(parts) == self._own_shapes
-        if not fits:
-            checks.no_next_state(self.name, returned, self.like)
-        return self.pack(parts).to(s.dtype)
-
-    def output_of(self, returned: Any) -> Tensor:
-        """The output (k,) of one row that a step returns beside its state; else the state."""
-        parts = tree_leaves(returned)
-        alone = len(parts) == len(self.like)
-        return torch.cat([real_view(t).flatten() for t in (parts if alone else parts[:1])])
-
-    @cached_property
-    def _own_shapes(self) -> list[torch.Size]:
-        return self._shapes(self.like)
-
-    def _shapes(self, parts: list[Tensor]) -> list[torch.Size]:
-        """The shapes of the real parts, without the axis of the rows."""
-        shapes = [list(real_view(t).shape) for t in parts]
-        for shape, k in zip(shapes, self.axes or [], strict=self.axes is not None):
-            del shape[k : k + 1]
-        return [torch.Size(shape) for shape in shapes]
-
-
-def real_view(t: Tensor) -> Tensor:
-    """A complex tensor (...) as real numbers (..., 2); a real tensor unchanged."""
-    return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
-
-
-def in_double(state: Any, device: torch.device) -> Any:
-    """The tensors of a state in float64 or complex128 on a device."""
-    return tree_map(lambda t: t.to(device, DOUBLE[t.is_complex()]), state)
+def state_known(name: str, known: bool) -> None:
+    """Refuse a network without a first state."""
+    checks.require(known, "s0", "None", f"the first state of {name}, or its state_size")

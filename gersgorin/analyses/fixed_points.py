@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from gersgorin import checks, root_search
 from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
+from gersgorin.packing import real_view
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
 from gersgorin.root_search import ZeroSearch
 from gersgorin.run import Run, difference, jacobians, jumps, open_run
-from gersgorin.step import Step, real_view
+from gersgorin.step import Step
 from rhn.utils.progress import Advance, reported
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number

@@ -37,7 +37,8 @@ LEVELS_TEXT = """
     rhn.cells rhn.models rhn.state_dict
     rhn.training rhn.checkpoints rhn.presets
     rhn.cli rhn.__main__
-    gersgorin.checks gersgorin.kinds gersgorin.linalg gersgorin.autodiff gersgorin.default_dtype
+    gersgorin.checks gersgorin.linalg gersgorin.autodiff
+    gersgorin.kinds gersgorin.double_precision gersgorin.packing
     gersgorin.step gersgorin.large_jacobian gersgorin.layers gersgorin.losses gersgorin.root_search
     gersgorin.run gersgorin.model_map gersgorin.one_step
     gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results
