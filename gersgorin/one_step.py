@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import jacfwd, jacrev, vmap
+from torch.func import jacfwd, jacrev
 
 from gersgorin import checks
-from gersgorin.autodiff import plain_attention
+from gersgorin.jacobians import Argument, by_transforms, input_jacobians, jacobians
 from gersgorin.kinds import has_step
 from gersgorin.linalg.spectrum import not_dense_real
 from gersgorin.packing import real_view
-from gersgorin.run import input_jacobians, jacobians
 from gersgorin.step import (
     Step,
     declared_state,
@@ -251,12 +250,9 @@ def _derivative(
 
 def _by_autograd(step: Step, x: Tensor, s: Tensor, at_s: bool, method: str | None) -> Tensor:
     """The derivatives by torch's transforms, or row by row if an operation cannot be batched."""
-    of_one = METHODS[method or "jacrev"](
-        lambda x, s: step.rows(x[None], s[None])[0], argnums=int(at_s)
-    )
+    argument: Argument = "s" if at_s else "x"
     try:
-        with plain_attention(), checks.users_code(f"{step.name} cannot be differentiated"):
-            return vmap(of_one)(x, s).to(s.dtype)  # forward mode may widen tangents
+        return by_transforms(step, x, s, argument, METHODS[method or "jacrev"])
     except UsersCodeError:
         if method:
             raise

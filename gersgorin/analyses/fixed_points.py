@@ -21,11 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin import checks, root_search
+from gersgorin.jacobians import jacobians
 from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
 from gersgorin.packing import real_view
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
 from gersgorin.root_search import ZeroSearch
-from gersgorin.run import Run, difference, jacobians, jumps, open_run
+from gersgorin.run import Run, open_run
+from gersgorin.smoothness import difference, jumps
 from gersgorin.step import Step
 from rhn.utils.progress import Advance, reported
 from rhn.utils.torch_private import tree_leaves
@@ -94,7 +96,7 @@ class FixedPoints(StepResult):
     point only from a state that starts reach, or from another point of its cycle.
     """
     jumps: Annotated[np.ndarray, "point"]
-    """How far the Jacobian jumps at each point, (P,), see `gersgorin.run.jumps`. At a
+    """How far the Jacobian jumps at each point, (P,), see `gersgorin.smoothness.jumps`. At a
     kink the eigenvalues may hold on one side or on none.
     """
     cycle: Annotated[np.ndarray, "point"]
@@ -123,7 +125,7 @@ class FixedPoints(StepResult):
     """
     difference: Annotated[np.ndarray, "point"] | None = None
     """How much the Jacobian of F^k differs from differences at each point, (P,), see
-    `gersgorin.run.difference`; None in a result of 0.7.0.
+    `gersgorin.smoothness.difference`; None in a result of 0.7.0.
     """
     resolution: float = math.nan
     """Points that differ by no more than this in every entry count as one; NaN in a result of

@@ -30,7 +30,8 @@ from gersgorin.results import (
     growth_rows,
     values_or_nan,
 )
-from gersgorin.run import Run, difference, open_run
+from gersgorin.run import Run, open_run
+from gersgorin.smoothness import difference
 
 BACK, TO_LAST = "log10 ||ds[T]/ds[t]||", "to last state"
 LARGEST, SMALLEST = (
@@ -64,8 +65,8 @@ class Products(StepResult):
     log_norm_back: PerStep
     """log ||A[T-1] ... A[t]||_2 = log ||ds[T]/ds[t]||_2, (T,)."""
     difference: PerStep | None = None
-    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`; NaN
-    where the Jacobian over- or underflows. None in a result of 0.7.0.
+    """How much the Jacobian differs from differences, (T,), see `gersgorin.smoothness.difference`;
+    NaN where the Jacobian over- or underflows. None in a result of 0.7.0.
     """
 
     @property

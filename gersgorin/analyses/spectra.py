@@ -47,7 +47,8 @@ from gersgorin.results import (
     growth_curve,
     growth_rows,
 )
-from gersgorin.run import Run, difference, open_run
+from gersgorin.run import Run, open_run
+from gersgorin.smoothness import difference
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ class Spectra(StepResult):
     departure_from_normality: PerStep
     """Henrici's departure over the Frobenius norm, (T,), 0 to 1; NaN with `leading`."""
     difference: PerStep
-    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`."""
+    """How much the Jacobian differs from differences, (T,), see
+    `gersgorin.smoothness.difference`.
+    """
     log_norm_product: PerStep
     """log ||A[t] ... A[0]||_2 = log ||ds[t+1]/ds[0]||_2, (T,); -inf where the product is 0."""
     log_norm_bound: float

@@ -39,7 +39,8 @@ LEVELS_TEXT = """
     rhn.cli rhn.__main__
     gersgorin.checks gersgorin.linalg gersgorin.autodiff
     gersgorin.kinds gersgorin.double_precision gersgorin.packing
-    gersgorin.step gersgorin.large_jacobian gersgorin.layers gersgorin.losses gersgorin.root_search
+    gersgorin.step gersgorin.losses gersgorin.root_search
+    gersgorin.jacobians gersgorin.smoothness gersgorin.layers
     gersgorin.run gersgorin.model_map gersgorin.one_step
     gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results
     gersgorin.cli gersgorin.__main__
