@@ -16,20 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gersgorin.growth import DOUBLING, GROWTH, HALF_LIFE, LOG_NORM, RATE, growth_curve, growth_rows
 from gersgorin.linalg.spectrum import log_norms, one_thread, running_products
-from gersgorin.results import (
-    DIFFERENCE,
-    DOUBLING,
-    GROWTH,
-    HALF_LIFE,
-    LOG_NORM,
-    PRODUCT,
-    RATE,
-    StepResult,
-    growth_curve,
-    growth_rows,
-    values_or_nan,
-)
+from gersgorin.results import DIFFERENCE, PRODUCT, StepResult, values_or_nan
 from gersgorin.run import Run, open_run
 from gersgorin.smoothness import difference
 

@@ -19,6 +19,15 @@ import torch
 from torch import Tensor
 
 from gersgorin import checks
+from gersgorin.growth import (
+    DOUBLING,
+    HALF_LIFE,
+    LOG_NORM,
+    RATE,
+    ROUNDING,
+    growth_curve,
+    growth_rows,
+)
 from gersgorin.linalg.discs import (
     off_diagonal_sums,
     overlap_ends,
@@ -35,18 +44,7 @@ from gersgorin.linalg.spectrum import (
     running_products,
     values_and_conditions,
 )
-from gersgorin.results import (
-    DIFFERENCE,
-    DOUBLING,
-    HALF_LIFE,
-    LOG_NORM,
-    PRODUCT,
-    RATE,
-    ROUNDING,
-    StepResult,
-    growth_curve,
-    growth_rows,
-)
+from gersgorin.results import DIFFERENCE, PRODUCT, StepResult
 from gersgorin.run import Run, open_run
 from gersgorin.smoothness import difference
 from rhn.utils.validation import whole_number

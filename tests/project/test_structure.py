@@ -42,7 +42,7 @@ LEVELS_TEXT = """
     gersgorin.step gersgorin.losses gersgorin.root_search
     gersgorin.jacobians gersgorin.smoothness gersgorin.layers
     gersgorin.run gersgorin.model_map gersgorin.one_step
-    gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results
+    gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results gersgorin.growth
     gersgorin.cli gersgorin.__main__
     trainability
     trainability.cli trainability.__main__
