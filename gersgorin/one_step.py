@@ -14,7 +14,6 @@ Legend: m inputs; N entries of a state; L layers of a step.
 """
 
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -141,10 +140,7 @@ def trajectory(
     checks.require(s.shape[:-1] == batch, "s0", checks.kind(s), f"{tuple(batch)} states")
     x, s = (x, s) if batch else (x[:, None], s[None])
     _runs(step, x[0], s)
-    if own := step.own("states"):
-        found = torch.cat((s[None], own(x, s)))
-    else:
-        found = torch.stack([*accumulate(x, lambda s, x_t: step.rows(x_t, s), initial=s)])
+    found = step.states(x, s)
     return found if batch else found[:, 0]
 
 

@@ -17,7 +17,7 @@ Legend: B rows, m inputs, N entries of a state, L layers, n units.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,12 @@ from gersgorin.kinds import batch_first_of_step, has_step, takes
 from gersgorin.packing import Packing
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
+from rhn.utils.progress import Advance
 from rhn.utils.torch_private import tree_flatten, tree_leaves, tree_map
 from rhn.utils.validation import is_whole_number
 
 Rows = Callable[[Tensor, Tensor], Tensor]
+AT_ONCE = 1 << 20  # numbers of states that a fused path computes at once: it holds some 20 times
 OF_MODULES = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound")
 """The methods beside step(x, s) of a user's module that are used, see docs/guides/inputs.md."""
 
@@ -77,6 +79,52 @@ class Step:
             return None
         found = getattr(self.cell, name, None)
         return found if callable(found) and not isinstance(found, nn.Module) else None
+
+    def states(self, x: Tensor, s0: Tensor | None = None, advance: Advance | None = None) -> Tensor:
+        """Compute the states (T + 1, B, N) along x (T, B, m) or ids (T, B), the first one first: by
+        the fused path of a cell of rhn.cells, else step by step. Gradients flow.
+
+        s0: the first states (B, N); None: `first`.
+        advance: called with the numbers of steps done and in all.
+
+        Raises InvalidInputError.
+
+        >>> step = as_step(lambda x, s: s / 2 + x, torch.ones(3, 1), torch.zeros(1))[0]
+        >>> step.states(torch.ones(3, 1, 1)).flatten().tolist()
+        [0.0, 1.0, 1.5, 1.75]
+        """
+        s0 = self.first.repeat(x.shape[1], 1) if s0 is None else s0
+        fused = self._fused if len(x) > 1 else None  # for one step it only costs time
+        parts = self._single_states(x, s0) if fused is None else self._many_states(fused, x, s0)
+        found, done = [s0[None]], 0
+        for part in parts:
+            found.append(part)
+            done += len(part)
+            if advance is not None:
+                advance(done, len(x))
+        return torch.cat(found)
+
+    def _single_states(self, x: Tensor, s: Tensor) -> Iterator[Tensor]:
+        """Yield the states after s, (1, B, N) each."""
+        for t, x_t in enumerate(x):
+            with checks.users_code(f"{self.name} fails at step {t}"):
+                s = self.rows(x_t, s)
+            yield s[None]
+
+    @property
+    def _fused(self) -> Callable | None:
+        """The method `states` of a cell that has one of its own."""
+        own = self.own("states")
+        is_loop = getattr(own, "__func__", own) is Cell.states
+        return None if is_loop else own
+
+    def _many_states(self, fused: Callable, x: Tensor, s: Tensor) -> Iterator[Tensor]:
+        """Yield the states after s of many steps at once, (steps, B, N)."""
+        for part in x.split(max(1, AT_ONCE // max(1, s.numel()))):
+            with checks.users_code(f"{self.name} fails at {len(part)} steps"):
+                found = fused(part, s)
+            yield found
+            s = found[-1]
 
     @property
     def depth(self) -> int:

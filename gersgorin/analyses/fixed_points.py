@@ -243,10 +243,9 @@ class IteratedMap:
 
     def along(self, s: Tensor, steps: int) -> Tensor:
         """The states s, F(s), F(F(s)), ..., (steps + 1, b, N)."""
-        path, x = [s], self.x.expand(len(s), *self.x.shape[1:])
-        for _ in range(steps if len(s) else 0):
-            path.append(self.step.rows(x, path[-1]))
-        return torch.stack(path) if len(s) else s.expand(steps + 1, *s.shape)
+        if len(s) == 0:
+            return s.expand(steps + 1, *s.shape)
+        return self.step.states(self.x.expand(steps, len(s), *self.x.shape[1:]), s)
 
     def __call__(self, s: Tensor) -> Tensor:
         """F^k(s), (b, N)."""
