@@ -1,11 +1,11 @@
-"""Every check of what a user gave, each with one sentence "name is VALUE: expected
-RANGE". Nothing checks it again.
+"""The checks of the values that a user gives, each with one sentence "name is VALUE: expected
+RANGE". They are called where a value enters, and nothing checks it again.
 
-Afterwards x is a tensor of numbers (T, m) or of ids (T,), a state is a tensor or a nest of
-tensors, and a network is a function or a copy of the user's module in float64.
+Afterwards x is a tensor of numbers (T, m) or of ids (T,), and a state is a tensor or a nest of
+tensors. Checks of a value against a network are in the module that first has both.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from rhn.utils.validation import (
 )
 
 PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+DENSE = "a dense tensor or array of numbers"
 FEW = 3  # names or values in a message
 Sizes = int | tuple[int, ...]
 
@@ -43,14 +44,22 @@ def kind(value: Any) -> str:
     return type(value).__name__
 
 
-def numbers(name: str, value: Any) -> Tensor:
-    """A tensor of finite numbers, which shares no memory with the user's."""
+def tensor_of(name: str, value: Any) -> Tensor:
+    """A dense tensor of real or complex numbers with its graph, or a table or an array of NumPy as
+    a tensor.
+    """
     value = value.to_numpy() if hasattr(value, "to_numpy") else value
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         value = torch.from_numpy(np.array(value))
     form = not_dense_real(value) if isinstance(value, Tensor) else kind(value)
     dense = isinstance(value, Tensor) and form in (None, "complex")
-    require(dense, name, form, "a dense tensor or array of numbers")
+    require(dense, name, form, DENSE)
+    return value
+
+
+def numbers(name: str, value: Any) -> Tensor:
+    """A tensor of finite numbers, which shares no memory with the user's."""
+    value = tensor_of(name, value)
     require(value.numel() > 0, name, kind(value), "at least one number")
     bad = int((~torch.isfinite(value)).sum())
     if bad:
@@ -111,41 +120,6 @@ def a_network(network: Any) -> Any:
     good = callable(network) and not isinstance(network, type)
     require(good, "network", kind(network), "a module or a function f(x, s)")
     return uncompiled(network)
-
-
-def nothing_beside_a_run(**given: Any) -> None:
-    """Refuse arguments beside a `Run`, which was computed without them."""
-    for name, value in given.items():
-        require(value is None, name, kind(value), "None beside a Run")
-
-
-def step_runs(name: str, rows: Callable, x: Tensor, s: Tensor) -> None:
-    """Run one step of rows x (1, m) or ids (1,) and s (1, N), and check the next state."""
-    with users_code(f"{name} takes no step from x[0] {tuple(x.shape[1:])} and a state"):
-        after = rows(x, s)
-    good = isinstance(after, Tensor) and after.shape == s.shape and after.dtype == s.dtype
-    require(good, f"next state of {name}", kind(after), f"{s.dtype} of shape {tuple(s.shape)}")
-
-
-def rows_are_alone(name: str, together: Tensor, alone: Tensor) -> None:
-    """Refuse states (T, N) of one batch that differ from those of single steps: rows that mix,
-    random numbers, or a state that the network keeps.
-    """
-    # a part may compute in float32
-    _are_the_same(name, together, alone, max(torch.finfo(alone.dtype).eps ** 0.5, 1e-5))
-
-
-def calls_are_equal(name: str, first: Tensor, second: Tensor) -> None:
-    """Refuse states of one batch that change at a second call: random numbers that all rows share,
-    small ones, or a state that the network keeps.
-    """
-    _are_the_same(name, first, second, torch.finfo(first.dtype).eps ** 0.5)
-
-
-def _are_the_same(name: str, first: Tensor, second: Tensor, close: float) -> None:
-    same = torch.allclose(first, second, rtol=close, atol=close)
-    require(same, f"state of {name} from equal x and s", "another one at a second call",
-            "the same one: rows are independent, no dropout, no kept state")  # fmt: skip
 
 
 def are_finite(name: str, t: Tensor, first: int = 0) -> None:

@@ -24,8 +24,8 @@ from torch.func import jacfwd, jacrev
 from gersgorin import checks
 from gersgorin.jacobians import Argument, by_transforms, input_jacobians, jacobians
 from gersgorin.kinds import has_step
-from gersgorin.linalg.spectrum import not_dense_real
 from gersgorin.packing import real_view
+from gersgorin.run import step_runs
 from gersgorin.step import (
     Step,
     declared_state,
@@ -172,13 +172,9 @@ def _converted(network: Any) -> Any:
 
 
 def _tensor(name: str, value: Any) -> Tensor:
-    """A tensor with the user's graph, or NumPy's array as a tensor."""
-    value = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-    form = not_dense_real(value) if isinstance(value, Tensor) else checks.kind(value)
-    is_complex_state = isinstance(value, Tensor) and form == "complex" and name != "x"
-    checks.require(
-        form is None or is_complex_state, name, form, "a dense tensor or array of numbers"
-    )
+    """A tensor with the user's graph, or an array as a tensor; only a state may be complex."""
+    value = checks.tensor_of(name, value)
+    checks.require(name != "x" or not value.is_complex(), name, "complex", checks.DENSE)
     return value.clone() if value.is_inference() else value
 
 
@@ -223,7 +219,7 @@ def _runs(step: Step, x: Tensor, s: Tensor) -> None:
     good = s.dtype in (torch.float32, torch.float64)
     checks.require(good, "s", checks.kind(s), "numbers in float32 or float64")
     if len(s) and not isinstance(step.cell, Cell):
-        checks.step_runs(step.name, step.rows, x[:1], s[:1])
+        step_runs(step, x[:1], s[:1])
 
 
 def _derivative(

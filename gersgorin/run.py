@@ -188,7 +188,7 @@ def open_run(
     """
     if isinstance(network, Run):
         given = {"s0": s0, "state_size": state_size, "layer": layer, "batch_first": batch_first}
-        checks.nothing_beside_a_run(x=x, **given, title=title, data=data, unit=unit)
+        nothing_beside_a_run(x=x, **given, title=title, data=data, unit=unit)
         return network if progress is None else replace(network, progress=progress)
     network = checks.a_network(network)
     has_state = s0 is not None or state_size is not None
@@ -198,6 +198,7 @@ def open_run(
         network, x, own = record(network, x, layer, batch_first)
         s0, batch_first = s0 if has_state else own, None
     step, x = as_step(network, x, s0, state_size=state_size, batch_first=batch_first)
+    step_runs(step, x[:1], step.first[None])
     states = run_states(step, x, progress)
     return Run(step=step, inputs=x, states=states, title=title or step.title, data=data or "x",
                unit=unit or "steps", progress=progress)  # fmt: skip
@@ -218,11 +219,50 @@ def run_states(step: Step, x: Tensor, progress: Progress = None) -> Tensor:
         parts = zip(x.split(LONGEST), found[:-1].split(LONGEST), strict=True)
         after = torch.cat([step.rows(*part) for part in parts])
         twice = [step.rows(torch.cat((first, first)), torch.cat((moved, moved))) for _ in range(2)]
-    checks.rows_are_alone(step.name, after, found[1:])
+    rows_are_alone(step.name, after, found[1:])
     one, other = twice[0].chunk(2)
-    checks.rows_are_alone(step.name, one, other)  # random numbers of each row
-    checks.calls_are_equal(step.name, *twice)  # random numbers of each call
+    rows_are_alone(step.name, one, other)  # random numbers of each row
+    calls_are_equal(step.name, *twice)  # random numbers of each call
     return found
+
+
+def nothing_beside_a_run(**given: Any) -> None:
+    """Refuse arguments beside a `Run`, which was computed without them."""
+    for name, value in given.items():
+        checks.require(value is None, name, checks.kind(value), "None beside a Run")
+
+
+@torch.no_grad()
+def step_runs(step: Step, x: Tensor, s: Tensor) -> None:
+    """Run one step of rows x (1, m) or ids (1,) and s (1, N), and check the next state."""
+    said = f"{step.name} takes no step from x[0] {tuple(x.shape[1:])} and a state"
+    with checks.users_code(said):
+        after = step.rows(x, s)
+    good = isinstance(after, Tensor) and after.shape == s.shape and after.dtype == s.dtype
+    wanted = f"{s.dtype} of shape {tuple(s.shape)}"
+    checks.require(good, f"next state of {step.name}", checks.kind(after), wanted)
+
+
+def rows_are_alone(name: str, together: Tensor, alone: Tensor) -> None:
+    """Refuse states (T, N) of one batch that differ from those of single steps: rows that mix,
+    random numbers, or a state that the network keeps.
+    """
+    # a part may compute in float32
+    _are_the_same(name, together, alone, max(torch.finfo(alone.dtype).eps ** 0.5, 1e-5))
+
+
+def calls_are_equal(name: str, first: Tensor, second: Tensor) -> None:
+    """Refuse states of one batch that change at a second call: random numbers that all rows share,
+    small ones, or a state that the network keeps.
+    """
+    _are_the_same(name, first, second, torch.finfo(first.dtype).eps ** 0.5)
+
+
+def _are_the_same(name: str, first: Tensor, second: Tensor, close: float) -> None:
+    same = torch.allclose(first, second, rtol=close, atol=close)
+    wanted = "the same one: rows are independent, no dropout, no kept state"
+    said = f"state of {name} from equal x and s"
+    checks.require(same, said, "another one at a second call", wanted)
 
 
 def check_memory(N: int, T: int, weights: int = 0) -> None:
