@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import jacfwd, jacrev
 
 from gersgorin import checks
-from gersgorin.jacobians import Argument, by_transforms, input_jacobians, jacobians
+from gersgorin.jacobians import Argument, by_passes, by_transforms
 from gersgorin.kinds import has_step
 from gersgorin.packing import real_view
 from gersgorin.run import step_runs
@@ -65,7 +65,7 @@ def temporal_jacobian(cell: Any, x: Tensor, s: Any, *, method: str | None = None
     >>> A.tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    return _derivative("jacobian", *_at_rows(cell, x, s), method)
+    return _temporal(*_at_rows(cell, x, s), method)
 
 
 def input_jacobian(cell: Any, x: Tensor, s: Any, *, method: str | None = None) -> Tensor:
@@ -76,10 +76,10 @@ def input_jacobian(cell: Any, x: Tensor, s: Any, *, method: str | None = None) -
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], x, s).tolist()
     [[5.0, 3.0]]
     """
-    given = _at_rows(cell, x, s)
-    floating = given[2].is_floating_point()
+    step, lead, rows, states = _at_rows(cell, x, s)
+    floating = rows.is_floating_point()
     checks.require(floating, "x", checks.kind(x), "floating point, which has a derivative")
-    return _derivative("input_jacobian", *given, method)
+    return _by_input(step, lead, rows, states, method)
 
 
 def layer_jacobians(
@@ -105,7 +105,7 @@ def layer_jacobians(
     own, cell = step.own("layer_jacobians"), step.cell
     depth = cell.depth if isinstance(cell, Cell) else step.depth
     if depth == 1:
-        return _derivative("jacobian", step, lead, x, s, method)[None]
+        return _temporal(step, lead, x, s, method)[None]
     if own is None or method not in (None, "analytic"):
         wanted = "analytic, its own layer_jacobians(x, s)"
         raise InvalidInputError(f"method for {depth} layers of {step.name}: expected {wanted}")
@@ -181,19 +181,52 @@ def _tensor(name: str, value: Any) -> Tensor:
 def _step_at(network: Any, s: Any, lead: torch.Size) -> tuple[Step, Tensor]:
     """The step of a network that is not copied, and the states (..., N) as vectors."""
     s = tree_map(lambda part: _tensor("s", part), s)
-    parts, name = tree_leaves(s), name_of(network)
     if isinstance(network, Cell):
-        s = torch.cat(parts, -1)
-        return step_of_cell(network, name, s), s
-    k = len(lead) if all(part.shape[: len(lead)] == lead for part in parts) else 0
-    k = s.dim() - 1 if isinstance(s, Tensor) else k
-    module = isinstance(network, nn.Module) and not has_step(network)
-    several = k > 0 and not isinstance(s, Tensor)
-    row = (1,) if module and (several or parts[0].is_complex()) else ()
-    like = tree_map(lambda part: part.new_zeros(*row, *part.shape[k:]), s)
+        return _at_state_of_cell(network, s)
+    if isinstance(s, Tensor):
+        return _at_one_tensor(network, s)
+    return _at_several_tensors(network, s, lead)
+
+
+def _at_state_of_cell(cell: Cell, s: Any) -> tuple[Step, Tensor]:
+    joined = torch.cat(tree_leaves(s), -1)
+    return step_of_cell(cell, name_of(cell), joined), joined
+
+
+def _at_one_tensor(network: Any, s: Tensor) -> tuple[Step, Tensor]:
+    """A network whose state is one tensor, at states (..., n)."""
+    leading = s.dim() - 1
+    like = s.new_zeros(s.shape[leading:])
+    if _is_module(network) and s.is_complex():
+        like = like[None]
+    return _step_like(network, like), real_view(s).flatten(leading)
+
+
+def _at_several_tensors(network: Any, s: Any, lead: torch.Size) -> tuple[Step, Tensor]:
+    """A network whose state has several tensors, at states that all begin with the axes `lead`, or
+    at one state.
+    """
+    parts = tree_leaves(s)
+    has_lead = all(part.shape[: len(lead)] == lead for part in parts)
+    leading = len(lead) if has_lead else 0
+    like = tree_map(lambda part: part.new_zeros(part.shape[leading:]), s)
+    reads_rows = leading > 0 or parts[0].is_complex()
+    if _is_module(network) and reads_rows:
+        like = tree_map(lambda part: part[None], like)
+    vectors = [real_view(part).flatten(leading) for part in parts]
+    return _step_like(network, like), torch.cat(vectors, -1)
+
+
+def _is_module(network: Any) -> bool:
+    """True for a module (x, state), which is none with step(x, s)."""
+    return isinstance(network, nn.Module) and not has_step(network)
+
+
+def _step_like(network: Any, like: Any) -> Step:
+    """The step of a network whose state of one row is like these tensors."""
     f = network.step if has_step(network) else network
-    step = step_of_function(f, like, name, network if isinstance(network, nn.Module) else None)
-    return step, torch.cat([real_view(part).flatten(k) for part in parts], -1)
+    cell = network if isinstance(network, nn.Module) else None
+    return step_of_function(f, like, name_of(network), cell)
 
 
 def _at_rows(network: Any, x: Any, s: Any) -> tuple[Step, tuple[int, ...], Tensor, Tensor]:
@@ -222,30 +255,44 @@ def _runs(step: Step, x: Tensor, s: Tensor) -> None:
         step_runs(step, x[:1], s[:1])
 
 
-def _derivative(
-    name: str, step: Step, lead: tuple[int, ...], x: Tensor, s: Tensor, method: str | None
+def _temporal(
+    step: Step, lead: tuple[int, ...], x: Tensor, s: Tensor, method: str | None
 ) -> Tensor:
-    """The Jacobians `name` at rows of x and s, by the method of the cell or by autograd."""
-    own, at_s = step.own(name), name == "jacobian"
-    known = [*(["analytic"] if own else []), *METHODS]
+    """ds'/ds (*lead, N, N) at rows of x and s."""
+    A = _derivative(step, step.own("jacobian"), x, s, "s", method)
+    N = s.shape[1]
+    return _checked(f"jacobian of {step.name}", A, (len(s), N, N)).reshape(*lead, N, N)
+
+
+def _by_input(
+    step: Step, lead: tuple[int, ...], x: Tensor, s: Tensor, method: str | None
+) -> Tensor:
+    """ds'/dx (*lead, N, m) at rows of x and s."""
+    A = _derivative(step, step.own("input_jacobian"), x, s, "x", method)
+    N, m = s.shape[1], x.shape[1]
+    return _checked(f"input_jacobian of {step.name}", A, (len(s), N, m)).reshape(*lead, N, m)
+
+
+def _derivative(
+    step: Step, own: Callable | None, x: Tensor, s: Tensor, argument: Argument, method: str | None
+) -> Tensor:
+    """A derivative by the closed form `own` of a cell, or by autograd: by torch's transforms, or by
+    passes if an operation cannot be batched.
+    """
+    known = ["analytic", *METHODS] if own else [*METHODS]
     checks.require(method in (None, *known), "method", repr(method), " or ".join(known))
     if own and method in (None, "analytic"):
         shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
         with checks.users_code(f"{step.name} takes no step from {shapes}"):
-            A = own(x, s)
-    else:
-        A = _by_autograd(step, x, s, at_s, method)
-    shape = len(s), s.shape[1], (x, s)[at_s].shape[1]
-    checks.require(A.shape == shape, f"{name} of {step.name}", checks.kind(A), f"{shape}")
-    return A.reshape(*lead, *shape[1:])
-
-
-def _by_autograd(step: Step, x: Tensor, s: Tensor, at_s: bool, method: str | None) -> Tensor:
-    """The derivatives by torch's transforms, or row by row if an operation cannot be batched."""
-    argument: Argument = "s" if at_s else "x"
+            return own(x, s)
     try:
         return by_transforms(step, x, s, argument, METHODS[method or "jacrev"])
     except UsersCodeError:
         if method:
             raise
-    return (jacobians if at_s else input_jacobians)(step, x, s)
+    return by_passes(step, x, s, argument, 0)
+
+
+def _checked(name: str, A: Tensor, shape: tuple[int, ...]) -> Tensor:
+    checks.require(A.shape == shape, name, checks.kind(A), f"{shape}")
+    return A
