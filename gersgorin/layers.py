@@ -130,9 +130,12 @@ def _rows_of(calls: list[Call], part: nn.Module) -> Tensor:
 def _as_read(x: Any, batch_first: bool | None, model: nn.Module) -> Any:
     """x as the model reads it, in float64, with an axis of the batch if its place is known."""
     t = tree_map(lambda value: checks.argument(value, model), x)
-    if batch_first is None or not isinstance(t, Tensor) or t.dim() != 1 + t.is_floating_point():
+    if batch_first is None or not isinstance(t, Tensor):
         return t
-    return t.unsqueeze(int(not batch_first))
+    axes_of_a_sequence = 2 if t.is_floating_point() else 1
+    if t.dim() != axes_of_a_sequence:
+        return t
+    return t.unsqueeze(0 if batch_first else 1)
 
 
 def _calls(model: nn.Module, part: nn.Module, x: Any, change: Change | None = None) -> list[Call]:
@@ -209,9 +212,9 @@ def _rows(x: Any, batch_first: bool | None) -> Tensor:
 
 def one_step_read(x: Tensor) -> Tensor:
     """The input (1, m), or id (1,), that a cell without a layout reads in one call."""
-    rows = x[None] if x.dim() == x.is_floating_point() else x
-    good = len(rows) == 1 and rows.dim() == 1 + x.is_floating_point()
-    checks.require(
-        good, "input of one call of the layer", checks.kind(x), f"one row (1, m); {WHOLE_STEP}"
-    )
+    axes_of_a_row = 1 if x.is_floating_point() else 0
+    rows = x[None] if x.dim() == axes_of_a_row else x
+    is_one_row = rows.dim() == axes_of_a_row + 1 and len(rows) == 1
+    wanted = f"one row (1, m); {WHOLE_STEP}"
+    checks.require(is_one_row, "input of one call of the layer", checks.kind(x), wanted)
     return rows

@@ -314,11 +314,14 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
     """A module that reads a batch of rows, as module(x, state)."""
 
     def read(x: Tensor) -> Tensor:
-        return x if batch_first is None else x.unsqueeze(int(batch_first))
+        if batch_first is None:
+            return x
+        return x.unsqueeze(1 if batch_first else 0)
 
     s0 = _started(module, name, read(x)) if s0 is None else s0
     parts, tree = tree_flatten(s0)
-    axes = [int(batch_first is not None and t.dim() > 2) for t in parts]
+    has_layers = [batch_first is not None and t.dim() > 2 for t in parts]  # as (L, B, n)
+    axes = [1 if before_rows else 0 for before_rows in has_layers]
     good = all(t.dim() > 1 and t.shape[k] == 1 for t, k in zip(parts, axes, strict=True))
     shapes = " and ".join(str(tuple(t.shape)) for t in parts)
     checks.require(good, "s0", shapes, f"the state of a batch of one for {name}, such as (1, n)")
