@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 import gersgorin
 import rhn
-from gersgorin import linalg, one_step
+from gersgorin import checks, linalg
 from gersgorin.linalg import discs, inclusion, spectrum
 from rhn.cells import CellMasks, Gates, StackedCell
 from rhn.kernels import GRU, LSTM, OUTPUT, SOFTMAX, TRANSITION
@@ -221,7 +221,7 @@ def no_door(monkeypatch):
     """Without the checks of arguments, which read all numbers once."""
     for module in (discs, inclusion, spectrum):
         monkeypatch.setattr(module, "check_square", lambda A, **how: A)
-    for module in (spectrum, one_step):
+    for module in (spectrum, checks):
         monkeypatch.setattr(
             module, "not_dense_real", lambda t: "complex" if t.is_complex() else None
         )

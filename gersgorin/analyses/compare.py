@@ -29,15 +29,8 @@ from gersgorin.analyses.spectra import (
     Spectra,
     spectra,
 )
-from gersgorin.results import (
-    FROM_FIRST,
-    GROWTH,
-    HALF_LIFE,
-    LOG_NORM,
-    FigureResult,
-    growth_curve,
-    growth_rows,
-)
+from gersgorin.growth import GROWTH, HALF_LIFE, LOG_NORM, growth_curve, growth_rows
+from gersgorin.results import FROM_FIRST, FigureResult
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.progress import Progress, reported
 from rhn.utils.tables import formatted

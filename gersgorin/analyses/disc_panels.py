@@ -43,8 +43,8 @@ from gersgorin.analyses.panels import (
     over_steps,
     plain_ticks,
 )
+from gersgorin.growth import ROUNDING
 from gersgorin.linalg.discs import discs_outline, support_corners
-from gersgorin.results import ROUNDING
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, SKY
 
 MOST, FEW = 64, 32  # entries up to which all discs are drawn; discs that are drawn of more entries

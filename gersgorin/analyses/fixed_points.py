@@ -21,11 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin import checks, root_search
+from gersgorin.jacobians import jacobians
 from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
+from gersgorin.packing import real_view
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
 from gersgorin.root_search import ZeroSearch
-from gersgorin.run import Run, difference, jacobians, jumps, open_run
-from gersgorin.step import Step, real_view
+from gersgorin.run import Run, open_run
+from gersgorin.smoothness import difference, jumps
+from gersgorin.step import Step
 from rhn.utils.progress import Advance, reported
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
@@ -93,7 +96,7 @@ class FixedPoints(StepResult):
     point only from a state that starts reach, or from another point of its cycle.
     """
     jumps: Annotated[np.ndarray, "point"]
-    """How far the Jacobian jumps at each point, (P,), see `gersgorin.run.jumps`. At a
+    """How far the Jacobian jumps at each point, (P,), see `gersgorin.smoothness.jumps`. At a
     kink the eigenvalues may hold on one side or on none.
     """
     cycle: Annotated[np.ndarray, "point"]
@@ -122,7 +125,7 @@ class FixedPoints(StepResult):
     """
     difference: Annotated[np.ndarray, "point"] | None = None
     """How much the Jacobian of F^k differs from differences at each point, (P,), see
-    `gersgorin.run.difference`; None in a result of 0.7.0.
+    `gersgorin.smoothness.difference`; None in a result of 0.7.0.
     """
     resolution: float = math.nan
     """Points that differ by no more than this in every entry count as one; NaN in a result of
@@ -240,10 +243,9 @@ class IteratedMap:
 
     def along(self, s: Tensor, steps: int) -> Tensor:
         """The states s, F(s), F(F(s)), ..., (steps + 1, b, N)."""
-        path, x = [s], self.x.expand(len(s), *self.x.shape[1:])
-        for _ in range(steps if len(s) else 0):
-            path.append(self.step.rows(x, path[-1]))
-        return torch.stack(path) if len(s) else s.expand(steps + 1, *s.shape)
+        if len(s) == 0:
+            return s.expand(steps + 1, *s.shape)
+        return self.step.states(self.x.expand(steps, len(s), *self.x.shape[1:]), s)
 
     def __call__(self, s: Tensor) -> Tensor:
         """F^k(s), (b, N)."""

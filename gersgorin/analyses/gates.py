@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from gersgorin import checks
+from gersgorin.double_precision import module_runs
 from gersgorin.results import StepResult
 from gersgorin.run import Run, open_run
-from gersgorin.step import module_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

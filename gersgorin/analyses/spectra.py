@@ -19,6 +19,15 @@ import torch
 from torch import Tensor
 
 from gersgorin import checks
+from gersgorin.growth import (
+    DOUBLING,
+    HALF_LIFE,
+    LOG_NORM,
+    RATE,
+    ROUNDING,
+    growth_curve,
+    growth_rows,
+)
 from gersgorin.linalg.discs import (
     off_diagonal_sums,
     overlap_ends,
@@ -35,19 +44,9 @@ from gersgorin.linalg.spectrum import (
     running_products,
     values_and_conditions,
 )
-from gersgorin.results import (
-    DIFFERENCE,
-    DOUBLING,
-    HALF_LIFE,
-    LOG_NORM,
-    PRODUCT,
-    RATE,
-    ROUNDING,
-    StepResult,
-    growth_curve,
-    growth_rows,
-)
-from gersgorin.run import Run, difference, open_run
+from gersgorin.results import DIFFERENCE, PRODUCT, StepResult
+from gersgorin.run import Run, open_run
+from gersgorin.smoothness import difference
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -117,7 +116,9 @@ class Spectra(StepResult):
     departure_from_normality: PerStep
     """Henrici's departure over the Frobenius norm, (T,), 0 to 1; NaN with `leading`."""
     difference: PerStep
-    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`."""
+    """How much the Jacobian differs from differences, (T,), see
+    `gersgorin.smoothness.difference`.
+    """
     log_norm_product: PerStep
     """log ||A[t] ... A[0]||_2 = log ||ds[t+1]/ds[0]||_2, (T,); -inf where the product is 0."""
     log_norm_bound: float

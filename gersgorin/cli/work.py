@@ -18,6 +18,7 @@ from gersgorin import checks
 from gersgorin.cli.options import AnalysisOptions, DataOptions, NetworkOptions
 from gersgorin.cli.outputs import checked_outputs, show
 from gersgorin.cli.sequences import Sequences, read_chorale, read_numbers, text_data
+from gersgorin.kinds import takes
 from gersgorin.run import LARGE, Run, check_memory, open_run
 from rhn.cells.init import for_steps
 from rhn.cells.registry import (
@@ -283,7 +284,7 @@ def imported(word: str) -> Any:
 def _is_step(found: Callable) -> bool:
     """True for a function f(x, s), which is no class and no factory without arguments."""
     a_function = callable(found) and not isinstance(found, type)
-    return a_function and checks.takes(found, None, None) and not checks.takes(found)
+    return a_function and takes(found, None, None) and not takes(found)
 
 
 def described(options: NetworkOptions) -> Any:
