@@ -24,7 +24,7 @@ from torch.func import jacfwd, jacrev, vmap
 
 from gersgorin import checks
 from gersgorin.autodiff import plain_attention
-from gersgorin.linalg.spectrum import not_dense_real
+from gersgorin.linalg.matrices import not_dense_real
 from gersgorin.run import input_jacobians, jacobians
 from gersgorin.step import Step, declared_state, name_of, real_view, step_of_cell, step_of_function
 from rhn.cells import Cell, from_torch

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from gersgorin import checks
 from gersgorin.analyses.gains import gains_of
 from gersgorin.linalg import gersgorin_discs, jacobian_product
-from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
+from gersgorin.linalg.spectrum import eigenvalues_or_nan
+from gersgorin.linalg.threads import one_thread
 from gersgorin.recording import ARRAYS, Recording
 from gersgorin.run import Run, open_run
 from gersgorin.step import real_view

@@ -43,7 +43,8 @@ from gersgorin.analyses.panels import (
     over_steps,
     plain_ticks,
 )
-from gersgorin.linalg.discs import discs_outline, support_corners
+from gersgorin.linalg.disc_unions import discs_outline
+from gersgorin.linalg.numerical_range import support_corners
 from gersgorin.results import ROUNDING
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, SKY
 

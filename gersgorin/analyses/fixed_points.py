@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin import checks, root_search
-from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
+from gersgorin.linalg.spectrum import eigenvalues_or_nan
+from gersgorin.linalg.threads import one_thread
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
 from gersgorin.root_search import ZeroSearch
 from gersgorin.run import Run, difference, jacobians, jumps, open_run

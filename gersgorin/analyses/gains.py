@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.spectrum import one_thread
+from gersgorin.linalg.threads import one_thread
 from gersgorin.results import StepResult
 from gersgorin.run import Run, open_run, with_scale
 from rhn.cells import StackedCell

@@ -37,7 +37,7 @@ from gersgorin import checks
 from gersgorin.analyses.block_errors import block_means, standard_errors
 from gersgorin.autodiff import BLOCK
 from gersgorin.large_jacobian import LargeJacobian
-from gersgorin.linalg.spectrum import one_thread
+from gersgorin.linalg.threads import one_thread
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
 from gersgorin.run import Run, difference, jumps, open_run, run_states
 from rhn.utils.validation import whole_number

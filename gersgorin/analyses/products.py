@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.spectrum import log_norms, one_thread, running_products
+from gersgorin.linalg.jacobian_products import log_norms, running_products
+from gersgorin.linalg.threads import one_thread
 from gersgorin.results import (
     DIFFERENCE,
     DOUBLING,

@@ -17,9 +17,10 @@ import torch
 
 from gersgorin import checks
 from gersgorin.analyses.spectra import ANGLES, NOT_CONVERGED, SMALL
-from gersgorin.linalg.discs import support_corners, support_function
+from gersgorin.linalg.numerical_range import support_corners, support_function
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
-from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
+from gersgorin.linalg.spectrum import eigenvalues_or_nan
+from gersgorin.linalg.threads import one_thread
 from gersgorin.results import StepResult
 from gersgorin.run import open_run
 from rhn.utils.progress import reported

@@ -19,22 +19,17 @@ import torch
 from torch import Tensor
 
 from gersgorin import checks
-from gersgorin.linalg.discs import (
-    off_diagonal_sums,
-    overlap_ends,
-    support_corners,
-    support_function,
-)
+from gersgorin.linalg.disc_unions import overlap_ends
+from gersgorin.linalg.discs import off_diagonal_sums
+from gersgorin.linalg.jacobian_products import log_norms, running_products
+from gersgorin.linalg.numerical_range import support_corners, support_function
 from gersgorin.linalg.spectrum import (
-    by_chunks,
     departure,
     eigenvalues_or_nan,
     known_or_nan,
-    log_norms,
-    one_thread,
-    running_products,
     values_and_conditions,
 )
+from gersgorin.linalg.threads import by_chunks, one_thread
 from gersgorin.results import (
     DIFFERENCE,
     DOUBLING,

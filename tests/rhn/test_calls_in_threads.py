@@ -13,7 +13,7 @@ import torch
 from tables import for_each
 
 from gersgorin.autodiff import plain_attention
-from gersgorin.linalg.spectrum import by_chunks, one_thread
+from gersgorin.linalg.threads import by_chunks, one_thread
 from gersgorin.step import module_runs
 from rhn.kernels import compiled
 from rhn.training.ensemble import deterministic
