@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from gersgorin import checks, root_search
 from gersgorin.linalg.spectrum import eigenvalues_or_nan
 from gersgorin.linalg.threads import one_thread
+from gersgorin.points import distinct, least_of_each, meeting
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
 from gersgorin.root_search import ZeroSearch
 from gersgorin.run import Run, difference, jacobians, jumps, open_run
@@ -214,7 +215,7 @@ class FixedPoints(StepResult):
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the points, the starts and the run along the principal axes of the starts."""
         from gersgorin.analyses.dynamics_figures import draw_states
-        from gersgorin.analyses.panels import new_axes  # loads matplotlib
+        from rhn.utils.composer import new_axes  # loads matplotlib
 
         return draw_states(new_axes() if ax is None else ax, self)
 
@@ -280,14 +281,10 @@ class IteratedMap:
             path = self.along(s, AT_ONCE * self.period)[:: self.period]
             drift, steps = _drifts(path, near), steps + AT_ONCE
             s = path[-1][path[-1].norm(dim=-1).isfinite()]
-            first = root_search.least_of_each(
-                root_search.meeting(s, near), torch.zeros_like(s[:, 0])
-            )
+            first = least_of_each(meeting(s, near), torch.zeros_like(s[:, 0]))
             s = s[first.sort().values]
         none = torch.zeros_like(s[:, 0])
-        return s[
-            root_search.distinct(s, none, none == 0, root_search.APART * side, len(s))[0]
-        ], steps
+        return s[distinct(s, none, none == 0, root_search.APART * side, len(s))[0]], steps
 
 
 def _drifts(path: Tensor, still: Tensor) -> bool:
@@ -425,8 +422,8 @@ def _points(F: IteratedMap, starts: Tensor, margin: float, advance: Advance) -> 
         speeds <= root_search.STILL * search.scale
     )
     slow = still & ~closed & (F.period == 1)
-    some, from_some = root_search.distinct(ends, speeds, fixed, apart, B)
-    others, from_others = root_search.distinct(ends, speeds, slow, apart, B)
+    some, from_some = distinct(ends, speeds, fixed, apart, B)
+    others, from_others = distinct(ends, speeds, slow, apart, B)
     rows = torch.cat((some, others))
     points, failed = ends[rows], ~(closed | slow)[:B]
     A = torch.cat([F.jacobian(part) for part in root_search.blocks(points)] or [F.jacobian(points)])

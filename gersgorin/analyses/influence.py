@@ -180,7 +180,8 @@ class Influence(StepResult):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the influence by lag, with two standard errors, into these axes or new ones."""
-        from gersgorin.analyses.panels import BLUE, GREY, new_axes  # loads matplotlib
+        from rhn.utils.composer import new_axes  # loads matplotlib
+        from rhn.utils.figures import BLUE, GREY
 
         ax = new_axes() if ax is None else ax
         shown, error = np.where(self.by_lag > 0, self.by_lag, np.nan), 2 * self.by_lag_error
@@ -197,7 +198,7 @@ class Influence(StepResult):
         """Draw the influence by lag, and of all pairs of an output and an input."""
         from matplotlib.colors import LogNorm  # loads matplotlib
 
-        from gersgorin.analyses.panels import pair
+        from rhn.utils.composer import pair
 
         left, right, height = pair(part)
         self.plot(left)

@@ -172,7 +172,7 @@ class LyapunovSpectrum(StepResult):
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the exponents against their number, with their margins."""
         from gersgorin.analyses.dynamics_figures import draw_exponents  # loads matplotlib
-        from gersgorin.analyses.panels import new_axes
+        from rhn.utils.composer import new_axes
 
         return draw_exponents(new_axes() if ax is None else ax, self)
 

@@ -204,15 +204,17 @@ class Spectra(StepResult):
         step: None: the typical step. limit: half the width of the panel around 0; None: the panel
         holds all that is drawn.
         """
-        from gersgorin.analyses import disc_panels, panels  # loads matplotlib
+        from gersgorin.analyses import complex_plane, disc_panels  # loads matplotlib
+        from rhn.utils.composer import new_axes
+        from rhn.utils.named_curves import TIME
 
         step, limit = self._shown(step), checks.limit_of_panel(limit)
         discs = disc_panels.discs_of(self, step)
         whole = disc_panels.whole_square(discs)
-        square = whole if limit is None else disc_panels.Square(0.0, limit)
-        ax = disc_panels.draw_discs(panels.new_axes() if ax is None else ax, discs, square)
-        ax.set(xlabel=panels.REAL, ylabel=panels.IMAGINARY)
-        ax.set_title(f"{panels.TIME} {step}", loc="left")
+        square = whole if limit is None else complex_plane.Square(0.0, limit)
+        ax = disc_panels.draw_discs(new_axes() if ax is None else ax, discs, square)
+        ax.set(xlabel=complex_plane.REAL, ylabel=complex_plane.IMAGINARY)
+        ax.set_title(f"{TIME} {step}", loc="left")
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         return ax
 
@@ -220,7 +222,7 @@ class Spectra(StepResult):
         """Draw one step, all steps, and the growth of the product. Arguments as for `plot`. Returns
         the height that they need, in inches.
         """
-        from gersgorin.analyses.disc_panels import draw_spectra  # loads matplotlib
+        from gersgorin.analyses.spectra_figure import draw_spectra  # loads matplotlib
 
         growth, limit = growth_curve(self.log_norm_product), checks.limit_of_panel(limit)
         return draw_spectra(part, self, self._shown(step), growth, limit)

@@ -188,8 +188,10 @@ def test_results_are_saved_and_read_back(tmp_path):
 
 
 def test_figures_show_the_numbers_and_no_other_words():
+    from gersgorin.analyses.complex_plane import PLANE_TEXTS
     from gersgorin.analyses.disc_panels import DISC_TEXTS
-    from gersgorin.analyses.panels import PANEL_TEXTS
+    from gersgorin.analyses.spectra_figure import MODULUS
+    from rhn.utils.named_curves import CURVE_TEXTS
 
     f, x, how = NETWORKS["rhn 3"]()
     found = spectra(f, x, **how)
@@ -201,7 +203,7 @@ def test_figures_show_the_numbers_and_no_other_words():
     for ax in (whole, near):
         dots = next(line for line in ax.lines if line.get_label() == "eigenvalues")
         np.testing.assert_array_equal(dots.get_xdata(), found.eigenvalues[2].real)
-    more = ("(steps)", *PANEL_TEXTS, *DISC_TEXTS)
+    more = ("(steps)", *PLANE_TEXTS, *CURVE_TEXTS, MODULUS, *DISC_TEXTS)
     assert other_words(" ".join(words_in(figure)), found, more) == set()
     for result in (products(f, x), gains(f, x), gates(f, x)):
         ax = result.figure().axes[0]

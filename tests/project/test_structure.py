@@ -38,7 +38,8 @@ LEVELS_TEXT = """
     rhn.training rhn.checkpoints rhn.presets
     rhn.cli rhn.__main__
     gersgorin.checks gersgorin.linalg gersgorin.autodiff gersgorin.default_dtype
-    gersgorin.step gersgorin.large_jacobian gersgorin.layers gersgorin.losses gersgorin.root_search
+    gersgorin.step gersgorin.large_jacobian gersgorin.layers gersgorin.losses gersgorin.points \
+    gersgorin.root_search
     gersgorin.run gersgorin.model_map gersgorin.one_step
     gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results
     gersgorin.cli gersgorin.__main__
