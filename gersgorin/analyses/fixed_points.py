@@ -46,17 +46,23 @@ SLOW = 0.01  # largest |F(s) - s| at a slow point, of the median at the starts
 SETTLED, LONGEST = 200, 10_000  # steps, at least and at most, in which starts settle
 AT_ONCE = 20  # steps between two looks at the states that settle
 
+FROM_STARTS, SPEED, IS_SLOW = "from starts", "|F(s) - s|", "slow"
+ABOVE, AT, BELOW, RADIUS = "moduli > 1", "= 1", "< 1", "radius"
+GROWTH_TIME, DECAY_TIME, JUMP, CYCLE = "growth time", "decay time", "jump", "cycle"
 COLUMNS = (
-    "from starts", "|F(s) - s|", "slow", "moduli > 1", "= 1", "< 1", "radius", "growth time",
-    "decay time", "jump", "cycle",
+    FROM_STARTS, SPEED, IS_SLOW, ABOVE, AT, BELOW, RADIUS, GROWTH_TIME, DECAY_TIME, JUMP, CYCLE,
 )  # fmt: skip
 FIXED, SLOWLY = "fixed points of F", "slow points"
+RESOLUTION, PERIOD = "resolution of points", "period"
+GIVEN, DISTINCT, OUTSIDE = "starts", "distinct starts", "starts outside the run"
+REACHED, STEPS_UNTIL = "states that starts reach", "steps of F until then"
+LED, SHORTER = "starts that led to a point", "starts that led to a shorter period"
+AT_EDGE = "starts that ended at the edge of the box"
+ELSEWHERE = "starts that failed elsewhere"
+LEAST_SPEED, MARGIN = "least |F(s) - s| of all ends", "margin of the box"
 COUNTS = (
-    FIXED, SLOWLY, "resolution of points", DIFFERENCE, "period", "starts", "distinct starts",
-    "starts outside the run", "states that starts reach", "steps of F until then",
-    "starts that led to a point", "starts that led to a shorter period",
-    "starts that ended at the edge of the box", "starts that failed elsewhere",
-    "least |F(s) - s| of all ends", "margin of the box",
+    FIXED, SLOWLY, RESOLUTION, DIFFERENCE, PERIOD, GIVEN, DISTINCT, OUTSIDE, REACHED, STEPS_UNTIL,
+    LED, SHORTER, AT_EDGE, ELSEWHERE, LEAST_SPEED, MARGIN,
 )  # fmt: skip
 UNKNOWN = "points whose eigenvalues did not converge"
 
@@ -183,34 +189,76 @@ class FixedPoints(StepResult):
             times = -self.period / np.log(np.abs(self.eigenvalues))
         return np.where(self._beyond == 0, np.inf, times)
 
+    @property
+    def growth_time(self) -> np.ndarray:
+        """Number of time steps in which the fastest deviation from each point grows by e, (P,); inf
+        if none grows, NaN without eigenvalues.
+        """
+        grows = (self.unstable > 0) | self._unknown
+        return np.where(grows, -self.time_constants[:, 0], np.inf)
+
+    @property
+    def decay_time(self) -> np.ndarray:
+        """Number of time steps in which the slowest deviation from each point that does not grow
+        falls to 1/e, (P,); inf for a neutral eigenvalue, NaN if all grow.
+        """
+        first = self.unstable  # the number of the first eigenvalue that is not outside
+        rows = np.flatnonzero(first < self.eigenvalues.shape[1])
+        times = np.full(len(first), np.nan, self.time_constants.dtype)
+        times[rows] = self.time_constants[rows, first[rows]]
+        return times
+
+    @property
+    def outside_run(self) -> int:
+        """Number of starts that are no states of the run."""
+        states_of_run = {state.tobytes() for state in self.trajectory}
+        return sum(start.tobytes() not in states_of_run for start in self.starts)
+
+    @property
+    def _unknown(self) -> np.ndarray:
+        """True for points whose eigenvalues did not converge, (P,)."""
+        return np.isnan(self.eigenvalues).any(1)
+
     def blocks(self) -> list[list[list[str]]]:
         return listed_blocks(self.item, self.table())
 
     def table(self) -> Mapping[str, Any]:
         P, N = self.eigenvalues.shape
-        above, at, led = self.unstable, self.neutral, int(self.found_from.sum())
-        unknown = np.isnan(self.eigenvalues).any(1)
-        counts = np.where(unknown, np.nan, [above, at, N - above - at])
-        times = np.pad(self.time_constants, ((0, 0), (0, 1)), constant_values=np.nan)
-        run = {state.tobytes() for state in self.trajectory}
-        columns = (
-            self.found_from, self.residuals, self.is_slow, *counts,
-            np.abs(self.eigenvalues[:, 0]), np.where((above > 0) | unknown, -times[:, 0], np.inf),
-            times[np.arange(P), above], self.jumps, self.cycle + 1,
-        )  # fmt: skip
-        numbers = (
-            int((~self.is_slow).sum()), int(self.is_slow.sum()), self.resolution,
-            median_and_ends(values_or_nan(self.difference, P))[0], self.period,
-            len(self.starts), len(np.unique(self.starts, axis=0)),
-            sum(start.tobytes() not in run for start in self.starts),
-            self.settled, self.settled_after, led, self.shorter, self.at_edge,
-            len(self.starts) - led - self.shorter - self.at_edge, self.least_residual, self.margin,
-        )  # fmt: skip
-        rows = dict(zip(COLUMNS, columns, strict=True))
-        return rows | dict(zip(COUNTS, numbers, strict=True))
+        inside = N - self.unstable - self.neutral
+        led = int(self.found_from.sum())
+        failed = len(self.starts) - led - self.shorter - self.at_edge
+        return {
+            FROM_STARTS: self.found_from,
+            SPEED: self.residuals,
+            IS_SLOW: self.is_slow,
+            ABOVE: np.where(self._unknown, np.nan, self.unstable),
+            AT: np.where(self._unknown, np.nan, self.neutral),
+            BELOW: np.where(self._unknown, np.nan, inside),
+            RADIUS: np.abs(self.eigenvalues[:, 0]),
+            GROWTH_TIME: self.growth_time,
+            DECAY_TIME: self.decay_time,
+            JUMP: self.jumps,
+            CYCLE: self.cycle + 1,
+            FIXED: int((~self.is_slow).sum()),
+            SLOWLY: int(self.is_slow.sum()),
+            RESOLUTION: self.resolution,
+            DIFFERENCE: median_and_ends(values_or_nan(self.difference, P))[0],
+            PERIOD: self.period,
+            GIVEN: len(self.starts),
+            DISTINCT: len(np.unique(self.starts, axis=0)),
+            OUTSIDE: self.outside_run,
+            REACHED: self.settled,
+            STEPS_UNTIL: self.settled_after,
+            LED: led,
+            SHORTER: self.shorter,
+            AT_EDGE: self.at_edge,
+            ELSEWHERE: failed,
+            LEAST_SPEED: self.least_residual,
+            MARGIN: self.margin,
+        }
 
     def notes(self) -> Mapping[str, int]:
-        return {UNKNOWN: int(np.isnan(self.eigenvalues).any(1).sum())}
+        return {UNKNOWN: int(self._unknown.sum())}
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the points, the starts and the run along the principal axes of the starts."""
