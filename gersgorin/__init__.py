@@ -47,7 +47,8 @@ __all__, __getattr__, __dir__ = lazy_names(
         "analyses.spectra": ("spectra",),
         "layers": ("layer_inputs",),
         "linalg.discs": ("gersgorin_discs",),
-        "linalg.spectrum": ("eigenvalues", "jacobian_product"),
+        "linalg.jacobian_products": ("jacobian_product",),
+        "linalg.spectrum": ("eigenvalues",),
         "one_step": (
             "input_jacobian",
             "layer_jacobians",

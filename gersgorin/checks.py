@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.linalg.spectrum import not_dense_real
+from gersgorin.linalg.matrices import not_dense_real
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
 from rhn.utils.torch_private import tree_leaves, tree_map, uncompiled
 from rhn.utils.validation import (

@@ -24,7 +24,8 @@ from gersgorin import checks
 from gersgorin.analyses.gains import gains_of
 from gersgorin.double_precision import copied
 from gersgorin.linalg import gersgorin_discs, jacobian_product
-from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
+from gersgorin.linalg.spectrum import eigenvalues_or_nan
+from gersgorin.linalg.threads import one_thread
 from gersgorin.packing import real_view
 from gersgorin.recording import ARRAYS, Recording
 from gersgorin.run import Run, open_run

@@ -53,7 +53,7 @@ class FigureResult(Result):
         title: None: network, data, and at most two numbers. size: "page", "column", "slide", or the
         width in inches. source: the footer. how: arguments of `draw`.
         """
-        from gersgorin.analyses.panels import composed  # loads matplotlib
+        from rhn.utils.composer import composed  # loads matplotlib
 
         title = self.figure_title() if title is None else title
         return composed(partial(self.draw, **how), title, size, source)
@@ -98,12 +98,13 @@ class StepResult(FigureResult):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the result over the time steps, into these axes or new ones."""
-        from gersgorin.analyses.panels import new_axes, over_steps  # loads matplotlib
+        from rhn.utils.composer import new_axes  # loads matplotlib
+        from rhn.utils.named_curves import over_steps
 
         return over_steps(new_axes() if ax is None else ax, self.curves(), self.unit, self.label)
 
     def draw(self, part: "SubFigure") -> float:
-        from gersgorin.analyses.panels import one_panel  # loads matplotlib
+        from rhn.utils.composer import one_panel  # loads matplotlib
 
         return one_panel(part, self.plot)
 

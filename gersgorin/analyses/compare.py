@@ -243,7 +243,7 @@ class Comparison(FigureResult):
         runs, and a band from 10 to 90 % of them.
         """
         from gersgorin.analyses.comparison_figure import draw_measure  # loads matplotlib
-        from gersgorin.analyses.panels import new_axes
+        from rhn.utils.composer import new_axes
 
         names = {one.name: one for one in self.networks}
         return draw_measure(new_axes() if ax is None else ax, names, GROWTH)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gersgorin.jacobians import with_scale
-from gersgorin.linalg.spectrum import one_thread
+from gersgorin.linalg.threads import one_thread
 from gersgorin.results import StepResult
 from gersgorin.run import Run, open_run
 from rhn.cells import StackedCell

@@ -52,7 +52,7 @@ class MeanGates(StepResult):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the gates over the time steps, from 0 to 1, into these axes or new ones."""
-        from gersgorin.analyses.panels import place_names  # loads matplotlib
+        from rhn.utils.named_curves import place_names  # loads matplotlib
 
         ax = super().plot(ax)
         ax.set(yscale="linear", ylim=(-0.02, 1.02))

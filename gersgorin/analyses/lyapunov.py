@@ -37,7 +37,7 @@ from gersgorin import checks
 from gersgorin.analyses.block_errors import block_means, standard_errors
 from gersgorin.autodiff import BLOCK
 from gersgorin.jacobians import LargeJacobian
-from gersgorin.linalg.spectrum import one_thread
+from gersgorin.linalg.threads import one_thread
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
 from gersgorin.run import Run, open_run, run_states
 from gersgorin.smoothness import difference, jumps
@@ -173,7 +173,7 @@ class LyapunovSpectrum(StepResult):
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the exponents against their number, with their margins."""
         from gersgorin.analyses.dynamics_figures import draw_exponents  # loads matplotlib
-        from gersgorin.analyses.panels import new_axes
+        from rhn.utils.composer import new_axes
 
         return draw_exponents(new_axes() if ax is None else ax, self)
 

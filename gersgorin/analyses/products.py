@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from gersgorin.growth import DOUBLING, GROWTH, HALF_LIFE, LOG_NORM, RATE, growth_curve, growth_rows
-from gersgorin.linalg.spectrum import log_norms, one_thread, running_products
+from gersgorin.linalg.jacobian_products import log_norms, running_products
+from gersgorin.linalg.threads import one_thread
 from gersgorin.results import DIFFERENCE, PRODUCT, StepResult, values_or_nan
 from gersgorin.run import Run, open_run
 from gersgorin.smoothness import difference

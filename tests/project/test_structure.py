@@ -39,7 +39,7 @@ LEVELS_TEXT = """
     rhn.cli rhn.__main__
     gersgorin.checks gersgorin.linalg gersgorin.autodiff
     gersgorin.kinds gersgorin.double_precision gersgorin.packing
-    gersgorin.step gersgorin.losses gersgorin.root_search
+    gersgorin.step gersgorin.losses gersgorin.points gersgorin.root_search
     gersgorin.jacobians gersgorin.smoothness gersgorin.layers
     gersgorin.run gersgorin.model_map gersgorin.one_step
     gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results gersgorin.growth
