@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from gersgorin.catalog import RESULTS
 from rhn.errors import DataError
 from rhn.utils.results import COLUMNS, Result, content_of
 from rhn.utils.tables import formatted
@@ -24,21 +25,6 @@ if TYPE_CHECKING:
 DEPTH, UNITS, STEPS, X = "depth", "units", "steps", "x"
 PRODUCT, FROM_FIRST = "product norm (log10)", "from first state"
 DIFFERENCE = "Jacobian against differences (relative)"
-HOMES = {
-    "Comparison": "gersgorin.analyses.compare",
-    "FixedPoints": "gersgorin.analyses.fixed_points",
-    "Gains": "gersgorin.analyses.gains",
-    "GateActivity": "analysis.activity",
-    "Influence": "gersgorin.analyses.influence",
-    "LesionTable": "analysis.damage",
-    "LyapunovSpectrum": "gersgorin.analyses.lyapunov",
-    "MeanGates": "gersgorin.analyses.gates",
-    "Products": "gersgorin.analyses.products",
-    "Pseudospectra": "gersgorin.analyses.pseudospectra",
-    "Recording": "gersgorin.recording",
-    "Spectra": "gersgorin.analyses.spectra",
-}
-"""The module of each class of results."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -160,6 +146,6 @@ def load(path: str | Path) -> Any:
     Gains
     """
     name, _, _ = content_of(path, "save() of a result")
-    if name not in HOMES:
+    if name not in RESULTS:
         raise DataError(f"{path} was written by another version: it has a {name}")
-    return getattr(import_module(HOMES[name]), name).load(path)
+    return getattr(import_module(RESULTS[name]), name).load(path)

@@ -7,11 +7,12 @@ Legend: T time steps, m inputs, N entries of a state.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from inspect import Parameter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar, get_type_hints
 
 import numpy as np
 import torch
@@ -24,13 +25,14 @@ from gersgorin.kinds import is_step
 from gersgorin.step import Step, as_step
 from rhn.utils.io import check_output, write_arrays
 from rhn.utils.progress import Progress, reported
-from rhn.utils.validation import check_room
+from rhn.utils.validation import check_room, signature_of
 
 FEW_ROWS, MOVED = 16, 1e-3  # steps that run twice, at states moved by this share
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers
 LARGE = 4096  # entries of the largest state whose whole Jacobians are computed
 COPIES = 32  # of a block of Jacobians, at most (measured: 23 to 31)
 KEPT = 8  # numbers in a result for each entry of the state at each step
+F = TypeVar("F", bound=Callable)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -145,6 +147,39 @@ class Run:
         arrays = {name: t.numpy(force=True) for name, t in tensors.items()}
         names = {"network": np.array(self.title), "data": np.array(self.data)}
         return write_arrays(path, arrays | names)
+
+
+class ReadOptions(TypedDict, total=False):
+    """The keywords of `open_run` beside the first state and the progress."""
+
+    state_size: checks.Sizes | None
+    layer: str | None
+    batch_first: bool | None
+    title: str | None
+    data: str | None
+    unit: str | None
+
+
+class RunOptions(ReadOptions, total=False):
+    """The keywords of `open_run` beside the first state."""
+
+    progress: Progress
+
+
+def names_options(options: type) -> Callable[[F], F]:
+    """Return a decorator of a function with `**how: Unpack[options]`: help() and completion name
+    each option. options: a TypedDict of keywords whose default is None.
+    """
+
+    def named(function: F) -> F:
+        signature = signature_of(function)
+        own = [p for p in signature.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+        for name, kind in get_type_hints(options).items():
+            own.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+        function.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+        return function
+
+    return named
 
 
 def open_run(

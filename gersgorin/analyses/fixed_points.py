@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from gersgorin.packing import real_view
 from gersgorin.points import distinct, least_of_each, meeting
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
 from gersgorin.root_search import ZeroSearch
-from gersgorin.run import Run, open_run
+from gersgorin.run import Run, RunOptions, names_options, open_run
 from gersgorin.smoothness import difference, jumps
 from gersgorin.step import Step
 from rhn.utils.progress import Advance, reported
@@ -343,6 +343,7 @@ def _drifts(path: Tensor, still: Tensor) -> bool:
     return bool(((moved > still) & (moved > way / 2)).any())
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
 def fixed_points(
@@ -354,7 +355,7 @@ def fixed_points(
     period: int = 1,
     margin: float = 0.5,
     seed: int = 0,
-    **how: Any,
+    **how: Unpack[RunOptions],
 ) -> FixedPoints:
     """Search from many starting states for the fixed points F(s) = s of one step under a constant
     input, and compute the eigenvalues at these points.
@@ -363,7 +364,8 @@ def fixed_points(
     are not found, and the search may miss points inside.
 
     Args:
-        network, s0, how: as for `open_run`; s0 None, for a function: the first of the starts.
+        network, s0, state_size, ..., progress: as for `open_run`; s0 None, for a function: the
+            first of the starts.
         x: the constant input (m,), or a sequence as for `open_run`, whose mean is the input.
         starts: the states to search from (B, N), each as one vector, which may be complex if the
             state is; or the number B of states of the run, evenly spread (Sussillo and Barak 2013).

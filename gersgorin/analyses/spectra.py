@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from gersgorin.linalg.spectrum import (
 )
 from gersgorin.linalg.threads import by_chunks, one_thread
 from gersgorin.results import DIFFERENCE, PRODUCT, StepResult
-from gersgorin.run import Run, open_run
+from gersgorin.run import Run, RunOptions, names_options, open_run
 from gersgorin.smoothness import difference
 from rhn.utils.validation import whole_number
 
@@ -260,15 +260,21 @@ class Spectra(StepResult):
         return self.typical_step if step is None else checks.step_of_run(step, self.steps)
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
 def spectra(
-    network: Any, x: Any = None, s0: Any = None, *, leading: int | None = None, **how: Any
+    network: Any,
+    x: Any = None,
+    s0: Any = None,
+    *,
+    leading: int | None = None,
+    **how: Unpack[RunOptions],
 ) -> Spectra:
     """Measure the Jacobian of every step of a run, and the norms of their products.
 
     Args:
-        network, x, s0, how: as for `open_run`.
+        network, x, s0, state_size, ..., progress: as for `open_run`.
         leading: the number of eigenvalues of largest modulus that are computed, for large states;
             None: all, or 32 for a state of more than 4,096 entries.
 

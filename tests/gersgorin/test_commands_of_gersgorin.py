@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from tables import for_each
 
 from gersgorin import Recorder, compare, fixed_points, influence, open_run, spectra
-from gersgorin.cli.commands import COMMANDS, OTHERS, main
+from gersgorin.catalog import ANALYSES as ROWS
+from gersgorin.cli.commands import COMMANDS, main
 from gersgorin.cli.options import AnalysisOptions, NetworkOptions
 from gersgorin.cli.work import function_of
 from gersgorin.results import load
@@ -31,7 +32,8 @@ from rhn.utils.results import EXPLAINED
 SMALL = ["--hidden-size", "6", "--steps", "7"]
 RHN2 = ["--cell", "rhn", "--depth", "2", "--seed", "3", *SMALL]
 DATA = {"data": "bwv269", "unit": "quarter notes"}
-TABLE = {name: COMMANDS[name].default_command for name in ("plot", *OTHERS)}
+NAMES = (*(row.command for row in ROWS), "run", "recording")
+TABLE = {name: COMMANDS[name].default_command for name in NAMES}
 ANALYSES = [name for name, one in TABLE.items() if issubclass(one, AnalysisOptions)]
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -76,7 +78,7 @@ def wanted_radii(cell, x) -> list[float]:
 def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
     own = {"lyapunov": {"count": 2, "seed": 3}, "pseudospectra": {"side": 5}}.get(name, {})
     words = [word for key, value in own.items() if key != "seed" for word in (f"--{key}", value)]
-    found = function_of(TABLE[name])(cell_of(depth=2), x_of(), **DATA, **own)
+    found = function_of(TABLE[name].analysis)(cell_of(depth=2), x_of(), **DATA, **own)
     assert printed(capsys, name, *RHN2, *words) == json.loads(json.dumps(found.to_dict()))
     assert run(name, *RHN2, *words, "--output", "b.npz", "b.json", "b.png", "--csv", "b.csv") == 0
     out = capsys.readouterr().out
@@ -112,11 +114,15 @@ def test_fixed_points(capsys):
 def test_compare_of_cells_depths_and_seeds(capsys):
     cells = {
         ("rnn", ""): cell_of(RNN),
-        ("rhn", "depth 1"): cell_of(transform_bias=-1),
-        ("rhn", "depth 2"): cell_of(depth=2, transform_bias=-1),
+        ("rhn", "depth 1"): cell_of(),
+        ("rhn", "depth 2"): cell_of(depth=2),
     }
     found = compare(cells, x_of(), **DATA)
-    words = ["--cell", "rnn", "rhn", "--depth", 1, 2, "--transform-bias=-1", "--seed", 3, *SMALL]
+    words = ["--cell", "rnn", "rhn", "--depth", 1, 2, "--seed", 3, *SMALL]
+    assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
+    biased = {"rhn": cell_of(transform_bias=-1)}
+    found = compare(biased, x_of(), **DATA)
+    words = ["--cell", "rhn", "--transform-bias=-1", "--seed", 3, *SMALL]
     assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
     seeds = {"lstm": [cell_of(LSTM), cell_of(LSTM, seed=4)]}
     found = compare(seeds, x_of(), **DATA)
@@ -385,7 +391,7 @@ def test_options_are_keywords_of_functions_and_figures(name):
         assert all(
             f.default in (None, ()) for f in fields(command) if hasattr(NetworkOptions, f.name)
         )
-        function = inspect.signature(function_of(command)).parameters
+        function = inspect.signature(function_of(command.analysis)).parameters
         own = {f.name for f in fields(command)} - {f.name for f in fields(AnalysisOptions)}
         assert own - {*command.drawn} <= function.keys()
     assert main([name, "--help"]) == 0
