@@ -68,7 +68,8 @@ __all__, _load, __dir__ = lazy_names(
         **{analysis.module: (analysis.function,) for analysis in ANALYSES},
         "layers": ("layer_inputs",),
         "linalg.discs": ("gersgorin_discs",),
-        "linalg.spectrum": ("eigenvalues", "jacobian_product"),
+        "linalg.jacobian_products": ("jacobian_product",),
+        "linalg.spectrum": ("eigenvalues",),
         "one_step": (
             "input_jacobian",
             "layer_jacobians",

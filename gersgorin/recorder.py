@@ -22,11 +22,13 @@ from torch import Tensor, nn
 
 from gersgorin import checks
 from gersgorin.analyses.gains import gains_of
+from gersgorin.double_precision import copied
 from gersgorin.linalg import gersgorin_discs, jacobian_product
-from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
+from gersgorin.linalg.spectrum import eigenvalues_or_nan
+from gersgorin.linalg.threads import one_thread
+from gersgorin.packing import real_view
 from gersgorin.recording import ARRAYS, Recording
 from gersgorin.run import Run, RunOptions, names_options, open_run
-from gersgorin.step import real_view
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
@@ -91,7 +93,7 @@ class Recorder:
         self._every, self._steps = whole_number("every", every), whole_number("start", start, 0)
         self._positions, self._s0, self._how = positions, s0, how
         self._path = None if path is None else check_output(path, (".npz",))
-        self._copy = checks.copied(self._model)
+        self._copy = copied(self._model)
         constant = None if constant is None else number("constant", constant)
         self._fixed: dict[str, Any] = {
             "every": self._every,

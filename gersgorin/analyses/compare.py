@@ -29,15 +29,8 @@ from gersgorin.analyses.spectra import (
     Spectra,
     spectra,
 )
-from gersgorin.results import (
-    FROM_FIRST,
-    GROWTH,
-    HALF_LIFE,
-    LOG_NORM,
-    FigureResult,
-    growth_curve,
-    growth_rows,
-)
+from gersgorin.growth import GROWTH, HALF_LIFE, LOG_NORM, growth_curve, growth_rows
+from gersgorin.results import FROM_FIRST, FigureResult
 from gersgorin.run import ReadOptions, names_options
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.progress import Progress, reported
@@ -251,7 +244,7 @@ class Comparison(FigureResult):
         runs, and a band from 10 to 90 % of them.
         """
         from gersgorin.analyses.comparison_figure import draw_measure  # loads matplotlib
-        from gersgorin.analyses.panels import new_axes
+        from rhn.utils.composer import new_axes
 
         names = {one.name: one for one in self.networks}
         return draw_measure(new_axes() if ax is None else ax, names, GROWTH)

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.spectrum import one_thread
+from gersgorin.jacobians import with_scale
+from gersgorin.linalg.threads import one_thread
 from gersgorin.results import StepResult
-from gersgorin.run import Run, RunOptions, names_options, open_run, with_scale
+from gersgorin.run import Run, RunOptions, names_options, open_run
 from rhn.cells import StackedCell
 
 INPUT, LAYER = "input, ||ds'/dx||_2", "gain of layer"

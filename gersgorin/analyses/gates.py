@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from gersgorin import checks
+from gersgorin.double_precision import module_runs
 from gersgorin.results import StepResult
 from gersgorin.run import Run, RunOptions, names_options, open_run
-from gersgorin.step import module_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ class MeanGates(StepResult):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the gates over the time steps, from 0 to 1, into these axes or new ones."""
-        from gersgorin.analyses.panels import place_names  # loads matplotlib
+        from rhn.utils.named_curves import place_names  # loads matplotlib
 
         ax = super().plot(ax)
         ax.set(yscale="linear", ylim=(-0.02, 1.02))

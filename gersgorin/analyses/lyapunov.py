@@ -36,10 +36,11 @@ from torch import Tensor
 from gersgorin import checks
 from gersgorin.analyses.block_errors import block_means, standard_errors
 from gersgorin.autodiff import BLOCK
-from gersgorin.large_jacobian import LargeJacobian
-from gersgorin.linalg.spectrum import one_thread
+from gersgorin.jacobians import LargeJacobian
+from gersgorin.linalg.threads import one_thread
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
-from gersgorin.run import Run, RunOptions, difference, jumps, names_options, open_run, run_states
+from gersgorin.run import Run, RunOptions, names_options, open_run, run_states
+from gersgorin.smoothness import difference, jumps
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class LyapunovSpectrum(StepResult):
     """N, the number of entries of a state."""
     difference: Annotated[np.ndarray, "step"] | None = None
     """How much the Jacobian of each counted step differs from differences, (T,), see
-    `gersgorin.run.difference`; None in a result of 0.7.0.
+    `gersgorin.smoothness.difference`; None in a result of 0.7.0.
     """
 
     @property
@@ -172,7 +173,7 @@ class LyapunovSpectrum(StepResult):
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the exponents against their number, with their margins."""
         from gersgorin.analyses.dynamics_figures import draw_exponents  # loads matplotlib
-        from gersgorin.analyses.panels import new_axes
+        from rhn.utils.composer import new_axes
 
         return draw_exponents(new_axes() if ax is None else ax, self)
 

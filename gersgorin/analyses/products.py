@@ -16,21 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.spectrum import log_norms, one_thread, running_products
-from gersgorin.results import (
-    DIFFERENCE,
-    DOUBLING,
-    GROWTH,
-    HALF_LIFE,
-    LOG_NORM,
-    PRODUCT,
-    RATE,
-    StepResult,
-    growth_curve,
-    growth_rows,
-    values_or_nan,
-)
-from gersgorin.run import Run, RunOptions, difference, names_options, open_run
+from gersgorin.growth import DOUBLING, GROWTH, HALF_LIFE, LOG_NORM, RATE, growth_curve, growth_rows
+from gersgorin.linalg.jacobian_products import log_norms, running_products
+from gersgorin.linalg.threads import one_thread
+from gersgorin.results import DIFFERENCE, PRODUCT, StepResult, values_or_nan
+from gersgorin.run import Run, RunOptions, names_options, open_run
+from gersgorin.smoothness import difference
 
 BACK, TO_LAST = "log10 ||ds[T]/ds[t]||", "to last state"
 LARGEST, SMALLEST = (
@@ -64,8 +55,8 @@ class Products(StepResult):
     log_norm_back: PerStep
     """log ||A[T-1] ... A[t]||_2 = log ||ds[T]/ds[t]||_2, (T,)."""
     difference: PerStep | None = None
-    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`; NaN
-    where the Jacobian over- or underflows. None in a result of 0.7.0.
+    """How much the Jacobian differs from differences, (T,), see `gersgorin.smoothness.difference`;
+    NaN where the Jacobian over- or underflows. None in a result of 0.7.0.
     """
 
     @property

@@ -14,6 +14,7 @@ from torch import nn
 from gersgorin import checks
 from gersgorin.cli.options import NetworkOptions, given_options
 from gersgorin.cli.sequences import Sequences
+from gersgorin.kinds import takes
 from gersgorin.run import LARGE, Run, check_memory, open_run
 from rhn.cells.init import for_steps
 from rhn.cells.registry import import_named, read_options, resolve_cell
@@ -137,9 +138,9 @@ def imported(word: str) -> Any:
 def _is_step(found: Callable) -> bool:
     """True for a function f(x, s), which is no class and no factory without arguments."""
     is_function = callable(found) and not isinstance(found, type)
-    if not is_function or checks.takes(found):
+    if not is_function or takes(found):
         return False
-    return checks.takes(found, None, None)
+    return takes(found, None, None)
 
 
 def described(options: NetworkOptions) -> Any:

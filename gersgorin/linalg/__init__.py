@@ -24,17 +24,12 @@ if TYPE_CHECKING:
 __all__, _load, __dir__ = lazy_names(
     __name__,
     {
-        "discs": ("Discs", "gersgorin_discs", "numerical_radius"),
+        "discs": ("Discs", "gersgorin_discs"),
         "inclusion": ("in_brauer_ovals", "in_minimal_gersgorin_set", "in_ostrowski_discs"),
+        "jacobian_products": ("doubling_time", "half_life", "jacobian_product"),
+        "numerical_range": ("numerical_radius",),
         "singular_values": ("pseudospectrum",),
-        "spectrum": (
-            "departure_from_normality",
-            "doubling_time",
-            "eigenvalue_conditions",
-            "eigenvalues",
-            "half_life",
-            "jacobian_product",
-        ),
+        "spectrum": ("departure_from_normality", "eigenvalue_conditions", "eigenvalues"),
     },
 )
 if not TYPE_CHECKING:  # a name outside the table is an error

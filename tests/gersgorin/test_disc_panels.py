@@ -16,6 +16,14 @@ from readable import readable
 from tables import for_each
 
 from gersgorin.analyses.compare import compare
+from gersgorin.analyses.complex_plane import (
+    CIRCLE,
+    EIGENVALUES,
+    SEEN,
+    FewTicks,
+    _extend,
+    circle_points,
+)
 from gersgorin.analyses.disc_panels import (
     CENTRES,
     CLOSER_DISCS,
@@ -25,11 +33,7 @@ from gersgorin.analyses.disc_panels import (
     OVERLAP,
     ROW_DISCS,
     ROW_UNION,
-    SEEN,
-    FewTicks,
-    _extend,
 )
-from gersgorin.analyses.panels import CIRCLE, EIGENVALUES, circle_points
 from gersgorin.analyses.spectra import spectra
 from gersgorin.recorder import Recorder
 from gersgorin.run import open_run

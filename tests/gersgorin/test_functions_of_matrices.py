@@ -29,8 +29,9 @@ from gersgorin.linalg import (
     pseudospectrum,
 )
 from gersgorin.linalg import singular_values as home
-from gersgorin.linalg.discs import discs_outline, overlap_ends, support_function
-from gersgorin.linalg.spectrum import log_norms, running_products
+from gersgorin.linalg.disc_unions import discs_outline, overlap_ends
+from gersgorin.linalg.jacobian_products import log_norms, running_products
+from gersgorin.linalg.numerical_range import support_function
 from rhn.errors import InvalidInputError
 
 d = torch.float64

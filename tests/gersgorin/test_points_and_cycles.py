@@ -15,12 +15,13 @@ from tables import for_each
 from torch import nn
 
 from gersgorin import root_search
+from gersgorin.analyses.complex_plane import PLANE_TEXTS
 from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS, principal_axes
 from gersgorin.analyses.fixed_points import FixedPoints, fixed_points
-from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.results import load
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
+from rhn.utils.named_curves import CURVE_TEXTS
 from tests.gersgorin.published import fixed_points_by_adam, three_bits
 from tests.gersgorin.test_exponents import drawn
 from tests.numbers.record import CELLS, filled
@@ -408,7 +409,7 @@ def test_words_are_literals_all_kinds_have_eigenvalues_and_files_are_read_back(t
     found = search(lambda s: torch.tanh(1.5 * s), 2 * drawn(200, 2))
     figure = found.figure()
     words = f"{found}\n{' '.join(words_in(figure))}"
-    assert other_words(words, found, (*FIGURE_TEXTS, *PANEL_TEXTS)) == set()
+    assert other_words(words, found, (*FIGURE_TEXTS, *PLANE_TEXTS, *CURVE_TEXTS)) == set()
     colours = [{line.get_color() for line in ax.lines if line.get_marker() in "oD^"}
                for ax in figure.axes]  # fmt: skip
     assert colours[0] == colours[1] and len(colours[0]) == 3

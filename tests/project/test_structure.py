@@ -37,10 +37,12 @@ LEVELS_TEXT = """
     rhn.cells rhn.models rhn.state_dict
     rhn.training rhn.checkpoints rhn.presets
     rhn.cli rhn.__main__
-    gersgorin.catalog gersgorin.checks gersgorin.linalg gersgorin.autodiff gersgorin.default_dtype
-    gersgorin.step gersgorin.large_jacobian gersgorin.layers gersgorin.losses gersgorin.root_search
+    gersgorin.catalog gersgorin.checks gersgorin.linalg gersgorin.autodiff
+    gersgorin.kinds gersgorin.double_precision gersgorin.packing
+    gersgorin.step gersgorin.losses gersgorin.points gersgorin.root_search
+    gersgorin.jacobians gersgorin.smoothness gersgorin.layers
     gersgorin.run gersgorin.model_map gersgorin.one_step
-    gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results
+    gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results gersgorin.growth
     gersgorin.cli gersgorin.__main__
     trainability
     trainability.cli trainability.__main__

@@ -13,8 +13,8 @@ import torch
 from tables import for_each
 
 from gersgorin.autodiff import plain_attention
-from gersgorin.linalg.spectrum import by_chunks, one_thread
-from gersgorin.step import module_runs
+from gersgorin.double_precision import module_runs
+from gersgorin.linalg.threads import by_chunks, one_thread
 from rhn.kernels import compiled
 from rhn.training.ensemble import deterministic
 from rhn.training.interrupts import deferred_interrupt

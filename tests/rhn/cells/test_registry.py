@@ -14,7 +14,7 @@ from tables import for_each
 from torch import nn
 
 import gersgorin
-from gersgorin import checks
+from gersgorin.kinds import takes
 from rhn.cells import (
     CELLS,
     GRU,
@@ -144,7 +144,7 @@ def test_annotations_of_a_users_cell_are_not_evaluated():
     exec(OF_TYPE_CHECKERS, names := {"nn": nn})
     for factory in (names["cell"], names["Cell"], partial(names["cell"], leak=0.1)):
         assert {"input_size", "depth", "leak"} <= parameters_of(factory).keys()
-    assert checks.takes(names["Cell"](3, 4), None, None) and not checks.takes(names["cell"], None)
+    assert takes(names["Cell"](3, 4), None, None) and not takes(names["cell"], None)
 
 
 class Foreign(nn.Module):
