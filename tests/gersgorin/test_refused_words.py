@@ -89,7 +89,8 @@ def test_wrong_numbers_beside_a_network_are_refused(capsys):
         ("plot", *SMALL, "--leading", 9): "leading",
     }.items():
         assert run(*words) == 2
-        assert said in capsys.readouterr().err
+        shown = capsys.readouterr()
+        assert said in shown.err and shown.out == ""
 
 
 def test_names_in_a_strangers_file_change_no_terminal(capsys):
