@@ -280,6 +280,15 @@ def make():
     return torch.nn.GRU(2, 8)
 
 
+def make_with_sizes(m=2, n=8):
+    return torch.nn.GRU(m, n)
+
+
+class Sized(torch.nn.GRU):
+    def __init__(self, m, n):
+        super().__init__(m, n)
+
+
 class Net(torch.nn.GRU):
     def __init__(self):
         super().__init__(88, 4)
@@ -348,6 +357,10 @@ def test_a_module_of_a_file_new_and_with_weights(capsys):
     found = printed(capsys, "plot", *new)
     assert found["data"] == "x.npy[0]"
     np.testing.assert_allclose(radii(found), spectra(gru, x[:5]).spectral_radius)
+    sizes = ["--module", "nets.py:make_with_sizes", "--seed", 4, *words]
+    assert radii(printed(capsys, "plot", *sizes)) == radii(found)
+    assert run("plot", "--module", "nets.py:Sized", *words) == 2
+    assert "nets.py:Sized cannot be called" in capsys.readouterr().err
     assert len(printed(capsys, "plot", "--module", "nets.py:layer", *words)["centers"][0]) == 3
     around = torch.nn.RNN(2, 3)
     torch.save({f"rnn.{name}": p for name, p in around.state_dict().items()}, "net.pt")
