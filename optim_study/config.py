@@ -20,13 +20,8 @@ import numpy as np
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from rhn.cells.registry import (
-    cell_options,
-    has_depth,
-    parameters_of,
-    read_options,
-    resolve_cell,
-)
+from rhn.cells.options import cell_options, has_depth, parameters_of, read_options
+from rhn.cells.registry import resolve_cell
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.training.state import Objective
 from rhn.utils.command_line import Count, Device, Fraction, Natural, NonNegative

@@ -22,7 +22,8 @@ from rhn.version import __version__ as __version__
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "cells.base": ("Cell", "from_torch"),
+        "cells.base": ("Cell",),
+        "cells.conversion": ("from_torch",),
         "cells.registry": ("make_cell", "register_cell"),
         "checkpoints": ("load", "save"),
         "data": ("load_data",),

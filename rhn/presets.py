@@ -10,15 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rhn.cells.options import accepts, has_depth, read_options
 from rhn.cells.registry import (
     PARAMETERS_PER_LAYER,
     TORCH_CELLS,
-    accepts,
-    has_depth,
     hidden_size_for_budget,
     is_known,
     num_parameters,
-    read_options,
     resolve_cell,
 )
 from rhn.errors import InvalidInputError, first_line

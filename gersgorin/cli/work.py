@@ -19,14 +19,9 @@ from gersgorin.cli.options import AnalysisOptions, DataOptions, NetworkOptions
 from gersgorin.cli.outputs import checked_outputs, show
 from gersgorin.cli.sequences import Sequences, read_chorale, read_numbers, text_data
 from gersgorin.run import LARGE, Run, check_memory, open_run
-from rhn.cells.init import for_steps
-from rhn.cells.registry import (
-    cell_options,
-    has_depth,
-    import_named,
-    read_options,
-    resolve_cell,
-)
+from rhn.cells.memory_init import for_steps
+from rhn.cells.options import cell_options, has_depth, read_options
+from rhn.cells.registry import import_named, resolve_cell
 from rhn.cli.entry import resolve_device
 from rhn.errors import CheckpointError
 from rhn.utils.io import check_result

@@ -9,27 +9,25 @@ from rhn.cells.registry import CELLS
 from rhn.utils.lazy import lazy_names
 
 _MODULES = {
-    "base": ("Cell", "from_torch"),
+    "base": ("Cell",),
+    "conversion": ("from_torch",),
+    "gates": ("CellMasks", "Gates"),
     "init": ("Initialization",),
     "layers": (
-        "CellMasks",
         "GateBlocks",
-        "Gates",
         "Layer",
         "Part",
         "described_layers",
         "recurrent_parts",
     ),
+    "options": ("accepts", "cell_options", "read_options"),
     "registry": (
         "CELLS",
-        "accepts",
-        "cell_options",
         "hidden_size_for_budget",
         "is_known",
         "make_cell",
         "name_of_cell",
         "num_parameters",
-        "read_options",
         "register_cell",
         "resolve_cell",
     ),

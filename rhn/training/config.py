@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from rhn.cells.registry import accepts, read_options, resolve_cell
+from rhn.cells.options import accepts, read_options
+from rhn.cells.registry import resolve_cell
 from rhn.utils.command_line import Count, Fraction, Natural, NonNegative, Positive
 from rhn.utils.validation import LARGEST_FLOAT, check_values
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from rhn.cells.init import for_steps
+from rhn.cells.memory_init import for_steps
 from rhn.errors import InvalidInputError
 from rhn.models.networks import PolyphonicModel
 from rhn.utils.threads import is_flushed, torch_threads, until_done

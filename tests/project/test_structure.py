@@ -32,7 +32,7 @@ HEAVY = ("matplotlib", "optuna", "music21", "pandas", "rich")
 # From the lowest level to the highest: a module imports its own level and lower ones only, never in
 # a circle.
 LEVELS_TEXT = """
-    rhn.cells.registry rhn.errors rhn.utils rhn.version
+    rhn.cells.options rhn.cells.registry rhn.errors rhn.utils rhn.version
     rhn.data rhn.files rhn.kernels
     rhn.cells rhn.models rhn.state_dict
     rhn.training rhn.checkpoints rhn.presets

@@ -36,8 +36,8 @@ from rhn.cells import (
     register_cell,
     resolve_cell,
 )
+from rhn.cells.gates import CellMasks
 from rhn.cells.init import Initialization
-from rhn.cells.layers import CellMasks
 from rhn.checkpoints import save
 from rhn.data.jsb import read_score
 from rhn.data.vocabulary import Vocabulary
