@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from gersgorin.cli.outputs import OutputOptions, checked_outputs, show
-from rhn.cli.entry import resolve_device, run_command
+from rhn.cli.entry import run_command
 from rhn.utils.command_line import Count, command_class, command_line, run_read
+from rhn.utils.resources import resolve_device
 
 DESCRIPTION = """\
 Measure trained networks: the activity of their transform gates, and the damage of lesions.
@@ -50,7 +51,7 @@ class LayerCommand(OutputOptions, TrainedNetwork):
 
     def run(self) -> None:
         """Measure, print the table, and write the files."""
-        from rhn.training.ensemble import tune_malloc
+        from rhn.utils.resources import tune_malloc
 
         outputs = checked_outputs(self)
         tune_malloc()

@@ -17,14 +17,9 @@ from torch import Tensor, nn
 from gersgorin.linalg.spectrum import not_dense_real
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
+from rhn.utils.resources import check_room
 from rhn.utils.torch_private import replace_tensors, tree_leaves, tree_map, uncompiled
-from rhn.utils.validation import (
-    check_room,
-    is_whole_number,
-    number,
-    signature_of,
-    whole_number,
-)
+from rhn.utils.validation import is_whole_number, number, signature_of, whole_number
 
 PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 FEW = 3  # names or values in a message

@@ -33,8 +33,8 @@ from gersgorin.autodiff import BLOCK, vjps, with_gradients
 from gersgorin.step import Rows, Step, as_step
 from rhn.utils.io import check_output, write_arrays
 from rhn.utils.progress import Progress, reported
+from rhn.utils.resources import check_room
 from rhn.utils.scale import Scaled, out_of_range, scaled
-from rhn.utils.validation import check_room
 
 FEW_ROWS, MOVED = 16, 1e-3  # steps that run twice, at states moved by this share
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers

@@ -16,7 +16,6 @@ from rhn.cells.registry import (
     TORCH_CELLS,
     hidden_size_for_budget,
     is_known,
-    num_parameters,
     resolve_cell,
 )
 from rhn.errors import InvalidInputError, first_line
@@ -262,22 +261,6 @@ def _of_cell(kind: type, cell: str) -> dict[str, Any]:
         "init_std": None if own_start else 0.05,
         BIAS: -1.0 if gated else None,
     } | ({} if has_depth(factory) else {"depth": 1})
-
-
-def parameters(config: ChoraleConfig | LanguageConfig) -> int:
-    """Return the number of parameters of a configuration's model, with the vocabulary of the
-    published corpus unless the configuration has another size.
-    """
-    import torch
-
-    from rhn.data.datasets import data_set
-    from rhn.training.ensemble import build_model
-
-    size = None
-    if isinstance(config, LanguageConfig):
-        size = config.vocabulary_size or data_set(config.corpus).counts["vocabulary"]
-    with torch.device("meta"):
-        return num_parameters(build_model(config, size, device="meta"))
 
 
 def load_corpus(

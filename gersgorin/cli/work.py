@@ -22,9 +22,9 @@ from gersgorin.run import LARGE, Run, check_memory, open_run
 from rhn.cells.memory_init import for_steps
 from rhn.cells.options import cell_options, has_depth, read_options
 from rhn.cells.registry import import_named, resolve_cell
-from rhn.cli.entry import resolve_device
 from rhn.errors import CheckpointError
 from rhn.utils.io import check_result
+from rhn.utils.resources import resolve_device
 from rhn.utils.tables import printable
 from rhn.utils.validation import signature_of, whole_number
 

@@ -20,14 +20,8 @@ from rhn.cells.memory_init import remember
 from rhn.errors import InvalidInputError
 from rhn.kernels.kernel import check_tensor
 from rhn.utils.lazy import moved
-from rhn.utils.validation import (
-    LARGEST_FLOAT,
-    check_room,
-    number,
-    plain,
-    unexpected,
-    whole_number,
-)
+from rhn.utils.resources import check_room
+from rhn.utils.validation import LARGEST_FLOAT, number, plain, unexpected, whole_number
 
 Shapes = dict[str, tuple[int, ...]]
 ClosedForm = Callable[..., Tensor] | None

@@ -4,7 +4,7 @@ import platform
 from dataclasses import dataclass
 
 from rhn.cli.entry import print_json
-from rhn.presets import PRESETS, parameters, preset
+from rhn.presets import PRESETS, preset
 from rhn.utils.tables import aligned, formatted
 from rhn.version import __version__
 
@@ -45,6 +45,8 @@ class Presets:
     """Print a JSON list."""
 
     def run(self) -> None:
+        from rhn.training.build import parameters  # loads torch
+
         rows = []
         for name, row in PRESETS.items():
             config = preset(name)

@@ -26,10 +26,12 @@ from rhn.data.text import TextCorpus, in_rows
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Masks, draw_masks, require_masks
 from rhn.models.language import LanguageModel, States
+from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import Ensemble, build_model, seeded
+from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import ensemble_nll, measure_name, window_of
 from rhn.training.task import Task
+from rhn.utils.seeds import seeded
 from rhn.utils.torch_private import tree_map
 from rhn.utils.validation import kind_of
 

@@ -24,15 +24,17 @@ import numpy as np
 from rhn.checkpoints import save
 from rhn.errors import DivergedError, InvalidInputError
 from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, preset
+from rhn.training.build import build_models
 from rhn.training.chorales import ChoraleTask
-from rhn.training.ensemble import build_models, deterministic
 from rhn.training.evaluation import check_data, evaluate_chorales, measure
 from rhn.training.interrupts import Interrupted, deferred_interrupt
 from rhn.training.state import TrialState, best_epoch, locked, read_state, write_state
 from rhn.training.trainer import Trainer
 from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.progress import Advance, Progress, reported
-from rhn.utils.validation import check_device, is_number, plain, unexpected, whole_number
+from rhn.utils.resources import check_device
+from rhn.utils.threads import deterministic
+from rhn.utils.validation import is_number, plain, unexpected, whole_number
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus

@@ -22,10 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, sums
+from rhn.training.ensemble import Ensemble, Weights, sums
+from rhn.training.graphs import captured
 from rhn.training.optimizers import Optimizer, has_stalled, make_optimizer
 from rhn.training.state import TrialState, best_epoch, diverged, has_ended
 from rhn.training.task import Task
+from rhn.utils.threads import deterministic
 
 CHECK_EVERY = 100  # steps: on a GPU each look at the weights waits for all work before it
 

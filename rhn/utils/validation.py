@@ -1,13 +1,10 @@
-"""Check values that a user gives: numbers by their ranges, devices, sizes by the free memory."""
+"""Check values that a user gives: numbers by ranges, fields of configurations by their types."""
 
-import contextlib
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from functools import cache, partial
 from math import inf
-from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, TypeGuard, get_args, get_origin, get_type_hints
 
@@ -145,50 +142,6 @@ def signature_of(function: Callable) -> inspect.Signature:
 
         return inspect.signature(function, annotation_format=Format.STRING)
     return inspect.signature(function)
-
-
-def check_device(device: Any) -> str:
-    """Return torch's name of a device. Raises InvalidInputError if this machine has no such one."""
-    import torch  # here, because most callers of this file need no torch
-
-    try:
-        torch.empty(1, device=(place := torch.device(device))).item()
-    # the several errors of torch for a missing device
-    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-        gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
-        gpus += ["mps"] * torch.backends.mps.is_available()
-        found = " or ".join(map(repr, ("cpu", *gpus)))
-        raise unexpected("device", device, found) from error
-    return str(place)
-
-
-def free_memory(device: str = "cpu") -> int:
-    """Return the number of bytes that are free now on a device ("cpu", "cuda", "cuda:1"). On a CPU
-    the limit of the process's control group counts too, if there is one.
-    """
-    if device.startswith("cuda"):
-        import torch  # here, because most callers ask about the CPU
-
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        available = int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # all memory
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    group = Path("/sys/fs/cgroup")  # of a container, version 2; cached files are free
-    with contextlib.suppress(OSError, KeyError, ValueError):
-        limit, used = (int((group / f"memory.{n}").read_text()) for n in ("max", "current"))
-        lines = (group / "memory.stat").read_text().splitlines()
-        cached = int(dict(line.split() for line in lines)["inactive_file"])
-        available = min(available, max(0, limit - used + cached))
-    return available
-
-
-def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None:
-    """Raise InvalidInputError if `what` needs more bytes than are free on a device."""
-    if need > (have := free_memory(device)):
-        gigabytes = f"about {need / 2**30:.1f} GiB of memory, {have / 2**30:.1f} are available"
-        raise InvalidInputError(f"{what} needs {gigabytes}: {advice}")
 
 
 def unexpected(name: str, value: object, expected: str) -> InvalidInputError:

@@ -43,8 +43,8 @@ from rhn.data.jsb import read_score
 from rhn.data.vocabulary import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.presets import preset
+from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import build_model
 
 CHORALES = [np.eye(88)[[40, 44, 47, 40, 44]], np.eye(88)[[52, 47, 52]]]
 MUSIC = PolyphonicModel("rhn", hidden_size=4, depth=3)

@@ -7,8 +7,8 @@ from dataclasses import MISSING, fields
 from tables import for_each
 
 from rhn.cells import CELLS, cell_options
-from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, parameters, preset
-from rhn.training.ensemble import build_model
+from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, preset
+from rhn.training.build import build_model, parameters
 
 KINDS = (ChoraleConfig, LanguageConfig)
 

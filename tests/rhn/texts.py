@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rhn.data.text import TextCorpus, Vocabulary
+from rhn.training.build import build_models
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import build_models
 from rhn.training.language import LanguageTask
 from rhn.training.trainer import Trainer
 

@@ -18,10 +18,10 @@ from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training import evaluation
 from rhn.training.batches import CHORALE_ROWS, batches_of, evaluation_batches
-from rhn.training.ensemble import seeded
 from rhn.training.evaluation import score
 from rhn.training.language import epoch_windows
 from rhn.training.monte_carlo import monte_carlo_score
+from rhn.utils.seeds import seeded
 
 V = 6
 MODELS = {

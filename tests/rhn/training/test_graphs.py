@@ -18,8 +18,9 @@ from rhn.data.text import in_rows
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout
 from rhn.training import graphs
-from rhn.training.ensemble import Ensemble, captured
+from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import ensemble_nll
+from rhn.training.graphs import captured
 from rhn.training.monte_carlo import monte_carlo_score
 from tests.rhn.pieces import chorale_trainer, shortest_chorales
 from tests.rhn.texts import EVERYTHING, SMALL, finish, small_corpus, text_trainer

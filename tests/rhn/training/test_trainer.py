@@ -16,9 +16,10 @@ from torch.utils._pytree import tree_map
 
 from rhn.cells import CELLS, RNN
 from rhn.training import trainer
-from rhn.training.ensemble import batch_order, weight_bytes, weights_generator
 from rhn.training.evaluation import evaluate_chorales, score
 from rhn.training.language import LanguageTask
+from rhn.utils.resources import weight_bytes
+from rhn.utils.seeds import batch_order, weights_generator
 from tests.rhn.pieces import chorale_trainer, shortest_chorales
 from tests.rhn.texts import EVERYTHING, SMALL, finish, small_corpus, text_trainer
 
