@@ -38,7 +38,8 @@ from torch.linalg import matrix_norm
 from rhn.cells.base import DeclaredCell, Shapes, choice, optional
 from rhn.cells.gates import CellMasks, Gates
 from rhn.cells.layers import GateBlocks, Layer, Part
-from rhn.kernels.transition import ACTIVATIONS, TRANSITION, highway_layer, sigmoid_derivative
+from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
+from rhn.kernels.transition import TRANSITION, highway_layer
 from rhn.utils.scale import Scaled, bound_of, product, scaled_product
 
 

@@ -32,7 +32,8 @@ from torch.linalg import matrix_norm
 from rhn.cells.base import DeclaredCell, Shapes, choice
 from rhn.cells.gates import CellMasks
 from rhn.cells.layers import Layer, Part
-from rhn.kernels.transition import ACTIVATIONS, TRANSITION
+from rhn.kernels.activations import ACTIVATIONS
+from rhn.kernels.transition import TRANSITION
 from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
 
 
