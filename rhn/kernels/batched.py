@@ -47,9 +47,10 @@ class BatchedFunction(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, call, *tensors):
-        folded, inner = _fold(info.batch_size, in_dims[1:], tensors)
+        V = info.batch_size
+        folded, K = _fold(V, in_dims[1:], tensors)
         outputs = BatchedFunction.apply(call, *folded)
-        return tuple(o.unflatten(0, (info.batch_size, inner)) for o in outputs), (0,) * len(outputs)
+        return tuple(o.unflatten(0, (V, K)) for o in outputs), (0,) * len(outputs)
 
 
 class _Backward(torch.autograd.Function):
@@ -86,16 +87,20 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, call, needs, separate, grad, *saved):
-        folded, inner = _fold(info.batch_size, in_dims[3:], (grad, *saved))
+        V = info.batch_size
+        folded, K = _fold(V, in_dims[3:], (grad, *saved))
         grads = _Backward.apply(call, needs, True, *folded)
+        inputs, dims = saved[: len(needs)], in_dims[4:][: len(needs)]
         unfolded = []
-        for g, need, t, d in zip(grads, needs, saved, in_dims[4:], strict=False):
+        for g, need, t, dim in zip(grads, needs, inputs, dims, strict=True):
             if not need:
-                unfolded.append(g.new_empty(info.batch_size, 0))
+                unfolded.append(g.new_empty(V, 0))
                 continue
-            g = g.unflatten(0, (info.batch_size, inner))
-            models = t.shape[1 if d == 0 else 0]
-            unfolded.append(g.sum(1, keepdim=True) if models == 1 < inner and not separate else g)
+            g = g.unflatten(0, (V, K))
+            is_shared = _models_of(t, dim) == 1 and K > 1
+            if is_shared and not separate:
+                g = g.sum(1, keepdim=True)
+            unfolded.append(g)
         return tuple(unfolded), (0,) * len(unfolded)
 
 
@@ -103,13 +108,23 @@ def _no_such_derivative(call: SimpleNamespace, what: str) -> RuntimeError:
     return RuntimeError(f'the fused {call.name} kernel has no {what}: use kernel="reference"')
 
 
-def _fold(size: int, dims, tensors) -> tuple[list[Tensor], int]:
-    """Fold a mapped axis into the model axis, (V, K, ...) -> (V K, ...), if there is either."""
-    moved = [t if d is None else t.movedim(d, 0) for t, d in zip(tensors, dims, strict=True)]
-    pairs = [*zip(moved, dims, strict=True)]
-    inner, folded = max(t.shape[0 if d is None else 1] for t, d in pairs if t is not None), []
-    for t, d in pairs:
-        if t is not None and (d is not None or t.shape[0] > 1):
-            t = t.expand(size, *(t.shape if d is None else (inner, *t.shape[2:]))).flatten(0, 1)
-        folded.append(t)
-    return folded, inner
+def _fold(V: int, dims, tensors) -> tuple[list[Tensor | None], int]:
+    """Fold the mapped axis V of tensors into their model axis. Returns them, and K."""
+    K = max(_models_of(t, dim) for t, dim in zip(tensors, dims, strict=True) if t is not None)
+    folded: list[Tensor | None] = []
+    for t, dim in zip(tensors, dims, strict=True):
+        if t is None:
+            folded.append(None)
+        elif dim is not None:  # (V, K or 1, ...) -> (V K, ...)
+            t = t.movedim(dim, 0)
+            folded.append(t.expand(V, K, *t.shape[2:]).flatten(0, 1))
+        elif len(t) > 1:  # (K, ...) -> (V K, ...)
+            folded.append(t.expand(V, *t.shape).flatten(0, 1))
+        else:  # (1, ...), shared by all
+            folded.append(t)
+    return folded, K
+
+
+def _models_of(t: Tensor, mapped: int | None) -> int:
+    """Return the length of the model axis of a tensor, which stands behind a mapped axis 0."""
+    return t.shape[1] if mapped == 0 else t.shape[0]

@@ -78,26 +78,64 @@ def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K
     """Return (states (K, T, B, n), S (K, L, T + 1, B, n), A (K, L, T, B, G n) of gates)."""
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
     products = _products(R, S, K, B, state_mask)
-    S = workspace(R, K, L, T + 1, B, n)
-    S[:, 0, 0] = s0
-    addends = [matmul.input_product(x, W, b[:, 0], K).unbind(1)]
-    addends += [(bias.unsqueeze(1),) * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
+    addends = _addends(x, W, b, K)
+    entering = workspace(R, K, L, T + 1, B, n)
+    entering[:, 0, 0] = s0
+    if gn == n:
+        _deep_forward(entering, products, addends, activation)
+        return entering[:, 0, 1:].clone(), entering
+    A = workspace(R, K, L, T, B, gn)
+    _highway_forward(entering, A, products, addends, candidate_mask, activation)
+    return entering[:, 0, 1:].clone(), entering, A
+
+
+def _addends(x: Tensor, W: Tensor, b: Tensor, K: int) -> list[tuple[Tensor, ...]]:
+    """Return the addends of the products with the state: [layer][time]."""
+    first = matmul.input_product(x, W, b[:, 0], K).unbind(1)
+    later = b.expand(K, -1, -1).unbind(1)[1:]
+    return [first, *((bias.unsqueeze(1),) * len(first) for bias in later)]
+
+
+def _deep_forward(S: Tensor, products: list[tuple], addends: list, activation: str) -> None:
+    """Write the states of a deep transition: z is written into the place of its state."""
     activate = ACTIVATIONS[activation].in_place
-    states, outs, A = stages(S), [out.unbind(1) for out in _outputs(S)], []
-    zs = Hs = Ts = Cs = outs
-    if gn > n:  # the unmasked candidate, all gates, the carry gate
-        A, blocks = [workspace(R, K, L, T, B, gn)], (slice(n), slice(n, None), slice(2 * n, None))
-        zs, (Hs, Ts, Cs) = stages(A[0]), (stages(A[0][..., block]) for block in blocks)
-    for t in range(T):
-        for layer, (recurrent, shortcut) in enumerate(products):
-            s, z, out = states[layer][t], zs[layer][t], outs[layer][t]
-            recurrent.forward(z, s, addends[layer][t])
-            if shortcut is not None:
-                shortcut.forward(z, states[0][t], z)
-            h = activate(Hs[layer][t])
-            if A:
-                _mix(masked(h, candidate_mask), s, Ts[layer][t].sigmoid_(), Cs[layer][t], out)
-    return S[:, 0, 1:].clone(), S, *A
+    states, outs = stages(S), [out.unbind(1) for out in _outputs(S)]
+    for t in range(S.shape[2] - 1):
+        y = states[0][t]
+        for layer, product in enumerate(products):
+            z = outs[layer][t]
+            _pre_activate(z, product, states[layer][t], y, addends[layer][t])
+            activate(z)
+
+
+def _highway_forward(
+    S: Tensor,
+    A: Tensor,
+    products: list[tuple],
+    addends: list,
+    candidate_mask: Mask,
+    activation: str,
+) -> None:
+    """Write the states, the candidates before their mask, and the gates of a highway network."""
+    n, activate = S.shape[-1], ACTIVATIONS[activation].in_place
+    states, outs = stages(S), [out.unbind(1) for out in _outputs(S)]
+    zs, candidates = stages(A), stages(A[..., :n])
+    gates, carries = stages(A[..., n:]), stages(A[..., 2 * n :])
+    for t in range(S.shape[2] - 1):
+        y = states[0][t]
+        for layer, product in enumerate(products):
+            s = states[layer][t]
+            _pre_activate(zs[layer][t], product, s, y, addends[layer][t])
+            h = masked(activate(candidates[layer][t]), candidate_mask)
+            _mix(h, s, gates[layer][t].sigmoid_(), carries[layer][t], outs[layer][t])
+
+
+def _pre_activate(z: Tensor, product: tuple, s: Tensor, y: Tensor, addend: Tensor) -> None:
+    """Write R s + S y + addend into z."""
+    recurrent, shortcut = product
+    recurrent.forward(z, s, addend)
+    if shortcut is not None:
+        shortcut.forward(z, y, z)
 
 
 def _mix(h: Tensor, s: Tensor, gates: Tensor, c: Tensor, out: Tensor) -> None:
