@@ -29,7 +29,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "data": ("load_data",),
         "errors": ("RhnError",),
         "models": ("LanguageModel", "PolyphonicModel"),
-        "presets": ("preset",),
+        "training.configure": ("preset",),
         "training.ensemble": ("Ensemble",),
         "training.evaluation": ("evaluate",),
         "training.run": ("train",),

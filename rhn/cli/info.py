@@ -4,7 +4,8 @@ import platform
 from dataclasses import dataclass
 
 from rhn.cli.entry import print_json
-from rhn.presets import PRESETS, preset
+from rhn.training.configure import preset
+from rhn.training.presets import PRESETS
 from rhn.utils.tables import aligned, formatted
 from rhn.version import __version__
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
-from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, preset, read_preset
-from rhn.training.config import TrainingConfig
+from rhn.training.config import ChoraleConfig, LanguageConfig, TrainingConfig
+from rhn.training.configure import load_corpus, preset, read_preset
 from rhn.utils.command_line import Count, Device, command_class, field_options, read_fields
 from rhn.utils.io import read_config
 from rhn.utils.resources import resolve_device

@@ -23,9 +23,10 @@ import numpy as np
 
 from rhn.checkpoints import save
 from rhn.errors import DivergedError, InvalidInputError
-from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, preset
 from rhn.training.build import build_models
 from rhn.training.chorales import ChoraleTask
+from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.configure import load_corpus, preset
 from rhn.training.evaluation import check_data, evaluate_chorales, measure
 from rhn.training.interrupts import Interrupted, deferred_interrupt
 from rhn.training.state import TrialState, best_epoch, locked, read_state, write_state

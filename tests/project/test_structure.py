@@ -206,7 +206,7 @@ SHARED_NAMES = {
     "forward": "of a kernel",
     "backward": "of a kernel",
     "supports": "of a kernel",
-    "PRESETS": "rhn.presets.PRESETS and optim_study.PRESETS, configurations by name",
+    "PRESETS": "rhn.training.presets.PRESETS and optim_study.PRESETS, configurations by name",
 }
 """Public names that several modules define, and why."""
 

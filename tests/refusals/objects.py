@@ -42,9 +42,9 @@ from rhn.checkpoints import save
 from rhn.data.jsb import read_score
 from rhn.data.vocabulary import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.presets import preset
 from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
+from rhn.training.configure import preset
 
 CHORALES = [np.eye(88)[[40, 44, 47, 40, 44]], np.eye(88)[[52, 47, 52]]]
 MUSIC = PolyphonicModel("rhn", hidden_size=4, depth=3)

@@ -38,7 +38,7 @@ from rhn.cells.registry import import_named
 from rhn.checkpoints import load, save
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import PolyphonicModel
-from rhn.presets import preset
+from rhn.training.configure import preset
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from helps import SUBCOMMANDS, help_of
 from tables import for_each
 
 import rhn.cli.main
-from rhn.presets import preset
+from rhn.training.configure import preset
 
 MOST = 75
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from rhn.errors import InvalidInputError
-from rhn.presets import preset
 from rhn.training.build import TRAINED, build_model, build_models
+from rhn.training.configure import preset
 from rhn.training.interrupts import deferred_interrupt
 from rhn.utils import resources
 from rhn.utils.resources import weight_bytes
