@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 
 from gersgorin.cli.outputs import OutputOptions, checked_outputs, show
 from rhn.cli.entry import run_command
-from rhn.utils.command_line import Count, command_class, command_line, run_read
+from rhn.utils.command_line import command_class, command_line, run_read
 from rhn.utils.resources import resolve_device
+from rhn.utils.validation import Count
 
 DESCRIPTION = """\
 Measure trained networks: the activity of their transform gates, and the damage of lesions.

@@ -9,10 +9,11 @@ from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.training.config import ChoraleConfig, LanguageConfig, TrainingConfig
 from rhn.training.configure import load_corpus, preset, read_preset
-from rhn.utils.command_line import Count, Device, command_class, field_options, read_fields
+from rhn.utils.command_line import Device, command_class, field_options, read_fields
 from rhn.utils.io import read_config
 from rhn.utils.resources import resolve_device
 from rhn.utils.tables import aligned, formatted
+from rhn.utils.validation import Count
 
 SPLITS = ("train", "valid", "test")
 

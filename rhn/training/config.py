@@ -1,16 +1,21 @@
-"""Configurations of training runs on chorales and on texts; `rhn.presets` has complete ones."""
+"""Configurations of training runs on chorales and on texts; `rhn.training.presets` has presets."""
 
 import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
-from cyclopts.validators import Number
-
 from rhn.cells.options import accepts, read_options
 from rhn.cells.registry import resolve_cell
-from rhn.utils.command_line import Count, Fraction, Natural, NonNegative, Positive
-from rhn.utils.validation import LARGEST_FLOAT, check_values
+from rhn.utils.validation import (
+    LARGEST_FLOAT,
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+    check_values,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,7 @@ class TrainingConfig:
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     alpha: Fraction = 0.99
-    epsilon: Annotated[float, Parameter(validator=Number(gte=1e-37, lte=LARGEST_FLOAT))] = 1e-8
+    epsilon: Annotated[float, Range(least=1e-37, most=LARGEST_FLOAT)] = 1e-8
     weight_decay: NonNegative = 0.0
     """Factor of half the sum of all squared parameters in the loss; adamw: as in torch.optim."""
     batch_size: Count
@@ -87,7 +92,7 @@ class LanguageConfig(TrainingConfig):
     """Unit of the tokens of your own text."""
     vocabulary_size: Count | None = None
     """Keep the N most frequent words; all others become <unk>. None: keep all."""
-    max_tokens: Annotated[int, Parameter(validator=Number(gte=2))] | None = None
+    max_tokens: Annotated[int, Range(least=2)] | None = None
     """Use at most N tokens of each split. None: all."""
     cell: str = "rhn"
     depth: Count = 1
@@ -117,7 +122,7 @@ class LanguageConfig(TrainingConfig):
     vary_window: bool = False
     """Use windows of random length, the same for every seed (Merity et al. 2017)."""
     learning_rate: Positive = 0.2
-    lr_decay: Annotated[float, Parameter(validator=Number(gte=1, lte=LARGEST_FLOAT))] = 1.02
+    lr_decay: Annotated[float, Range(least=1, most=LARGEST_FLOAT)] = 1.02
     """Divide the learning rate by this number at each epoch after the first `decay_after`."""
     decay_after: Natural = 20
     weight_decay_form: Literal["loss", "shrink"] = "loss"
@@ -130,7 +135,7 @@ class LanguageConfig(TrainingConfig):
     """Factor of the mean square of the outputs in the loss."""
     temporal_activation_regularization: NonNegative = 0.0
     """Factor of the mean squared change of the outputs in a time step in the loss."""
-    reset_probability: Annotated[float, Parameter(validator=Number(gte=0, lte=1))] = 0.0
+    reset_probability: Annotated[float, Range(least=0, most=1)] = 0.0
     """Probability that a sequence of the batch begins a window with the zero state."""
     epochs: Count = 500
 

@@ -6,16 +6,37 @@ from collections.abc import Callable
 from functools import cache, partial
 from math import inf
 from types import NoneType
-from typing import Annotated, Any, TypeGuard, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeGuard, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
 
 SHORT = 60  # characters of a value in a message
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
 LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
-LIMITS = {"gte": "least", "gt": "above", "lt": "below", "lte": "most"}  # names of cyclopts, ours
 HINTS: Any = cache(partial(get_type_hints, include_extras=True))  # of a class, read once
 LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with overflow
+
+
+class Range(NamedTuple):
+    """The numbers that a field may have: at least `least`, more than `above`, less than `below`, at
+    most `most`; None is no limit.
+    """
+
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    most: float | None = None
+
+    def limits(self) -> dict[str, Any]:
+        """Return the limits by name, as `number` and `whole_number` take them."""
+        return {name: limit for name, limit in self._asdict().items() if limit is not None}
+
+
+Count = Annotated[int, Range(least=1)]
+Natural = Annotated[int, Range(least=0)]
+Positive = Annotated[float, Range(above=0)]
+NonNegative = Annotated[float, Range(least=0, most=LARGEST_FLOAT)]
+Fraction = Annotated[float, Range(least=0, below=1)]
 
 
 def plain(value: Any) -> Any:
@@ -82,13 +103,14 @@ def number(
     if is_number(found) and least <= found <= most and above < found < below:
         return found
     low, high = max(least, above), min(below, most)
-    interval = f"{'(['[low > above]}{low:g}, {high:g}{')]'[high < below]}"
-    raise unexpected(name, value, "a number in " + interval)
+    start = "[" if low > above else "("
+    end = "]" if high < below else ")"
+    raise unexpected(name, value, f"a number in {start}{low:g}, {high:g}{end}")
 
 
 def check_values(config: Any) -> None:
     """Raise InvalidInputError unless each field of a dataclass has its type and is within its
-    limits (cyclopts.validators.Number). NumPy and torch numbers become Python numbers.
+    `Range`. NumPy and torch numbers become Python numbers.
 
     >>> from rhn.training.config import LanguageConfig
     >>> LanguageConfig(corpus="ptb", depth=0)
@@ -109,7 +131,8 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         return _checked_each(name, value, get_args(kind))
     if kind in (int, float):
         checked = whole_number if kind is int else number
-        return checked(name, value, **_limits([v for each in about for v in each.validator]))
+        ranges = [each for each in about if isinstance(each, Range)]
+        return checked(name, value, **(ranges[0].limits() if ranges else {}))
     known = get_args(kind)
     if value not in known if known else not isinstance(value, kind):
         expected = ", ".join(known) or kind.__name__
@@ -126,11 +149,6 @@ def _checked_each(name: str, value: Any, kinds: tuple) -> tuple:
         expected = "one value or more" if kinds[-1] is Ellipsis else f"{len(kinds)} values"
         raise unexpected(name, value, expected)
     return tuple(_checked(name, plain(v), hint) for v, hint in zip(values, hints, strict=True))
-
-
-def _limits(validators: list[Any]) -> dict[str, Any]:
-    given = [(ours, getattr(v, theirs)) for v in validators for theirs, ours in LIMITS.items()]
-    return {ours: limit for ours, limit in given if limit is not None}
 
 
 def signature_of(function: Callable) -> inspect.Signature:

@@ -157,6 +157,21 @@ def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
     TopologicalSorter({m: used & uses.keys() - {m} for m, used in uses.items()}).prepare()
 
 
+def test_no_packages_of_rhn_import_each_other_in_a_circle():
+    """The presets needed the training's configurations, and the training needed the presets."""
+    uses = defaultdict(set)
+    for module, path in sources(("rhn",)):
+        package = part_of_rhn(module)
+        uses[package] |= {part_of_rhn(name) for name in imports(module, path)} - {package}
+    TopologicalSorter(uses).prepare()  # which raises CycleError
+
+
+def part_of_rhn(module: str) -> str:
+    """rhn.cells of rhn.cells.base; the package of a module of another package."""
+    package, *parts = module.split(".")
+    return ".".join((package, *parts[:1])) if package == "rhn" else package
+
+
 READS_ANNOTATIONS = re.compile(
     r"__annotations__|inspect\.signature|from inspect import.* signature"
 )
@@ -264,6 +279,7 @@ def test_the_first_command_of_contributing_runs_as_it_stands():
     [
         ("import rhn, gersgorin, trainability, optim_study, analysis", HEAVY),
         ("import rhn.cells, rhn.data, rhn.checkpoints", HEAVY),
+        ("import rhn.training.config", ("cyclopts", "torch")),
         (f"import {', '.join(COMMANDS)}", HEAVY),
         ("import gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]", ("rhn.cells",)),
         ("import gersgorin.cli.work, rhn.cells; rhn.cells.RHN", OF_MODELS),
