@@ -1,6 +1,7 @@
 """Configurations of training runs on chorales and on texts; `rhn.training.presets` has presets."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from rhn.utils.validation import (
     Positive,
     Range,
     check_values,
+    unexpected,
 )
 
 
@@ -119,8 +121,6 @@ class LanguageConfig(TrainingConfig):
     batch_size: Count = 20
     window: Count = 35
     """Number of time steps of truncated backpropagation."""
-    vary_window: bool = False
-    """Use windows of random length, the same for every seed (Merity et al. 2017)."""
     learning_rate: Positive = 0.2
     lr_decay: Annotated[float, Range(least=1, most=LARGEST_FLOAT)] = 1.02
     """Divide the learning rate by this number at each epoch after the first `decay_after`."""
@@ -129,14 +129,6 @@ class LanguageConfig(TrainingConfig):
     """In the loss; or multiply the weights by 1 - weight decay after each step."""
     gradient_norm: Positive = 10.0
     """Largest norm of the gradient; a larger gradient is scaled down to this norm."""
-    averaging: Count | None = None
-    """NT-ASGD: average the weights after N epochs without a better validation loss."""
-    activation_regularization: NonNegative = 0.0
-    """Factor of the mean square of the outputs in the loss."""
-    temporal_activation_regularization: NonNegative = 0.0
-    """Factor of the mean squared change of the outputs in a time step in the loss."""
-    reset_probability: Annotated[float, Range(least=0, most=1)] = 0.0
-    """Probability that a sequence of the batch begins a window with the zero state."""
     epochs: Count = 500
 
     @property
@@ -159,3 +151,33 @@ class LanguageConfig(TrainingConfig):
             return self.lr_decay ** max(epoch - self.decay_after, 0)
         except OverflowError:
             return math.inf
+
+
+REMOVED = {
+    "vary_window": False,
+    "averaging": None,
+    "activation_regularization": 0.0,
+    "temporal_activation_regularization": 0.0,
+    "reset_probability": 0.0,
+}
+"""Fields of files of versions before 0.8.0, with the values that training has now."""
+
+
+def without_removed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a stored configuration without those of older versions.
+
+    >>> without_removed({"depth": 2, "averaging": 5})
+    {'depth': 2}
+    """
+    return {name: value for name, value in fields.items() if name not in REMOVED}
+
+
+def trainable(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `without_removed(fields)`. Raises InvalidInputError if a removed field has another
+    value than training has now.
+    """
+    for name, value in REMOVED.items():
+        if fields.get(name, value) != value:
+            expected = f"{value}, the only value since version 0.8.0"
+            raise unexpected(name, fields[name], expected)
+    return without_removed(fields)

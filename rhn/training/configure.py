@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rhn.cells.options import accepts, has_depth, read_options
 from rhn.cells.registry import TORCH_CELLS, hidden_size_for_budget, is_known, resolve_cell
 from rhn.errors import InvalidInputError, first_line
-from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.config import ChoraleConfig, LanguageConfig, trainable
 from rhn.training.presets import BUDGET, LANGUAGE_PRESETS, PRESETS
 from rhn.utils.io import read_config
 from rhn.utils.validation import unexpected
@@ -49,7 +49,8 @@ def read_preset(file: Path, name: str | None = None, /, **changes: Any) -> Any:
     `name`, or of the preset of its entry "preset". A user's own cell is imported only if `changes`
     name it, never because a file names it. Raises InvalidInputError.
     """
-    entries = {key: v for key, v in read_config(file).items() if key not in RUN_ENTRIES}
+    stored = trainable(read_config(file))
+    entries = {key: v for key, v in stored.items() if key not in RUN_ENTRIES}
     if name not in (None, entries.get("preset", name)):
         raise InvalidInputError(f"preset is {name}: expected {entries['preset']}, as in {file}")
     name = entries.pop("preset", name)

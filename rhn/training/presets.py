@@ -1,8 +1,8 @@
 """Complete configurations by name: `rhn train ptb-sota` trains with `preset("ptb-sota")`.
 
 Those for chorales are the networks of the optimisation study; those for language models are the
-networks of the paper (Zilly et al. 2017, section 5.2, with the values of the official code) and
-more recent ones. "sota" is the best model of the paper; torch7, theano and brainstorm are codes.
+networks of the paper (Zilly et al. 2017, section 5.2, with the values of the official code).
+"sota" is the best model of the paper; torch7, theano and brainstorm are codes.
 """
 
 from collections.abc import Mapping
@@ -38,9 +38,13 @@ class Preset(NamedTuple):
     test: float | None = None
 
 
-def _dropout(*rates: float) -> dict[str, float]:
-    names = ("drop_embedding", "drop_input", "drop_hidden", "drop_output")
-    return dict(zip(names, rates, strict=True))
+def _dropout(embedding: float, input: float, hidden: float, output: float) -> dict[str, float]:
+    return {
+        "drop_embedding": embedding,
+        "drop_input": input,
+        "drop_hidden": hidden,
+        "drop_output": output,
+    }
 
 
 PTB = {"corpus": "ptb", "weight_decay": 1e-7, **_dropout(0.25, 0.75, 0.25, 0.75)}
@@ -84,25 +88,6 @@ TORCH7 = {
     "cell_options": {"gate_constant": -4.0},
     "epochs": 1000,
 }
-# A plain RHN of 23 million parameters with a recipe of later years, no result of the paper:
-# AWD-LSTM's (Merity et al. 2017) as DARTS used it. A learning rate of 20, a gradient norm of 0.25
-# and a weight decay of 8e-7 for a mean loss over 35 steps are 0.57, 8.75 and 2.8e-5 for a sum over
-# them. Zero-state resets and recurrent dropout made the best RHN published (Melis et al. 2017). The
-# dropout rates are guesses between those of DARTS and the paper: nothing here was tuned yet.
-MODERN = PTB_SOTA | {
-    "batch_size": 64,
-    "vary_window": True,
-    "learning_rate": 20 / 35,
-    "gradient_norm": 0.25 * 35,
-    "lr_decay": 1.0,
-    "weight_decay": 8e-7 * 35,
-    "averaging": 5,
-    "temporal_activation_regularization": 1e-3,
-    "reset_probability": 0.01,
-    **_dropout(0.10, 0.65, 0.10, 0.70),
-    "drop_candidate": 0.25,
-}
-
 LANGUAGE_PRESETS = {
     "ptb-sota": Preset(PTB_SOTA, 65.4),
     **{
@@ -135,8 +120,6 @@ LANGUAGE_PRESETS = {
         ENWIK8_SMALL | {"corpus": "text8", "window": 100, "drop_embedding": 0.05}, 1.29
     ),
     "text8-sota": Preset(ENWIK8_SOTA | {"corpus": "text8"}, 1.27),
-    "ptb-modern": Preset(MODERN | {"depth": 5, "hidden_size": 1042}),
-    "ptb-modern-depth-10": Preset(MODERN),
 }
 CHORALE_PRESETS = {
     f"jsb-depth-{depth}": Preset(

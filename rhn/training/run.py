@@ -25,7 +25,7 @@ from rhn.checkpoints import save
 from rhn.errors import DivergedError, InvalidInputError
 from rhn.training.build import build_models
 from rhn.training.chorales import ChoraleTask
-from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.config import ChoraleConfig, LanguageConfig, trainable
 from rhn.training.configure import load_corpus, preset
 from rhn.training.evaluation import check_data, evaluate_chorales, measure
 from rhn.training.interrupts import Interrupted, deferred_interrupt
@@ -208,7 +208,8 @@ class _Run:
             return None
         arrays, texts = found
         # chorales of 0.6.0 have no seeds
-        there = {"seeds": self.training["seeds"], **json.loads(texts.get("training", "{}"))}
+        stored = trainable(json.loads(texts.get("training", "{}")))
+        there = {"seeds": self.training["seeds"], **stored}
         for name, value in self.training.items():
             if name != "epochs" and there.get(name) != value:
                 raise InvalidInputError(

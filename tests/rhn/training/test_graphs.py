@@ -26,9 +26,9 @@ from tests.rhn.pieces import chorale_trainer, shortest_chorales
 from tests.rhn.texts import EVERYTHING, SMALL, finish, small_corpus, text_trainer
 
 MUSIC = shortest_chorales(37)
-# the draws of dropout and resets are the device's own
+# the draws of dropout are the device's own
 DRAWS = ("drop_embedding", "drop_input", "drop_hidden", "drop_output", "drop_candidate")
-STILL = dict.fromkeys((*DRAWS, "reset_probability"), 0.0)
+STILL = dict.fromkeys(DRAWS, 0.0)
 begin_chorales = partial(chorale_trainer, corpus=MUSIC)
 begin_text = partial(text_trainer, replace(EVERYTHING, epochs=2), small_corpus(20))
 
