@@ -277,7 +277,10 @@ def choice(name: str, value: Any, *choices: Any) -> Any:
     >>> choice("kernel", "manual", "manual", "reference")
     'manual'
     """
-    if (found := plain(value)) not in choices or isinstance(found, bool) != (True in choices):
+    found = plain(value)
+    takes_bool = any(isinstance(each, bool) for each in choices)
+    is_of_the_type = isinstance(found, bool) == takes_bool  # 1 == True
+    if found not in choices or not is_of_the_type:
         raise unexpected(name, value, " or ".join(map(repr, choices)))
     return found
 

@@ -25,7 +25,10 @@ OWN_OPTIONS = (
 )  # fmt: skip
 """The fields of configurations that are options of their own; --set gives the others."""
 CONFIGS = TrainingConfig, ChoraleConfig, LanguageConfig
-Fields: Any = dict if TYPE_CHECKING else field_options(OWN_OPTIONS, *CONFIGS)
+if TYPE_CHECKING:
+    Fields = dict[str, Any]
+else:
+    Fields = field_options(OWN_OPTIONS, *CONFIGS)
 
 
 @dataclass(frozen=True, kw_only=True)

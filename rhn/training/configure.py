@@ -93,11 +93,14 @@ def _configured(kind: type, base: Mapping[str, Any], given: Mapping[str, Any]) -
     """Return the configuration of values that replace those of the cell, and those of a base."""
     first = base.get("cell")
     cell = next(name for name in (given.get("cell"), first, "rhn") if name is not None)
-    kept = base.get("cell_options", {}) if cell == first else {}
-    values = {**base, **({} if cell == first else _of_cell(kind, cell)), **given, "cell": cell}
+    kept, own = base.get("cell_options", {}), dict[str, Any]()
+    if cell != first:
+        kept, own = {}, _of_cell(kind, cell)
+    values = {**base, **own, **given, "cell": cell}
     try:
         options = read_options(cell, {**kept, **_options(given)})
-        values |= {BIAS: options.pop(BIAS)} if BIAS in options else {}
+        if BIAS in options:
+            values[BIAS] = options.pop(BIAS)
         budget = values.pop(BUDGET, None)
         if budget and "hidden_size" not in values:
             units = hidden_size_for_budget(cell, budget, values["depth"], **options)
@@ -110,14 +113,20 @@ def _configured(kind: type, base: Mapping[str, Any], given: Mapping[str, Any]) -
 def _of_cell(kind: type, cell: str) -> dict[str, Any]:
     """Return the fields that follow from a cell: bias, initial weights, rate for chorales."""
     factory = resolve_cell(cell)
-    gated, own_start = accepts(factory, BIAS), cell in TORCH_CELLS
+    is_gated, has_own_start = accepts(factory, BIAS), cell in TORCH_CELLS
+    values: dict[str, Any] = {}
     if kind is LanguageConfig:
-        return ({} if gated else {BIAS: None}) | ({"init": None} if own_start else {})
-    return {
-        "learning_rate": getattr(factory, "learning_rate", 0.2),
-        "init_std": None if own_start else 0.05,
-        BIAS: -1.0 if gated else None,
-    } | ({} if has_depth(factory) else {"depth": 1})
+        if not is_gated:
+            values[BIAS] = None
+        if has_own_start:
+            values["init"] = None
+        return values
+    values["learning_rate"] = getattr(factory, "learning_rate", 0.2)
+    values["init_std"] = None if has_own_start else 0.05
+    values[BIAS] = -1.0 if is_gated else None
+    if not has_depth(factory):
+        values["depth"] = 1
+    return values
 
 
 def load_corpus(

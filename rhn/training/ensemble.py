@@ -8,7 +8,6 @@ on all models at once.
 Nothing is summed over K.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from rhn.utils.resources import weight_bytes
-from rhn.utils.torch_private import tree_map
+from rhn.utils.torch_private import tree_map, with_tensors
 
 Weights = dict[str, Tensor]
 COPIES = 5  # of each matrix-vector product; measured on our cells: 2.4 to 5.6
@@ -50,10 +49,9 @@ class Ensemble:
         }
         trained = [name for name, p in models[0].named_parameters() if p.requires_grad]
         weights = {name: stacked.pop(name) for name in trained}
-        empty: dict[int, Any] = {id(t): t.to("meta") for t in models[0].buffers()}
-        for p in models[0].parameters():  # one for all names of a tied weight
-            empty[id(p)] = nn.Parameter(p.to("meta"), p.requires_grad)
-        return cls(copy.deepcopy(models[0], empty), weights, stacked)
+        own = (*models[0].parameters(), *models[0].buffers())  # one for all names of a tied weight
+        empty = with_tensors(models[0], {t: t.to("meta") for t in own})
+        return cls(empty, weights, stacked)
 
     def __len__(self) -> int:
         return len(next(iter(self.weights.values())))
