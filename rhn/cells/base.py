@@ -155,13 +155,18 @@ class Cell(nn.Module):
         """
         self._check_given(x, s0, dropout)
         unbatched = x.dim() == 2
-        time_first = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
+        if unbatched:
+            x = x.unsqueeze(1)
+        elif self.batch_first:
+            x = x.transpose(0, 1)
         if s0 is None:
-            s0 = x.new_zeros(time_first.shape[1], self.state_size)
+            s0 = x.new_zeros(x.shape[1], self.state_size)
         elif unbatched:
             s0 = s0.unsqueeze(0)
-        x, *rest = (time_first,) if dropout is None else self._mask_input(time_first, dropout)
-        outputs, last = self._run(x, s0, *rest)
+        others: list[CellMasks] = []
+        if dropout is not None:
+            x, *others = self._mask_input(x, dropout)
+        outputs, last = self._run(x, s0, *others)
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
@@ -295,4 +300,5 @@ def optional(name: str, value: Any) -> float | None:
     return None if value is None else float(number(name, value, **limits))
 
 
-__getattr__ = moved(__name__, {"from_torch": "rhn.cells.conversion"})
+if not TYPE_CHECKING:
+    __getattr__ = moved(__name__, {"from_torch": "rhn.cells.conversion"})

@@ -110,10 +110,12 @@ class RHN(DeclaredCell):
     def layers(self) -> tuple[Layer, ...]:
         carry = None if self.coupled else 2
         gate = GateBlocks(1, carry=carry, constant=self.gate_constant)
-        inputs = [Part("weight_ih"), *[None] * (self.depth - 1)]
-        weights = [(Part("weight_hh", k), Part("bias", k)) for k in range(self.depth)]
-        parts = zip(inputs, weights, strict=True)
-        return tuple(Layer(input=W, recurrent=R, bias=b, gate=gate) for W, (R, b) in parts)
+        layers = []
+        for k in range(self.depth):
+            W = Part("weight_ih") if k == 0 else None
+            R, b = Part("weight_hh", k), Part("bias", k)
+            layers.append(Layer(input=W, recurrent=R, bias=b, gate=gate))
+        return tuple(layers)
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self.gates(x, s).states[-1]

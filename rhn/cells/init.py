@@ -79,10 +79,13 @@ class Initialization:
             raise InvalidInputError(f"init is {str(text)[:60]!r}: expected {EXPECTED}") from None
 
     def __post_init__(self):
-        scale, constant, steps = self.scale, self.constant or 0.0, self.scheme == "memory"
-        known = self.scheme in DEFAULT_SCALE and is_number(scale) and is_number(constant)
-        fit = known and steps <= scale <= LARGEST_INIT and abs(constant) <= LARGEST_INIT
-        if not fit or (steps and scale % 1):
+        scale, constant = self.scale, self.constant or 0.0
+        is_memory = self.scheme == "memory"
+        least = 1 if is_memory else 0
+        is_known = self.scheme in DEFAULT_SCALE and is_number(scale) and is_number(constant)
+        fits = is_known and least <= scale <= LARGEST_INIT and abs(constant) <= LARGEST_INIT
+        is_no_count = fits and is_memory and scale % 1 != 0
+        if not fits or is_no_count:
             text = f"{self.scheme}:{scale}"
             raise InvalidInputError(f"init is {text[:60]!r}: expected {EXPECTED}")
 

@@ -219,4 +219,5 @@ def hidden_size_for_budget(
     return bisect.bisect_right(range(high), budget, lo=high // 2, key=size) - 1
 
 
-__getattr__ = moved(__name__, {"cell_options": "rhn.cells.options"})
+if not TYPE_CHECKING:
+    __getattr__ = moved(__name__, {"cell_options": "rhn.cells.options"})

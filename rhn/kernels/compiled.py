@@ -136,7 +136,11 @@ def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
     given = [None if (t := arguments[key]) is None else _in_memory(t) for key in tensors]
     values: list[Any] = [arguments[size] for size in sizes]
     for t in given:
-        values += (None, 0) if t is None else (t.data_ptr(), 0 if len(t) == 1 else t.stride(0))
+        if t is None:
+            values += (None, 0)
+        else:
+            is_shared = len(t) == 1
+            values += (t.data_ptr(), 0 if is_shared else t.stride(0))
     loaded: Any = library()
     held, all_items = (_STRUCTS[name](*values), given), K * items  # C has only their addresses
     parts = min(torch.get_num_threads(), all_items)

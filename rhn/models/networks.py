@@ -44,7 +44,7 @@ class RecurrentModel(nn.Module):
     sizes: tuple[str, ...]  # the constructor's arguments other than cell, init and options
     takes_ids = False  # True if the input is token ids
 
-    def __init__(self, cell, input_size, hidden_size, depth, layers, init, generator, options):
+    def __init__(self, cell, input_size, hidden_size, depth, *, layers, init, generator, options):
         super().__init__()
         factory = factory_of(cell)
         own = getattr(factory, "__qualname__", type(factory).__qualname__)
@@ -136,7 +136,9 @@ class PolyphonicModel(RecurrentModel):
     ):
         device = device or torch.get_default_device()
         options |= {"device": device, "dtype": dtype}
-        super().__init__(cell, input_size, hidden_size, depth, layers, init, generator, options)
+        start: dict = {"init": init, "generator": generator}
+        sizes = input_size, hidden_size, depth
+        super().__init__(cell, *sizes, layers=layers, **start, options=options)
         self.input_size = whole_number("input_size", input_size)
         self.output_size = whole_number("output_size", output_size)
         output = nn.Linear(hidden_size, output_size, device="meta", dtype=dtype)

@@ -52,7 +52,8 @@ class Optimizer:
     @property
     def kept(self) -> tuple[str, ...]:
         """Names of the state tensors of each weight."""
-        return (*MOMENTS[self.name], *(("velocity",) if self.momentum else ()))
+        moments = MOMENTS[self.name]
+        return (*moments, "velocity") if self.momentum else moments
 
     def start(self, weights: Weights) -> dict[str, Tensor]:
         """Return the state before the first step."""

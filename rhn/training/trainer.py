@@ -107,7 +107,7 @@ class Trainer:
         """Number of optimiser steps done."""
         # the numbers that each step logs
         self._logged = ("nll", "norm") if self._optimizer.clip else ("nll",)
-        live = [n for n in models if saved is None or len(saved[n].arrays) > len(self._best[n])]
+        live = list(models) if saved is None else self._unended(saved)
         ensemble = Ensemble.of([models[n] for n in live], task.device)
         rates = [self._rates[n] for n in live]
         rate = torch.tensor(rates, device=task.device, dtype=torch.float64)
@@ -198,6 +198,10 @@ class Trainer:
                 tensors |= {"step": torch.tensor(epoch.done, device="cpu")}
                 tensors |= dict(zip(self._logged, logs, strict=True))
         return TrialState(self._curves[number], {name: t.numpy() for name, t in tensors.items()})
+
+    def _unended(self, saved: Mapping[int, TrialState]) -> list[int]:
+        """Return the trials that have more than their best weights."""
+        return [n for n, best in self._best.items() if len(saved[n].arrays) > len(best)]
 
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
         """Continue from the saved states of all trials."""

@@ -22,10 +22,10 @@ def check_device(device: Any) -> str:
         torch.empty(1, device=(place := torch.device(device))).item()
     # the several errors of torch for a missing device
     except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-        gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
-        gpus += ["mps"] * torch.backends.mps.is_available()
-        found = " or ".join(map(repr, ("cpu", *gpus)))
-        raise unexpected("device", device, found) from error
+        found = ["cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
+        if torch.backends.mps.is_available():
+            found.append("mps")
+        raise unexpected("device", device, " or ".join(map(repr, found))) from error
     return str(place)
 
 
