@@ -75,10 +75,12 @@ class Checkpoint:
         of_model, own = name in models.__all__, config.get("cell", name)
         known, classes = {*CELLS, *TORCH_CELLS}, CELLS.class_names()
         # never a class that only the file names
-        if cell is None and not (str(own) in known if of_model else own in classes):
+        is_ours = str(own) in known if of_model else own in classes
+        if cell is None and not is_ours:
             expected = f"{', '.join(CELLS)}, or --cell"
             raise CheckpointError(f"cell of {self.path} is {own!s:.60}: expected {expected}")
-        if of_model and isinstance(cell, str) and cell in known and cell != own:
+        is_known = isinstance(cell, str) and cell in known
+        if of_model and is_known and cell != own:
             raise InvalidInputError(f"cell is {cell}: expected {own}, that of {self.path}")
         if of_model:
             return getattr(models, name)(

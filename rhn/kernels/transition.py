@@ -150,25 +150,28 @@ def backward(
     grad, needs, residuals, *, x, W, R, S, state_mask, candidate_mask, activation: str, **others
 ):
     """Return the gradients for x, s0, W, R, b and S by name, each with a leading axis of K."""
-    products, shortcuts = _products(R, S, len(residuals[0]), x.shape[2], state_mask), S
-    S, *A = residuals
-    if A:
-        D, C = _gate_derivatives(S[:, :, :-1], A[0], candidate_mask, activation)
+    entering, *gates = residuals
+    products = _products(R, S, len(entering), x.shape[2], state_mask)
+    s = entering[:, :, :-1]
+    if gates:
+        (A,) = gates
+        D, C = _gate_derivatives(s, A, candidate_mask, activation)
     else:
-        D, C = workspace(S, *S[:, :, :-1].shape), None
-        for out, s in zip(D.unbind(1), _outputs(S), strict=True):
-            out.copy_(ACTIVATIONS[activation].slope(s))
+        D, C = workspace(s, *s.shape), None
+        for out, h in zip(D.unbind(1), _outputs(entering), strict=True):
+            out.copy_(ACTIVATIONS[activation].slope(h))
     ds0 = _backward_stages(D, C, grad, products)
-    dz, s, weight_gradient = D.flatten(2, 3), S[:, :, :-1], matmul.state_weight_gradient
+    dz = D.flatten(2, 3)
     found = {
         "x": matmul.input_gradient(dz[:, 0], W, x) if needs["x"] else None,
         "s0": ds0,
         "W": matmul.weight_gradient(dz[:, 0], x.flatten(1, 2)),
-        "R": weight_gradient(dz, s, state_mask),
+        "R": matmul.state_weight_gradient(dz, s, state_mask),
         "b": dz.sum(2),
     }
-    if shortcuts is not None:
-        found["S"] = weight_gradient(dz[:, -shortcuts.shape[1] :], s[:, :1], state_mask)
+    if S is not None:
+        last = dz[:, -S.shape[1] :]
+        found["S"] = matmul.state_weight_gradient(last, s[:, :1], state_mask)
     return found
 
 

@@ -9,6 +9,9 @@
         def table(self):
             return {"gain of a step": self.gains}
 
+        def blocks(self):
+            return [[["gain of a step", *map(formatted, self.gains)]]]
+
 Fields are numbers, texts, None, NumPy arrays, dataclasses of these, and tuples and dictionaries of
 these. This module does not import torch.
 """
@@ -33,7 +36,7 @@ from rhn.utils.io import (
     write_arrays,
     write_json,
 )
-from rhn.utils.tables import EXPLAINED, aligned, formatted
+from rhn.utils.tables import EXPLAINED, aligned
 
 COLUMNS = ("median", "smallest", "largest")
 NOTE = "note: "
@@ -62,15 +65,7 @@ class Result:
 
     def blocks(self) -> list[list[list[str]]]:
         """Return the printed tables, each as rows of cells."""
-        rows = [["", *COLUMNS]]
-        for label, value in self.table().items():
-            known = np.ma.masked_invalid(np.atleast_1d(np.asarray(value, float))).compressed()
-            several = np.ndim(value) > 0 and known.size > 0
-            extremes = [known.min(), known.max()] if several else []
-            rows.append(
-                [label, *map(formatted, [np.median(known) if known.size else None, *extremes])]
-            )
-        return [rows]
+        raise NotImplementedError
 
     def __str__(self) -> str:
         parts = [self.title(), *map(aligned, self.blocks())]
