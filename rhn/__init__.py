@@ -43,13 +43,14 @@ if TYPE_CHECKING:
 __all__, _load, __dir__ = lazy_names(
     __name__,
     {
-        "cells.base": ("Cell", "from_torch"),
+        "cells.base": ("Cell",),
+        "cells.conversion": ("from_torch",),
         "cells.registry": ("make_cell", "register_cell"),
         "checkpoints": ("load", "save"),
         "data": ("load_data",),
         "errors": ("RhnError",),
         "models": ("LanguageModel", "PolyphonicModel"),
-        "presets": ("preset",),
+        "training.configure": ("preset",),
         "training.ensemble": ("Ensemble",),
         "training.evaluation": ("evaluate",),
         "training.run": ("train",),

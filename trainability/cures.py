@@ -17,8 +17,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.init import haar, remember
-from rhn.cells.layers import GateBlocks, Layer, Part, layers_in
+from rhn.cells.init import haar
+from rhn.cells.layers import GateBlocks, Layer, Part
+from rhn.cells.memory_init import remember
+from rhn.cells.module_layers import layers_in
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result

@@ -25,9 +25,10 @@ from rhn.checkpoints import save
 from rhn.data import chorale
 from rhn.data.text import Vocabulary
 from rhn.models import PolyphonicModel
+from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import build_model, weights_generator
 from rhn.utils.results import EXPLAINED
+from rhn.utils.seeds import weights_generator
 
 SMALL = ["--hidden-size", "6", "--steps", "7"]
 RHN2 = ["--cell", "rhn", "--depth", "2", "--seed", "3", *SMALL]

@@ -7,8 +7,10 @@ from dataclasses import MISSING, fields
 from tables import for_each
 
 from rhn.cells import CELLS, cell_options
-from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, parameters, preset
-from rhn.training.ensemble import build_model
+from rhn.training.build import build_model, parameters
+from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.configure import preset
+from rhn.training.presets import PRESETS
 
 KINDS = (ChoraleConfig, LanguageConfig)
 

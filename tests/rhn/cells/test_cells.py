@@ -16,7 +16,7 @@ from torch.func import jacrev, vmap
 from rhn.cells import GRU, LSTM, RHN, CellMasks, Gates, Layer, Part, described_layers
 from rhn.errors import InvalidInputError
 from rhn.kernels import TRANSITION
-from rhn.kernels.transition import ACTIVATIONS
+from rhn.kernels.activations import ACTIVATIONS
 
 every_case = for_each("case", CELL_CASES)
 shallow = for_each("case", SHALLOW_CASES)

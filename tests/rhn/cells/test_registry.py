@@ -32,12 +32,13 @@ from rhn.cells import (
     resolve_cell,
 )
 from rhn.cells.base import DERIVED, DeclaredCell
-from rhn.cells.layers import layers_in
-from rhn.cells.registry import import_named, parameters_of
+from rhn.cells.module_layers import layers_in
+from rhn.cells.options import parameters_of
+from rhn.cells.registry import import_named
 from rhn.checkpoints import load, save
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import PolyphonicModel
-from rhn.presets import preset
+from rhn.training.configure import preset
 
 
 @pytest.fixture(autouse=True)
