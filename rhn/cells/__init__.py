@@ -12,21 +12,21 @@ from rhn.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rhn.cells.base import Cell as Cell
-    from rhn.cells.base import from_torch as from_torch
+    from rhn.cells.conversion import from_torch as from_torch
     from rhn.cells.gated import GRU as GRU
     from rhn.cells.gated import LSTM as LSTM
+    from rhn.cells.gates import CellMasks as CellMasks
+    from rhn.cells.gates import Gates as Gates
     from rhn.cells.highway import RHN as RHN
     from rhn.cells.init import Initialization as Initialization
-    from rhn.cells.layers import CellMasks as CellMasks
     from rhn.cells.layers import GateBlocks as GateBlocks
-    from rhn.cells.layers import Gates as Gates
     from rhn.cells.layers import Layer as Layer
     from rhn.cells.layers import Part as Part
     from rhn.cells.layers import described_layers as described_layers
     from rhn.cells.layers import recurrent_parts as recurrent_parts
+    from rhn.cells.options import accepts as accepts
+    from rhn.cells.options import cell_options as cell_options
     from rhn.cells.options import read_options as read_options
-    from rhn.cells.registry import accepts as accepts
-    from rhn.cells.registry import cell_options as cell_options
     from rhn.cells.registry import hidden_size_for_budget as hidden_size_for_budget
     from rhn.cells.registry import is_known as is_known
     from rhn.cells.registry import make_cell as make_cell
