@@ -4,9 +4,11 @@ prints; those for chorales are the largest of their budget.
 
 from dataclasses import MISSING, fields
 
+import pytest
 from tables import for_each
 
-from rhn.cells import CELLS, cell_options
+from rhn.cells import CELLS, RHN, cell_options
+from rhn.errors import InvalidInputError
 from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, parameters, preset
 from rhn.training.ensemble import build_model
 
@@ -130,3 +132,14 @@ def test_changes_are_applied_before_the_budget_and_another_cell_drops_options():
     for value in (-3.0, "-3"):
         found = preset("jsb-depth-2", cell_options={"transform_bias": value})
         assert found == preset("jsb-depth-2", transform_bias=-3.0)
+
+
+def test_a_bias_of_the_transform_gate_is_given_to_cells_that_have_it_and_refused_for_others():
+    for bias in (-3.5, None):
+        config = preset("jsb-depth-2", transform_bias=bias)
+        assert config.options["transform_bias"] == bias
+        assert build_model(config).cells[0].transform_bias == bias
+    assert RHN(3, 4, 2).transform_bias is not None, "None is not the cell's own"
+    assert "transform_bias" not in preset("jsb-depth-2", cell="lstm", transform_bias=None).options
+    with pytest.raises(InvalidInputError, match="option of lstm is .transform_bias.: expected"):
+        build_model(preset("jsb-depth-2", cell="lstm", transform_bias=-1.0))

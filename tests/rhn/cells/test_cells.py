@@ -185,6 +185,37 @@ def test_gates_reproduce_the_step(case, saturated):
     assert len(gates) == cell.depth and torch.equal(before, cell.step(x, s))
 
 
+class OwnStates(GRU):
+    """A user's cell, of which torch has no kernel."""
+
+    def states(self, x, s0, dropout=None):
+        return super().states(2 * x, s0, dropout)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_torch_s_own_kernel_computes_plain_calls_on_the_cpu_only(name, monkeypatch):
+    calls, kind, own = [], {"lstm": LSTM, "gru": GRU}[name], getattr(torch, name)
+    monkeypatch.setattr(torch, name, lambda *given: calls.append(name) or own(*given))
+
+    def runs_torch(cell, x, *more):
+        calls.clear()
+        cell(x, *more)
+        return bool(calls)
+
+    cell, x = kind(3, 4), torch.randn(5, 2, 3)
+    assert runs_torch(cell, x) and runs_torch(cell.double(), x.double())
+    assert not runs_torch(kind(3, 4, kernel="reference"), x)
+    assert not runs_torch(kind(3, 4, dtype=torch.bfloat16), x.bfloat16())
+    assert not runs_torch(OwnStates(3, 4), x)
+    assert not runs_torch(kind(3, 4), x[:, :0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not runs_torch(kind(3, 4), x)
+    assert not runs_torch(kind(3, 4, device="meta"), x.to("meta"))
+    mapped = kind(3, 4)
+    calls.clear()
+    assert vmap(lambda x: mapped(x)[0])(x).shape == (5, 2, 4) and not calls
+
+
 # ---- closed-form Jacobians -----------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ everywhere.
 
 import itertools
 
+import pytest
 import torch
 from cases import SHALLOW_CASES, assert_close
 from hypothesis import given
@@ -12,6 +13,7 @@ from tables import for_each
 
 from rhn.cells import CELLS, RHN, Initialization
 from rhn.cells.init import DEFAULT_SCALE
+from rhn.errors import InvalidInputError
 
 shallow = for_each("case", SHALLOW_CASES)
 
@@ -138,3 +140,24 @@ def test_a_scheme_is_its_text(drawn, bias):
     assert parsed == Initialization(scheme, scale, bias)
     assert Initialization.parse(str(parsed)) == parsed
     assert Initialization.parse(scheme) == Initialization(scheme, DEFAULT_SCALE[scheme])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("uniform:1.1e6", id="too large a scale"),
+        pytest.param("gaussian:-0.1", id="a negative scale"),
+        pytest.param("memory:0.5", id="half a time step"),
+        pytest.param("memory:0", id="no time step"),
+        pytest.param("memory:2.5", id="no whole number of time steps"),
+        pytest.param("uniform,bias:1.1e6", id="too large a bias"),
+        pytest.param("uniform,bias:-1.1e6", id="too large a negative bias"),
+        pytest.param("uniform,bias:nan", id="a bias that is no number"),
+        pytest.param("uniform:nan", id="a scale that is no number"),
+        pytest.param("normal:1", id="an unknown scheme"),
+        pytest.param("uniform:1:2", id="two scales"),
+    ],
+)
+def test_a_text_of_no_scheme_is_refused(text):
+    with pytest.raises(InvalidInputError, match=r"^init is '.*': expected uniform\[:A\], gaussian"):
+        Initialization.parse(text)
