@@ -105,7 +105,9 @@ def test_two_networks_at_one_place_of_the_grid_are_refused():
     rnn = cell("rnn")[0]
     compare({("a", ""): rnn, ("b", 1): rnn}, X[:2])
     for places in ([("a", ""), ("a", 1)], [("a", 1), ("a", "1")], ["b", ("", "b")]):
-        with pytest.raises(InvalidInputError, match="expected one network at each place"):
+        named = re.escape(", ".join(map(str, places)))
+        message = f"^networks is {named}: expected one network at each place"
+        with pytest.raises(InvalidInputError, match=message):
             compare(dict.fromkeys(places, rnn), X[:2])
     with pytest.raises(InvalidInputError, match=r"^networks is empty: expected one network at "):
         compare({}, X[:2])

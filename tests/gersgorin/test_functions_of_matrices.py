@@ -345,6 +345,15 @@ def test_the_distance_of_an_eigenvalue_between_two_angles_of_the_grid_is_found()
     assert home.distance_to_circle(torch.from_numpy(A)) == pytest.approx(1e-6, rel=1e-6)
 
 
+@pytest.mark.parametrize("side", [1, -1], ids=["before it", "after it"])
+@pytest.mark.parametrize("place", [4.9, 5.4])
+def test_the_least_of_two_low_points_two_angles_apart_is_found(place, side):
+    """On the grid the point at the other eigenvalue is lower."""
+    spacing = 2 * math.pi / home.ANGLES
+    A = np.diag([0.98 - 5e-5, 0.98]) * np.exp(1j * side * spacing * np.array([3, place]))
+    assert home.distance_to_circle(torch.from_numpy(A)) == pytest.approx(0.02, rel=1e-6)
+
+
 def test_a_product_of_two_thousand_steps_is_that_of_exact_integers():
     integers, P = np.random.default_rng(1).integers(-30, 31, (2000, 3, 3)), np.eye(3, dtype=int)
     for step in integers.astype(object):

@@ -4,6 +4,7 @@ and refusals.
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -212,7 +213,6 @@ REFUSED = {
     "random numbers": lambda: open_run(lambda x, s: s + torch.rand(N), X, S0),
     "random numbers of zeros": lambda: open_run(lambda x, s: s * torch.rand(N), X, S0),
     "random numbers that all rows share": lambda: open_run(shared_noise(0.1), X, S0.double()),
-    "small random numbers": lambda: open_run(shared_noise(1e-6), X, S0.double() + 1),
     "another number at each call": lambda: open_run(counting(), X, S0.double()),
 }  # fmt: skip
 
@@ -263,6 +263,27 @@ def test_rows_of_a_batch_may_differ_from_single_steps_by_rounding_of_float32():
     assert len(open_run(Rounded(1e-6), X, ONE + 1)) == T
     with pytest.raises(InvalidInputError, match="rows are independent"):
         open_run(Rounded(1e-4), X, ONE + 1)
+
+
+def test_each_state_of_a_batch_is_of_one_row():
+    module = MODULES["module of two tensors"]
+    for shapes in ((1, 3), (3, 1), (3, 3)):
+        s0 = tuple(torch.zeros(rows, N) for rows in shapes)
+        named = re.escape(f"({shapes[0]}, {N}) and ({shapes[1]}, {N})")
+        with pytest.raises(InvalidInputError, match=f"^s0 is {named}: expected the state of a "):
+            open_run(module, X, s0)
+
+
+@pytest.mark.parametrize(
+    ("size", "is_rounding"), [pytest.param(1e-12, True, id="rounding"), (1e-6, False)]
+)
+def test_two_calls_of_one_batch_may_differ_by_rounding_of_float64(size, is_rounding):
+    step, s0 = shared_noise(size), S0.double() + 1
+    if is_rounding:
+        assert len(open_run(step, X, s0)) == T
+        return
+    with pytest.raises(InvalidInputError, match="another one at a second call"):
+        open_run(step, X, s0)
 
 
 class RandomStart(nn.Module):

@@ -141,5 +141,5 @@ def test_a_bias_of_the_transform_gate_is_given_to_cells_that_have_it_and_refused
         assert build_model(config).cells[0].transform_bias == bias
     assert RHN(3, 4, 2).transform_bias is not None, "None is not the cell's own"
     assert "transform_bias" not in preset("jsb-depth-2", cell="lstm", transform_bias=None).options
-    with pytest.raises(InvalidInputError, match="option of lstm is .transform_bias.: expected"):
+    with pytest.raises(InvalidInputError, match=r"option of lstm is .transform_bias.: expected"):
         build_model(preset("jsb-depth-2", cell="lstm", transform_bias=-1.0))
