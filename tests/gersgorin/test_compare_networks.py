@@ -12,7 +12,6 @@ import torch
 from hypothesis import given as drawn_from
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tables import for_each
 
 from gersgorin.analyses.compare import COLUMNS, PANELS, Comparison, compare, quantiles
 from gersgorin.analyses.spectra import spectra
@@ -36,7 +35,7 @@ def test_quantiles_are_those_of_numpy(values, share):
         )
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("values", "share", "wanted"),
     [
         ([-math.inf, 1, 2], 0.25, -math.inf),
@@ -46,6 +45,7 @@ def test_quantiles_are_those_of_numpy(values, share):
         ([-math.inf, math.inf], 0.5, -math.inf),
         ([math.nan, 3], 0.9, 3),
     ],
+    ids=str,
 )
 def test_quantiles_beside_an_infinite_number_are_infinite(values, share, wanted):
     assert quantiles(np.array(values)[:, None], share).tolist() == [wanted]
@@ -113,7 +113,7 @@ def test_two_networks_at_one_place_of_the_grid_are_refused():
         compare({}, X[:2])
 
 
-@pytest.mark.parametrize("panels", [[], ["discs", "plane"]])
+@pytest.mark.parametrize("panels", [[], ["discs", "plane"]], ids=str)
 def test_panels_without_a_name_of_the_list_are_refused(panels):
     with pytest.raises(InvalidInputError, match="expected a list of discs, radius, reach, norm"):
         compare({"rnn": cell("rnn")[0]}, X[:2], panels=panels)
@@ -228,7 +228,7 @@ def test_the_grid_has_a_row_for_each_cell_and_a_column_for_each_depth():
         np.testing.assert_allclose(line.get_ydata()[1:], values, rtol=1e-12)
 
 
-@for_each("panels", [("discs",), ("product", "norm"), tuple(PANELS)])
+@pytest.mark.parametrize("panels", [("discs",), ("product", "norm"), tuple(PANELS)], ids=str)
 def test_panels_are_chosen_by_name(panels):
     found = compare({"a": networks(2), "b": cell("rnn")[0]}, X, panels=panels)
     figure = found.figure(limit=3.0, step=2)

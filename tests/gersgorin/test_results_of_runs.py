@@ -7,7 +7,6 @@ import pytest
 import torch
 from oracles import differences, log_norms, rows_of_spectra
 from readable import other_words, words_in
-from tables import for_each
 
 from gersgorin.analyses.compare import compare
 from gersgorin.analyses.fixed_points import fixed_points
@@ -52,7 +51,7 @@ def test_a_diagonal_step_has_these_numbers():
     assert table["Jacobian against differences (relative)"] < 1e-8
 
 
-@for_each("name", ["rnn", "lstm", "pair"])
+@pytest.mark.parametrize("name", ["rnn", "lstm", "pair"])
 def test_every_row_of_spectra_is_numpys(name):
     f, x, how = NETWORKS[name]()
     found = spectra(f, x[:6], **how).table()
@@ -67,7 +66,7 @@ def test_every_row_of_spectra_is_numpys(name):
     assert found["log10 ||ds[T]/ds[0]||"] == pytest.approx(logs / math.log(10), rel=1e-9)
 
 
-@for_each(("factor", "rate"), [(1.0, 0.0), (2.0, math.log(2)), (0.0, -math.inf)])
+@pytest.mark.parametrize(("factor", "rate"), [(1.0, 0.0), (2.0, math.log(2)), (0.0, -math.inf)])
 def test_growth_of_a_multiple_of_the_identity(factor, rate):
     found = products(linear(factor * torch.eye(2).double()))
     table = found.table()
@@ -269,7 +268,7 @@ def scaled_by_its_input(x, s):
     return s * x
 
 
-@for_each("leading", [None, 1])
+@pytest.mark.parametrize("leading", [None, 1])
 def test_a_step_whose_eigenvalues_do_not_converge_is_nan_and_a_note(leading, one_does_not_converge):
     run = open_run(scaled_by_its_input, FACTORS, torch.ones(3).double())
     found = spectra(run, leading=leading)

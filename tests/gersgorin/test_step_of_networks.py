@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import close
 from strategies import layouts
-from tables import for_each
 from torch import nn
 from zoo import Layered, OnlyStep, Vectors, WithState
 
@@ -58,7 +57,7 @@ STATES = {"function": torch.rand(4).double(), "module of two tensors": (torch.ze
           "module of one row": torch.ones(N)}  # fmt: skip
 
 
-@for_each("name", MODULES)
+@pytest.mark.parametrize("name", MODULES)
 def test_jacobians_are_central_differences(name):
     how = {"s0": STATES[name]} if name in STATES else {}
     run = open_run(MODULES[name], X, **how)
@@ -78,7 +77,7 @@ def test_layers_of_torch_stand_one_after_the_other():
     close(run.states[-1], torch.cat([h1[0, 0], c1[0, 0], h1[1, 0], c1[1, 0]]).detach())
 
 
-@for_each("batch_first", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
 def test_the_rows_of_a_state_of_two_axes_are_its_first_axis(batch_first):
     W = torch.rand(N, N).double()
 
@@ -98,7 +97,7 @@ def test_every_form_of_one_sequence_has_the_same_states(batch_first, data):
     close(open_run(layer, x).states, open_run(layer, X).states)
 
 
-@for_each("batch_first", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
 def test_the_layout_is_what_batch_first_says(batch_first):
     layer = filled(Layered(M, N, batch_first))
     batch = X[None] if batch_first else X[:, None]
@@ -224,7 +223,7 @@ class Starting(nn.Module):
         return x, (torch.tanh(h + x[:, :1]), torch.tanh(c))
 
 
-@for_each("name", REFUSED)
+@pytest.mark.parametrize("name", REFUSED)
 def test_a_refusal_is_one_sentence(name):
     with pytest.raises(InvalidInputError) as raised:
         REFUSED[name]()

@@ -5,7 +5,6 @@ prints; those for chorales are the largest of their budget.
 from dataclasses import MISSING, fields
 
 import pytest
-from tables import for_each
 
 from rhn.cells import CELLS, RHN, cell_options
 from rhn.errors import InvalidInputError
@@ -40,7 +39,7 @@ def test_every_preset_has_its_fields(snapshot):
     assert "\n".join(f"{name}: {row}" for name, row in known.items()) == snapshot
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("name", "millions"),
     [
         ("ptb-sota", 23),
@@ -103,7 +102,7 @@ def count(cell: str, n: int, depth: int, options: dict) -> int:
     return rows * n * 88 + squares * n * n + biases * n + (n + 1) * 88
 
 
-@for_each("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_preset_with_options_is_the_largest_network_of_its_budget(cell, answer):
     assert {*OPTIONS[cell]} == {*cell_options(cell)} - {"transform_bias"}
     for option in ("", *OPTIONS[cell]):

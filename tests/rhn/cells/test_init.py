@@ -9,13 +9,12 @@ import torch
 from cases import SHALLOW_CASES, assert_close
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import for_each
 
 from rhn.cells import CELLS, RHN, Initialization
 from rhn.cells.init import DEFAULT_SCALE
 from rhn.errors import InvalidInputError
 
-shallow = for_each("case", SHALLOW_CASES)
+shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
 
 
 def seeded(seed=5):
@@ -62,7 +61,7 @@ def without_identity(case, scheme, name, weight):
     return weight
 
 
-@for_each(("case", "scheme"), itertools.product(SHALLOW_CASES, SPREAD))
+@pytest.mark.parametrize(("case", "scheme"), [*itertools.product(SHALLOW_CASES, SPREAD)], ids=str)
 def test_weights_have_the_mean_and_the_spread_of_their_scheme(case, scheme):
     cell = case.plain(40, 50, init=scheme, generator=seeded())
     of_weights, of_biases = SPREAD[scheme]
@@ -95,7 +94,7 @@ def test_orthogonal_matrices_are_factors_of_the_scaled_ones(case):
         assert R.tril(-1).abs().max() < 1e-12 and R.diagonal(dim1=-2, dim2=-1).min() > 0
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("key", "option", "block", "default"),
     [("rhn", "transform_bias", 1, -2), ("lstm", "forget_bias", 1, 0), ("gru", "update_bias", 1, 0)],
 )

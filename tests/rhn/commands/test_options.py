@@ -7,8 +7,8 @@ import sys
 import textwrap
 from dataclasses import asdict
 
+import pytest
 from helps import SUBCOMMANDS, help_of
-from tables import for_each
 
 import rhn.cli.main
 from rhn.presets import preset
@@ -29,7 +29,7 @@ def test_all_commands_together_have_few_different_options():
     assert len(calls) == 36 and len(names) <= MOST, (calls, sorted(names))
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("start", "end"),
     [("ptb-depth-1", "ptb-torch7"), ("ptb-sota", "ptb-modern"), ("jsb-depth-1", "jsb-depth-4")],
 )
