@@ -231,6 +231,20 @@ def test_a_layer_is_its_cell_and_its_run_and_a_part_of_a_model(kind):
     close(found.influence, 2 * h.influence)  # the output beside the state
 
 
+@pytest.mark.parametrize(
+    ("network", "title"),
+    [
+        pytest.param(make_cell("rhn", M, N, depth=3), f"rhn, depth 3, {N} units", id="deep cell"),
+        pytest.param(nn.LSTM(M, N, 2), f"LSTM, depth 2, {N} units", id="layers of torch"),
+        pytest.param(nn.GRUCell(M, N), f"GRUCell, depth 1, {N} units", id="cell of torch"),
+        pytest.param(nn.Sequential(nn.Linear(M, N)), "Sequential", id="model"),
+    ],
+)
+def test_a_network_is_named_with_its_depth(network, title):
+    assert influence(network, numbers()[0]).network == title
+    assert influence(network, numbers()[0], title="mine").network == "mine"
+
+
 def test_a_model_of_transformers_by_a_dictionary():
     transformers = pytest.importorskip("transformers", reason="transformers is in the extra peers")
     config = transformers.GPT2Config(vocab_size=11, n_positions=T, n_embd=4, n_layer=2, n_head=2)

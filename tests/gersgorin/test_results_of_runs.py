@@ -24,6 +24,7 @@ from gersgorin.analyses.spectra import (
 )
 from gersgorin.run import open_run
 from rhn.cells import make_cell
+from rhn.errors import InvalidInputError
 from tests.numbers.record import NETWORKS, X, cell, filled
 
 DIAGONAL = torch.diag(torch.tensor([0.5, -0.25, 0.125], dtype=torch.float64))
@@ -118,6 +119,38 @@ def test_gates_of_a_function_have_its_names():
     assert mine.names == ("input", "forget")
     assert own.names == ("input gate, layer 1", "forget gate, layer 1")
     assert gates(linear(DIAGONAL)).table()["mean of all gates"].shape == (10,)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        pytest.param([0.5, 1.5], "0.5 to 1.5", id="above 1"),
+        pytest.param([-0.5, 0.5], "-0.5 to 0.5", id="below 0"),
+        pytest.param([0.5, math.nan], "nan to nan", id="not a number"),
+    ],
+)
+def test_numbers_that_are_no_gates_are_refused(values, found):
+    with pytest.raises(InvalidInputError, match=f"^gate is {found}: expected 0 to 1$"):
+        gates(linear(DIAGONAL), of=lambda x, s: torch.tensor(values))
+
+
+class TwoFactors(torch.nn.Module):
+    """A user's step s' = 4 s + x with two factors of its Jacobian, which may not say so."""
+
+    state_size = 3
+
+    def step(self, x, s):
+        return 4 * s + x
+
+    def layer_jacobians(self, x, s):
+        return [2 * torch.eye(3).double().expand(*s.shape, 3)] * 2
+
+
+def test_a_user_s_step_has_as_many_layers_as_its_depth():
+    step = TwoFactors()
+    assert gains(step, X).layers.tolist() == [[4.0]] * len(X)
+    step.depth = 2
+    assert gains(step, X).layers.tolist() == [[2.0, 2.0]] * len(X)
 
 
 def test_steps_without_numbers_are_counted(tmp_path):

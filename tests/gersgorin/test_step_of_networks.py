@@ -283,6 +283,23 @@ def test_two_calls_of_one_batch_may_differ_by_rounding_of_float64(size, is_round
         open_run(step, X, s0)
 
 
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param((), id="no size"),
+        pytest.param((4, 2.5), id="no whole number"),
+        pytest.param((4, 0), id="0"),
+        pytest.param(-1, id="negative"),
+        pytest.param("4", id="text"),
+    ],
+)
+def test_a_state_size_that_is_no_whole_number_is_refused(size):
+    with pytest.raises(
+        InvalidInputError, match=r"^state_size is .*: expected a whole number above"
+    ):
+        open_run(pair, X, state_size=size)
+
+
 class RandomStart(nn.Module):
     """A layer whose first state is drawn at each call."""
 
