@@ -157,6 +157,9 @@ def test_several_runs_have_a_table_of_medians_and_one_for_each_end_of_the_band(t
         assert float(line[2]) == pytest.approx(found.table(share)[COLUMNS[1]][0], rel=1e-3)
     assert found.table()["runs"].tolist() == [5, 1] and row["runs"] == "5"
     assert "runs, 10 %" not in row, "a network has one number of runs"
+    lines = str(found).splitlines()
+    heads = [before for before, line in zip(lines, lines[1:], strict=False) if line[:4] == "rhn "]
+    assert [head.partition("  ")[0] for head in heads] == ["median", "10 %", "90 %"]
 
 
 def test_a_product_of_0_is_the_low_end_of_a_band():
