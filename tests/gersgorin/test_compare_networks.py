@@ -1,6 +1,7 @@
 """`compare`: recorded numbers, quantiles by NumPy, one table and its files, and the grid."""
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -158,7 +159,7 @@ def test_several_runs_have_a_table_of_medians_and_one_for_each_end_of_the_band(t
     assert found.table()["runs"].tolist() == [5, 1] and row["runs"] == "5"
     assert "runs, 10 %" not in row, "a network has one number of runs"
     lines = str(found).splitlines()
-    heads = [before for before, line in zip(lines, lines[1:], strict=False) if line[:4] == "rhn "]
+    heads = [before for before, line in itertools.pairwise(lines) if line[:4] == "rhn "]
     assert [head.partition("  ")[0] for head in heads] == ["median", "10 %", "90 %"]
 
 

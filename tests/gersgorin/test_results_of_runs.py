@@ -52,6 +52,21 @@ def test_a_diagonal_step_has_these_numbers():
     assert table["Jacobian against differences (relative)"] < 1e-8
 
 
+@pytest.mark.parametrize(
+    ("entry", "share"),
+    [
+        pytest.param(1.0, 0.0, id="on the circle"),
+        pytest.param(1 - 1e-15, 0.0, id="on it up to rounding"),
+        pytest.param(0.999, 0.5, id="inside"),
+        pytest.param(1.001, 0.0, id="outside"),
+    ],
+)
+def test_a_disc_that_touches_the_circle_is_not_inside(entry, share):
+    A = torch.tensor([[0.0, entry], [2.0, 0.0]], dtype=torch.float64)
+    inside = spectra(linear(A)).table()["row discs inside the unit circle (share)"]
+    assert np.unique(inside).tolist() == [share]
+
+
 @pytest.mark.parametrize("name", ["rnn", "lstm", "pair"])
 def test_every_row_of_spectra_is_numpys(name):
     f, x, how = NETWORKS[name]()

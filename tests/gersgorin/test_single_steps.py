@@ -256,3 +256,24 @@ def test_every_term_of_a_bound_is_reached(term):
 def test_no_number_bounds_a_highway_whose_candidate_grows_with_the_input(activation):
     for coupled in (True, False):
         assert math.isinf(norm_bound(RHN(1, 1, coupled=coupled, activation=activation), 0))
+
+
+class Batched(nn.Module):
+    """A module that reads a batch: states of two axes, as a pair."""
+
+    def forward(self, x, state):
+        h, c = state
+        return torch.tanh(torch.cat((c, x), 1)[:, :2] * h), h.sum(1, keepdim=True) + c
+
+
+@pytest.mark.parametrize("lead", [(5,), (2, 3)], ids=["rows", "rows of rows"])
+def test_a_module_gets_each_of_several_states_as_a_batch_of_one(lead):
+    x, h, c = (torch.rand(*lead, size, dtype=d) for size in (M, 2, 2))
+    found = temporal_jacobian(Batched(), x, (h, c))
+    joined, module = torch.cat((h, c), -1).flatten(0, -2), Batched()
+
+    def one(x, s):
+        return torch.cat(module(x[None], (s[None, :2], s[None, 2:])), 1)[0]
+
+    wanted = [jacrev(one, 1)(x_t, s) for x_t, s in zip(x.flatten(0, -2), joined, strict=True)]
+    assert_close(found, torch.stack(wanted).unflatten(0, lead), 1e-12, "jacobians")
