@@ -12,7 +12,7 @@ from training_runs import N, T, run_of, sums
 from zoo import EachState, LastState
 
 from rhn.errors import InvalidInputError
-from trainability import scores
+from trainability import scores, training
 from trainability.training import held_of
 
 y_classes = torch.arange(N) % 3
@@ -517,15 +517,63 @@ def test_an_example_with_one_output_of_nan_has_an_infinite_error():
     assert torch.equal(held_of(run, half).errors(run).isinf(), half.x[:, 0, 0] <= 0)
 
 
-def test_a_raw_loss_is_the_loss_of_held_out_minibatches():
-    run = run_of(LastState(2), *sums(), density)
-    half = run.data.halves[0]
-    found = held_of(run, half).errors(run)
+@pytest.mark.parametrize(
+    ("count", "half", "batches"),
+    [
+        pytest.param(200, 0, 10, id="10 x 2 examples"),
+        pytest.param(187, 1, 9, id="9 x 2 examples, and 1 in no minibatch"),
+        pytest.param(5 * 46, 0, 11, id="11 x 2 examples, and 1 in no minibatch"),
+        pytest.param(5 * 49, 0, 8, id="8 x 3 examples"),
+    ],
+)
+def test_a_raw_loss_is_the_loss_of_held_out_minibatches(count, half, batches):
+    """As many examples in each as leave eight minibatches or more."""
+    run = run_of(LastState(2), *sums(count), density)
+    half = run.data.halves[half]
+    held = held_of(run, half)
+    size = len(half) // batches
     with torch.no_grad():
         expected = [
-            density(run.model(half.x[k : k + 2]), half.y[k : k + 2]) for k in range(0, 20, 2)
+            density(run.model(half.x[k : k + size]), half.y[k : k + size])
+            for k in range(0, batches * size, size)
         ]
-    np.testing.assert_allclose(found.numpy(), torch.stack(expected).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(held.errors(run), torch.stack(expected).numpy(), rtol=1e-5)
+    assert held.groups.tolist() == [*range(batches)] and held.size == size
+
+
+def test_minibatches_of_a_raw_loss_are_no_larger_than_those_of_training():
+    run = run_of(LastState(2), *sums(), lambda z, y: density(z, y) + 0 * len(z), batch_size=1)
+    assert held_of(run, run.data.halves[0]).size == 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "size", "batches"),
+    [
+        pytest.param([0, 1, 1, 2, 3, 3, 4], 2, [0, 0, 1], id="2 in a row share"),
+        pytest.param([0, 0, 1, 1, 2, 2, 3, 3], 2, [0, 1, 2, 3], id="none"),
+        pytest.param([0, 0, 0, 0, 0, 1], 2, [0, 0, 0], id="all"),
+        pytest.param([0, 1, 2, 3, 3, 4, 5, 6, 7, 8], 3, [0, 1, 2], id="inside of one"),
+        pytest.param([0, 1, 2, 2, 3, 4, 4], 3, [0, 0], id="three of seven"),
+    ],
+)
+def test_minibatches_that_share_a_group_are_of_one_group(groups, size, batches):
+    assert training.groups_of_minibatches(torch.tensor(groups), size).tolist() == batches
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        pytest.param([1.0, 0.0], [1.0, 64 * 2.0**-23], [False, False], id="64 roundings"),
+        pytest.param([1.0, 0.0], [1.0, 65 * 2.0**-23], [False, True], id="65 roundings"),
+        pytest.param([1000.0, 0.5], [1000.0, 0.507], [False, False], id="of the largest"),
+        pytest.param([1000.0, 0.5], [1000.0, 0.492], [False, True], id="below"),
+        pytest.param([0.0, 0.0], [0.0, 0.0], [False, False], id="zeros"),
+        pytest.param([np.nan, np.inf], [np.nan, np.inf], [False, False], id="no numbers"),
+        pytest.param([3, 4], [3, 5], [False, True], id="whole numbers"),
+    ],
+)
+def test_numbers_differ_by_more_than_64_roundings_of_the_largest(one, other, differ):
+    assert training.differs(torch.tensor(one), torch.tensor(other)).tolist() == differ
 
 
 def test_predict_chooses_what_is_compared():
