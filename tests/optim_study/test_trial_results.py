@@ -68,10 +68,11 @@ def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
 def test_a_test_loss_that_overflowed_is_missing_and_not_the_largest_float(tmp_path):
     """0.7.0 wrote the largest float, which a mean would use."""
     path = tmp_path / "trials.csv"
-    old = csv_text([row()]).replace(",8.6,", f",{sys.float_info.max!r},")
-    path.write_text(old)
+    text = csv_text([row()])
+    assert text.count(",8.6,") == 1
+    path.write_text(text.replace(",8.6,", f",{sys.float_info.max!r},"))
     (found,) = read_csv(path)
-    assert found == row(test_nll=None)
+    assert found == row(test_nll=None) and found.test_nll is None
     write_csv([found], path)
     (line,) = csv.DictReader(path.read_text().splitlines())
     assert line["test_nll"] == "", "which pandas reads as NaN"
@@ -134,6 +135,7 @@ def test_an_older_table_lacks_columns_and_a_malformed_one_is_refused_with_its_pl
     path.write_text(f"{head.replace('init_schemes,objective', 'a,b')}\n{values}\n")
     assert read_csv(path) == [row()]
     wrong = {f"a{head}\n{values}\n": "line 2: .*'arch'", "x" * 200_000: "no table"}
+    wrong |= {"": "no table of trials: expected a column arch", "a,b\n": "expected a column arch"}
     names = ("depth", "learning_rate", "init_scheme", "best_train_nll", "diverged", "seed")
     for name, damaged in product(names, ("x", "nan")):
         cells = values.split(",")

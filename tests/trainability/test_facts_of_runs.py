@@ -600,6 +600,56 @@ def test_the_range_of_outputs_is_that_of_eight_draws_of_weights_of_size_100():
         assert run.model.weight.tolist() == [1, 1]
 
 
+class OfOneWeight(nn.Module):
+    """A function of a weight, for each example."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.weight, self.function = nn.Parameter(torch.ones(1)), function
+
+    def forward(self, x):
+        return self.function(self.weight) + 0 * x[:, 0, :1]
+
+
+DRAWN = torch.randn(16, generator=torch.Generator().manual_seed(0)).abs()
+LARGEST = 10 * DRAWN[:8].max().item()  # weight of the draws of size 10
+BELL = math.exp(-((10 * DRAWN[8:].min().item()) ** 2))  # largest value at size 100
+
+
+@pytest.mark.parametrize(
+    ("function", "ends"),
+    [
+        pytest.param(lambda w: 1e-4 * w, (-math.inf, math.inf), id="slow growth"),
+        pytest.param(lambda w: -torch.exp(-((w / 10) ** 2)), (-BELL, 0), id="to 0 from below"),
+        pytest.param(lambda w: torch.exp(-((w / 10) ** 2)), (0, BELL), id="to 0 from above"),
+        pytest.param(
+            lambda w: w.sign() * (1 + (w.abs() > 50)), (-2, 2), id="just twice as large, no growth"
+        ),
+        pytest.param(
+            lambda w: w.sign() * (1 + 2 * (w.abs() > 1.05 * LARGEST)),
+            (-math.inf, math.inf),
+            id="three times as large as at size 10",
+        ),
+    ],
+)
+def test_ends_that_more_than_double_are_infinite(function, ends):
+    """From weights of size 10 to those of size 100."""
+    model, x = OfOneWeight(function), sums()[0]
+    run = run_of(model, x, x[:, 0, :1], nn.MSELoss())
+    low, high = f.range_of_outputs(run, next(run.data.minibatches(0)))
+    assert (low, high) == pytest.approx(ends, rel=1e-5)
+
+
+def test_an_output_that_changes_with_other_examples_counts_beside_one_that_does_not():
+    class Half(LastState):
+        def forward(self, x):
+            z = super().forward(x)
+            return torch.cat([z[:, :1], z[:, 1:] - z[:, 1:].mean(0)], 1)
+
+    found = measured(Half(2), frames[:, :2, 0])[OTHERS]
+    assert found.numbers == (31,) and found.starred
+
+
 def test_a_network_that_cannot_be_evaluated_has_only_the_facts_of_its_training():
     found = measured(Trained())
     for name in (OTHERS, READ, REACHED, NEXT, RANGE, TO_ONE, OWN, TIMES):
