@@ -611,7 +611,8 @@ class OfOneWeight(nn.Module):
         return self.function(self.weight) + 0 * x[:, 0, :1]
 
 
-DRAWN = torch.randn(16, generator=torch.Generator().manual_seed(0)).abs()
+OF_SEED_0 = torch.Generator().manual_seed(0)
+DRAWN = torch.stack([torch.randn(1, generator=OF_SEED_0) for _ in range(16)]).abs()
 LARGEST = 10 * DRAWN[:8].max().item()  # weight of the draws of size 10
 BELL = math.exp(-((10 * DRAWN[8:].min().item()) ** 2))  # largest value at size 100
 
