@@ -660,18 +660,38 @@ def test_a_network_that_cannot_be_evaluated_has_only_the_facts_of_its_training()
 
 
 @pytest.mark.parametrize(
-    ("first", "numbers"),
-    [pytest.param(64, (6, 0, 0), id="step 64"), pytest.param(65, (0, 6, 0), id="step 65")],
+    ("steps", "numbers"),
+    [
+        pytest.param(range(1, 3), (6, 0, 0), id="steps 1 and 2"),
+        pytest.param(range(64, 71), (6, 0, 0), id="from step 64 on"),
+        pytest.param(range(65, 71), (0, 6, 0), id="from step 65 on"),
+    ],
 )
-def test_a_gradient_counts_if_it_is_there_in_the_first_64_steps(first, numbers):
+def test_a_gradient_counts_if_it_is_there_in_the_first_64_steps(steps, numbers):
     model, done = LastState(), []
 
     def loss_fn(z, y):
-        return (z - y).square().mean() * (1 if len(done) + 1 >= first else 0)
+        return (z - y).square().mean() * (1 if len(done) + 1 in steps else 0)
 
     sgd = torch.optim.SGD(model.parameters(), 0.0)
     sgd.register_step_post_hook(lambda *_: done.append(1))
     assert measured(model, loss_fn=loss_fn, optimizer=sgd, steps=70)[WEIGHTS].numbers == numbers
+
+
+def test_a_gradient_of_some_words_is_a_gradient_of_their_embedding():
+    few = Embedded(Some(), 9, 2)
+    few.embed = nn.Embedding(500, 2)
+    sgd = torch.optim.SGD(few.parameters(), 0.0)
+    assert measured(few, x=ids, y=frames[:, 0], optimizer=sgd)[WEIGHTS].numbers == (7, 0, 0)
+
+
+def test_only_the_last_minibatch_of_a_training_is_kept():
+    run = run_of(LastState(), *sums(), nn.MSELoss())
+    watch, batches = f.Watch(run), run.data.epoch(3)
+    for step, batch in enumerate(batches, 1):
+        watch.before(step, *batch)
+    (kept,) = watch.batches
+    assert kept.x is batches[-1].x and len(watch.rates) == 3
 
 
 def test_the_learning_rate_is_that_of_the_first_and_of_the_last_step():
