@@ -21,5 +21,5 @@ __all__, __getattr__, __dir__ = lazy_names(
         "cures": ("Cure", "cure"),
         "testing": ("assert_learns",),
     },
-    submodules=("cures",),
+    submodules=("cures", "initial_weights"),
 )

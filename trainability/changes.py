@@ -6,7 +6,6 @@ A change gets a run whose objects are as the user gave them; a `Snapshot` undoes
 are drawn from torch's random state.
 """
 
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rhn.cells import Cell, Initialization
 from rhn.utils.torch_private import Dropout, tree_flatten, tree_leaves, tree_map, tree_unflatten
 from trainability.data import example_axis
-from trainability.reader import LINKS, Reader
+from trainability.gru import LINKS, Reader
+from trainability.initial_weights import reset_
 from trainability.scores import CLASSES, NUMBERS, RAW, SIGNS, all_if_none, columns
 from trainability.snapshot import Snapshot, restored
 from trainability.training import TrainingRun, differs
@@ -34,11 +33,11 @@ TENTH, TEN = "a tenth of the rate", "ten times the rate"
 class Known:
     """What facts know of a run."""
 
-    mixes: bool
+    mixes: bool = False
     """True if outputs change with other examples."""
-    low: float
+    low: float = -math.inf
     """The smallest output over random weights."""
-    high: float
+    high: float = math.inf
     """The largest output over random weights."""
     of_loss: tuple[Tensor, ...] = ()
     """Parameters that only the loss has."""
@@ -204,26 +203,8 @@ def ten_times_rate(run: TrainingRun, known: Known) -> TrainingRun:
 
 def torch_weights(run: TrainingRun, known: Known) -> TrainingRun:
     """New initial weights."""
-    initial_weights(run.model)
+    reset_(run.model)
     return run
-
-
-@torch.no_grad()
-def initial_weights(model: nn.Module) -> None:
-    """Draw new weights as torch's layers do; matrices of the user's own modules are uniform."""
-    drawn = set[int]()
-    for module in model.modules():
-        if isinstance(module, Cell):
-            module.init = Initialization.parse("scaled")
-        draw = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
-        with contextlib.suppress(TypeError):  # one that needs arguments
-            if draw is not None:
-                draw()
-                drawn |= {id(p) for p in module.parameters(recurse=False)}
-    for p in model.parameters():
-        if id(p) not in drawn and p.dim() > 1:
-            bound = p.shape[-1] ** -0.5
-            p.uniform_(-bound, bound)
 
 
 def other_axis(run: TrainingRun, known: Known) -> TrainingRun | None:

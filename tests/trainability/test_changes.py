@@ -15,10 +15,10 @@ from trainability.changes import (
     CHANGES,
     ROW_LABELS,
     Known,
-    initial_weights,
     parameters_of_loss,
 )
-from trainability.reader import InputLayer, Reader
+from trainability.gru import InputLayer, Reader
+from trainability.initial_weights import reset_
 from trainability.snapshot import restored, seed_all
 from trainability.training import held_of, train_run
 
@@ -223,7 +223,7 @@ class Own(nn.Module):
 def test_new_weights_of_own_matrices_are_uniform_by_their_fan_in():
     model = Own()
     out = model.out.weight.clone()
-    initial_weights(model)
+    reset_(model)
     W = model.W.detach()
     assert W.abs().max() <= 1 / 20 and W.std().item() == pytest.approx(3**-0.5 / 20, rel=0.03)
     assert (model.b == 1).all() and not torch.equal(model.out.weight, out)
