@@ -26,15 +26,26 @@ from trainability.changes import (
     CHANGES,
     IN_TRAINING,
     LONGER,
-    NEVER_STARRED,
     NONE,
     ROW_LABELS,
     SINGLE,
+    STARRABLE,
+    TABLE,
     Known,
     parameters_of_loss,
 )
 from trainability.data import read_examples
-from trainability.facts import FACTS, FIRST_LOSS, LEARNING_RATE, OTHERS, RANGE, Fact, facts
+from trainability.facts import (
+    FACTS,
+    FIRST_LOSS,
+    LEARNING_RATE,
+    OTHERS,
+    PROBES,
+    RANGE,
+    Fact,
+    fact_of,
+    facts,
+)
 from trainability.races import FIRST, SEEDS, Race, race_of, seconds_of
 from trainability.scores import CLASSES, MEANINGS, RAW, score_of
 from trainability.snapshot import Snapshot, restored
@@ -70,6 +81,8 @@ CHANGE, CLOSED = "change", "* closes 80 % of the gap in as many steps"
 LINE = "line of the first number that is not finite: "
 FAILED = "rows that raised an error"
 DIVERGED = "rows whose error is not finite"
+MEANING_OF = {probe.name: probe.meaning for probe in PROBES}
+MEANING_OF |= {change.label: change.meaning for change in TABLE}
 
 
 @dataclass(frozen=True)
@@ -98,7 +111,7 @@ class Check(Result):
     page: ClassVar[str] = "docs/guides/check.md"
     texts: ClassVar[tuple[str, ...]] = (
         *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
-        THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED,
+        THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED, *MEANING_OF.values(),
     )  # fmt: skip
 
     examples: int
@@ -151,12 +164,15 @@ class Check(Result):
         for fact in self.facts:
             shown = (map(formatted, numbers or ()) for numbers in (fact.numbers, fact.sound))
             pair = (" ".join(words) or MISSING for words in shown)
-            known.append([fact.name, *pair, STAR * fact.starred])
+            known.append([fact.name, *pair, STAR if fact.starred else ""])
         rows = [[CHANGE, ERROR_COLUMN, THREE]]
         for row in self.rows:
             error, *seeds = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
-            rows.append([row.label, error, " ".join(seeds), STAR * row.starred])
-        return [known, [[f"{LINE}{self.line or MISSING}"]], [*rows, [CLOSED]]]
+            rows.append([row.label, error, " ".join(seeds), STAR if row.starred else ""])
+        names = [fact.name for fact in self.facts if fact.starred] + [*self.starred]
+        meanings = [[f"{name}: {MEANING_OF[name]}"] for name in names]
+        blocks = [known, [[f"{LINE}{self.line or MISSING}"]], [*rows, [CLOSED]]]
+        return [*blocks, meanings] if meanings else blocks
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the errors of all rows, and those of three seeds as smaller dots."""
@@ -304,7 +320,7 @@ def check(
             race.expect([(label, 0) for label in (NONE, *CHANGES, LONGER)])
             found, line, rates = measure_none(race, losses)
             rows = rows_of(replace(race, known=known_of(found, of_loss)))
-            last = Fact(FIRST_LOSS, (race.other_first_losses(),), (0,))
+            last = fact_of(FIRST_LOSS, {FIRST_LOSS: (race.other_first_losses(),)})
             return result(own.run, race, (*found, last), line, rates, rows)
 
 
@@ -372,7 +388,7 @@ def rows_of(race: Race) -> tuple[Row, ...]:
         race.errors(label, 0)
     labels = [label for label in ROW_LABELS if (label, 0) in race.found]
     rivals = [label for label in labels if label != LONGER]
-    free = [label for label in labels if label not in NEVER_STARRED]
+    free = [label for label in labels if label in STARRABLE]
     chosen = closing(race.half(FIRST), free, rivals)
     again = [(label, seed) for label in (NONE, *chosen) for seed in SEEDS if chosen]
     race.expect(again)

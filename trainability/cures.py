@@ -131,7 +131,7 @@ class Cure(Result):
         for row in self.rows:
             errors = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
             numbers = [formatted(row.rate), formatted(row.steps), errors[0], " ".join(errors[1:])]
-            rows.append([row.weights, *numbers, STAR * row.starred])
+            rows.append([row.weights, *numbers, STAR if row.starred else ""])
         return [[*rows, [CLOSED]]]
 
 
@@ -147,7 +147,8 @@ def draw_weights(model: nn.Module, weights: str, steps: int) -> bool:
 
 def with_pair(run: TrainingRun, known: Known, *, pair: Pair, steps: int) -> TrainingRun | None:
     """Return a run with other initial weights and rates; None if the weights do not apply."""
-    return replace(run, factor=pair[1]) if draw_weights(run.model, pair[0], steps) else None
+    weights, factor = pair
+    return replace(run, factor=factor) if draw_weights(run.model, weights, steps) else None
 
 
 def cure(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from rhn.utils.progress import Advance
-from trainability.changes import CHANGES, KEEPS_FIRST_LOSS, LONGER, NONE, Change, Known
+from trainability.changes import KEEPS_FIRST_LOSS, LONGER, NONE, TABLE, Apply, Known
 from trainability.scores import RAW
 from trainability.snapshot import Snapshot, seed_all
 from trainability.stars import Half, closing
@@ -65,6 +65,11 @@ class StepCount:
         self.reach(self.done + 1)
 
 
+def of_check() -> dict[str, Apply]:
+    """Return the changes of `check`, by label."""
+    return {change.label: change.apply for change in TABLE}
+
+
 @dataclass(frozen=True)
 class Race:
     """The rows of a training run."""
@@ -78,8 +83,8 @@ class Race:
     held: tuple[Held, Held]
     constant: Pair
     """Errors of the constant predictor for each half; for a raw loss, of the untrained network."""
-    changes: Mapping[str, Change] = field(default_factory=CHANGES.copy)
-    """The changes, by label."""
+    changes: Mapping[str, Apply] = field(default_factory=of_check)
+    """The functions that change a run, by label."""
     base: str = NONE
     """The label of the row without a change."""
     count: StepCount = field(default_factory=StepCount)

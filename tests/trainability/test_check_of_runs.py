@@ -3,6 +3,7 @@
 import itertools
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,17 +23,17 @@ from trainability.changes import (
     IN_TRAINING,
     KEEPS_FIRST_LOSS,
     LONGER,
-    NEVER_STARRED,
     NONE,
     ROW_LABELS,
     SINGLE,
+    STARRABLE,
     TEN,
     TENTH,
     Known,
 )
 from trainability.checks import Check, Row, check
 from trainability.cures import cure
-from trainability.facts import FACTS, FINITE, FIRST_LOSS, READ, WEIGHTS, Fact
+from trainability.facts import FACTS, FINITE, FIRST_LOSS, LOOP, OF_Y, OTHERS, READ, WEIGHTS, Fact
 from trainability.races import race_of
 from trainability.snapshot import restored
 from trainability.stars import Half, closing
@@ -93,7 +94,7 @@ def test_the_row_none_is_a_plain_loop_to_the_bit(count, out):
 def test_rows_stand_in_their_order_and_the_controls_have_no_star(slow):
     labels = [row.label for row in slow.rows]
     assert labels == [label for label in ROW_LABELS if label in labels]
-    assert not {*slow.starred} & {*NEVER_STARRED}
+    assert {*slow.starred} <= {*STARRABLE}
 
 
 def test_the_same_arguments_give_the_same_result(slow):
@@ -760,8 +761,8 @@ def test_a_check_prints_its_facts_and_rows(snapshot):
     found = Check(
         examples=400, distinct=399, held_out=80, time_steps=12, kind="numbers", entries=1,
         optimizer="Adam", rates=(0.01, 0.001), steps=300, line="net.py:24: x / m", failed=0,
-        facts=(Fact(FACTS[0], (29,), (0,)), Fact(FACTS[1], (0, 0, 0), (0, 0, 0)),
-               Fact(FACTS[7], (-1.5, 30000.0), None), Fact(FACTS[12], None, None)),
+        facts=(Fact(OTHERS, (29,), (0,)), Fact(WEIGHTS, (0, 0, 0), (0, 0, 0)),
+               Fact(OF_Y, (-1.5, 30000.0), None), Fact(LOOP, None, None)),
         rows=(Row(NONE, 1.016, (1.0, 0.25, 1.0), False), Row(ROW_LABELS[4], 0.02, (0.0,) * 3, True),
               Row(LONGER, float("inf"), None, False)),
     )  # fmt: skip
@@ -770,3 +771,19 @@ def test_a_check_prints_its_facts_and_rows(snapshot):
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in checks.MEANING_OF])
+def test_the_meaning_of_a_fact_or_row_is_a_sentence_of_its_paragraph_on_the_page(name):
+    page = (Path(__file__).parents[2] / Check.page).read_text()
+    paragraph = page.partition(f"### {name}\n")[2].partition("\n#")[0]
+    assert checks.MEANING_OF[name] in " ".join(paragraph.split())
+
+
+def test_the_meanings_of_those_with_a_star_are_printed_and_of_no_others():
+    model = nn.Sequential(linear(), nn.BatchNorm1d(1))
+    found = checked(model, rate=2e-3)
+    starred = {*found.starred, *(fact.name for fact in found.facts if fact.starred)}
+    assert starred
+    shown = {name for name, meaning in checks.MEANING_OF.items() if meaning in str(found)}
+    assert shown == starred
