@@ -23,6 +23,7 @@ from trainability.facts import (
     RANGE,
     REACHED,
     READ,
+    SECOND,
     SPREAD,
     TIMES,
     TO_ONE,
@@ -259,6 +260,25 @@ CASES = {
         False,
     ),
     "random outputs": (OTHERS, lambda: measured(Random()), (0,), False),
+    "random outputs at a second call": (SECOND, lambda: measured(Random()), (32,), True),
+    "dropout that is always active": (
+        SECOND,
+        lambda: measured(Ended(lambda z: F.dropout(z + 1, 0.5, training=True), 8)),
+        (32,),
+        True,
+    ),
+    "dropout in training": (
+        SECOND,
+        lambda: measured(nn.Sequential(LastState(4), nn.Dropout(0.5), nn.Linear(4, 1))),
+        (0,),
+        False,
+    ),
+    "batch normalisation at a second call": (
+        SECOND,
+        lambda: measured(nn.Sequential(LastState(4), nn.BatchNorm1d(4), nn.Linear(4, 1))),
+        (0,),
+        False,
+    ),
     "a step of random outputs": (READ, lambda: measured(Random()), (1,), False),
     "every second step": (
         READ,
