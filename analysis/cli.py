@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from gersgorin.cli.outputs import OutputOptions, checked_outputs, show
+from gersgorin.cli.outputs import DeviceOption, OutputOptions, checked_outputs, show
 from rhn.cli.entry import run_command
 from rhn.utils.command_line import command_class, command_line, run_read
 from rhn.utils.resources import resolve_device
@@ -39,9 +39,11 @@ class TrainedNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerCommand(OutputOptions, TrainedNetwork):
+class LayerCommand(DeviceOption, OutputOptions, TrainedNetwork):
     """A command with a table of layers."""
 
+    function: ClassVar[str]
+    """The function of the command, as module:name."""
     keywords: ClassVar[tuple[str, ...]] = ("cell", "length")
     """Own options that are arguments of the function."""
 

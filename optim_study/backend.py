@@ -106,8 +106,8 @@ class TorchBackend:
     def write_best(self, path: Path, fused: Trainer, number: int, **about) -> None:
         """Write the best weights of a trial that has ended, with its data and other metadata."""
         corpus = chorales_of_study(self.data)
-        data = {"source": corpus.source, "checksum": corpus.checksum}
-        data |= {"path": None if self.data is None else str(self.data.absolute())}
+        file = None if self.data is None else str(self.data.absolute())
+        data = {"source": corpus.source, "checksum": corpus.checksum, "path": file}
         save(path, fused.best_model(number), **about, data=data)
 
 

@@ -14,23 +14,11 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
-from gersgorin.analyses.disc_panels import (
-    IN_LEGEND,
-    disc_squares,
-    discs_of,
-    draw_discs,
-    label_planes,
-)
-from gersgorin.analyses.panels import (
-    IM,
-    RE,
-    SLIDE,
-    figure_width,
-    folded,
-    legend_above,
-    over_steps,
-)
-from rhn.utils.figures import PAGE_HEIGHT
+from gersgorin.analyses.complex_plane import IM, RE, label_planes
+from gersgorin.analyses.disc_panels import IN_LEGEND, disc_squares, discs_of, draw_discs
+from rhn.utils.composer import SLIDE, legend_above
+from rhn.utils.figures import PAGE_HEIGHT, figure_width
+from rhn.utils.named_curves import folded, over_steps
 
 LEFT, LEAST, SMALL, MOST = 0.5, 1.5, 0.4, 1.9  # labels; side of a plane beside others, of any
 GAP, TEXTS = 0.4, 1.2  # between planes with titles; title and legend

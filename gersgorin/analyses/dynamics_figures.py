@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.analyses import panels
-from gersgorin.analyses.panels import EIGENVALUES, IMAGINARY, REAL
+from gersgorin.analyses.complex_plane import EIGENVALUES, IMAGINARY, REAL, draw_circle
+from rhn.utils.composer import legend_above, pair
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED
+from rhn.utils.named_curves import name_end
 
 KINDS = {
     "point, all moduli < 1": (GREEN, "o"),
@@ -34,14 +35,14 @@ FIGURE_TEXTS = (*KINDS, SLOWLY, RUN, STARTED, STATES, *AXES, NUMBER, EXPONENT, C
 
 def draw_exponents_and_means(part: SubFigure, found: Any) -> float:
     """Draw `LyapunovSpectrum` and the means over the first steps. Returns the height in inches."""
-    left, right, height = panels.pair(part)
+    left, right, height = pair(part)
     draw_exponents(left, found)
     known = np.flatnonzero(np.isfinite(found.exponents))
     right.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     right.plot(found.curve_steps, found.curve[:, known], color=BLUE, alpha=0.7,
                linewidth=0.7 * rcParams["lines.linewidth"])  # fmt: skip
     for k in {*known[:1].tolist(), *known[-1:].tolist()}:
-        panels.name_end(right, f"{ONE} {k + 1}", float(found.exponents[k]), BLUE)
+        name_end(right, f"{ONE} {k + 1}", float(found.exponents[k]), BLUE)
     right.set(xlabel=f"{COUNTED} ({found.unit})", ylabel=MEANS)
     return height
 
@@ -60,10 +61,10 @@ def draw_exponents(ax: Axes, found: Any) -> Axes:
 
 def draw_states_and_eigenvalues(part: SubFigure, found: Any) -> float:
     """Draw the states and the eigenvalues of `FixedPoints`. Returns the height in inches."""
-    left, right, height = panels.pair(part)
+    left, right, height = pair(part)
     draw_states(left, found).set_title(STATES)
     draw_all_eigenvalues(right, found).set_title(EIGENVALUES)
-    panels.legend_above(part, [right, left])
+    legend_above(part, [right, left])
     return height + 0.5
 
 
@@ -83,7 +84,7 @@ def draw_states(ax: Axes, found: Any) -> Axes:
 
 def draw_all_eigenvalues(ax: Axes, found: Any) -> Axes:
     """Draw the eigenvalues of all points, and the unit circle."""
-    panels.draw_circle(ax)
+    draw_circle(ax)
     values = found.eigenvalues
     _draw_kinds(ax, found, np.stack([values.real, values.imag], 1), 1)
     ax.set_aspect("equal", adjustable="datalim")

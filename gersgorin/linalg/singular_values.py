@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.spectrum import as_numbers, by_chunks, check_square, eigenvalues, one_thread
+from gersgorin.linalg.matrices import as_numbers, check_square
+from gersgorin.linalg.spectrum import eigenvalues
+from gersgorin.linalg.threads import by_chunks, one_thread
 from rhn.errors import InvalidInputError
 from rhn.utils.resources import check_room
 

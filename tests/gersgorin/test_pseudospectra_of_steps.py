@@ -8,12 +8,12 @@ import pytest
 import scipy.linalg
 import torch
 from readable import other_words, words_in
-from tables import for_each
 from torch.autograd.functional import jacobian
 
-from gersgorin.analyses.panels import PANEL_TEXTS
+from gersgorin.analyses.complex_plane import PLANE_TEXTS
 from gersgorin.analyses.pseudospectra import NEAREST, TO_CIRCLE, Pseudospectra, pseudospectra
 from gersgorin.run import open_run
+from rhn.utils.named_curves import CURVE_TEXTS
 from tests.numbers.record import X, cell
 
 GRID = ("axis", "sigma", "eigenvalues", "to_circle", "middle")
@@ -53,7 +53,7 @@ def test_numbers_are_those_of_scipy():
     assert found.table()["time step of the least distance"] == 2 * found.to_circle.argmin()
 
 
-@for_each("K", [0.0, 1.0, 100.0])
+@pytest.mark.parametrize("K", [0.0, 1.0, 100.0])
 def test_a_block_of_two_has_a_closed_form(K):
     """The singular values of z - [[0, K], [0, 0]] have the product |z|^2 and the squares' sum 2
     |z|^2 + K^2 (L. Trefethen, M. Embree, 2005).
@@ -92,6 +92,6 @@ def test_curves_are_where_the_numbers_say_and_have_no_other_words(tmp_path):
             assert np.abs(points).max() < found.axis[-1]
     assert drawn > 2
     text = " ".join([*words_in(figure), str(found), found.figure_title()])
-    assert other_words(text, found, (*PANEL_TEXTS, "f(x, s)")) == set()
+    assert other_words(text, found, (*PLANE_TEXTS, *CURVE_TEXTS, "f(x, s)")) == set()
     for name in ("a.npz", "a.json"):
         assert str(Pseudospectra.load(found.save(tmp_path / name))) == str(found)

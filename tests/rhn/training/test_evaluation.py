@@ -11,7 +11,6 @@ import torch
 from cases import randomize
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import for_each
 
 from rhn.errors import DataError
 from rhn.models import LanguageModel
@@ -45,7 +44,7 @@ def random_text(length):
     return (V * np.random.default_rng(3).random(length) ** 1.5).astype(np.int64)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("name", "window", "temperature"),
     [*itertools.product(MODELS, (1, 7, 64), [1.0]), *(("rhn", 64, t) for t in (1e-3, 0.7, 1e3))],
 )
@@ -63,13 +62,14 @@ def test_windows_of_rows_score_what_one_unbroken_pass_over_each_row_scores(
     assert done[-1] == (148, 148) == (found.predicted, 148) and done == sorted(done)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("options", "dropout"),
     [
         *((options, ALL) for options in MODELS.values()),
         ({"depth": 2}, Dropout(input=0.4, hidden=0.3, gate_masks="separate")),
         ({"depth": 2}, Dropout(embedding=0.3, candidate=0.4)),
     ],
+    ids=[*MODELS, "masks apart", "of candidates"],
 )
 def test_monte_carlo_dropout_is_a_loop_over_single_samples_and_steps(options, dropout):
     model, text, samples, done = random_model(**options), random_text(24), [], []

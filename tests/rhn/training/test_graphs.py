@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from cases import randomize
-from tables import for_each
 from torch.utils._pytree import tree_flatten
 
 from rhn.data.text import in_rows
@@ -52,7 +51,9 @@ class FakeGraphs:
         return results
 
 
-each_training = pytest.mark.parametrize("begin", [begin_chorales, begin_text])
+each_training = pytest.mark.parametrize(
+    "begin", [begin_chorales, begin_text], ids=["chorales", "text"]
+)
 
 
 @each_training
@@ -94,12 +95,13 @@ def no_garbage_collector():
 
 
 @pytest.mark.gpu
-@for_each(
+@pytest.mark.parametrize(
     "begin",
     [
         *(partial(begin_chorales, cell=cell) for cell in ("rhn", "dts-rnn")),
         *(partial(text_trainer, replace(c, **STILL), small_corpus()) for c in (SMALL, EVERYTHING)),
     ],
+    ids=["rhn", "dts-rnn", "text", "text with everything"],
 )
 def test_a_gpu_trains_and_resumes_as_the_cpu_does(begin):
     on_gpu = partial(begin, (0, 1), device="cuda")
@@ -113,7 +115,9 @@ def test_a_gpu_trains_and_resumes_as_the_cpu_does(begin):
 
 
 @pytest.mark.gpu
-@for_each("options", [{"depth": 2, "tied": True}, {"layers": 2}, {"cell": "lstm"}])
+@pytest.mark.parametrize(
+    "options", [{"depth": 2, "tied": True}, {"layers": 2}, {"cell": "lstm"}], ids=str
+)
 def test_a_gpu_scores_texts_as_the_cpu_does(options):
     models = [LanguageModel(vocabulary_size=6, hidden_size=7, **options).double() for _ in "abc"]
     for seed, model in enumerate(models):

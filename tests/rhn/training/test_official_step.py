@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from cases import assert_close
-from tables import for_each
 
 from rhn.cells import CellMasks
 from rhn.models import LanguageModel
@@ -27,7 +26,9 @@ TOLERANCE = 1e-10
 
 
 @pytest.mark.parametrize(("E", "depth", "layers"), [(N, 1, 1), (V, 1, 2), (N, 2, 2), (V, 3, 1)])
-@for_each(("kernel", "gradient_norm", "clips"), [("manual", 0.5, True), ("reference", 1e4, False)])
+@pytest.mark.parametrize(
+    ("kernel", "gradient_norm", "clips"), [("manual", 0.5, True), ("reference", 1e4, False)]
+)
 def test_two_windows_of_training_are_the_official_ones(
     E, depth, layers, kernel, gradient_norm, clips
 ):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tables import for_each
 from torch.utils._pytree import tree_map
 
 from rhn.cells import CELLS, RNN
@@ -59,7 +58,7 @@ class OnlyStep(RNN):
         return torch.tanh(x @ self.weight_ih.T + s @ self.twin[0].T + self.bias[0])
 
 
-@for_each("cell", ["rhn", "dts-rnn", "gru", "only a step"])
+@pytest.mark.parametrize("cell", ["rhn", "dts-rnn", "gru", "only a step"])
 def test_chorales_are_trained_by_torch_s_sgd_on_the_mean_loss_of_a_frame(cell, monkeypatch):
     monkeypatch.setitem(CELLS.data, "only a step", OnlyStep)
     how = {"corpus": MUSIC, "cell": cell, "dtype": torch.float64, "epochs": 2}
@@ -223,7 +222,13 @@ def test_a_trial_ends_after_patience_epochs_without_a_better_loss_and_leaves_the
     assert len({len(together.curve(n)) for n in RATES}) > 2
 
 
-@for_each(("begin", "bias"), [(begin_chorales, "output.bias"), (begin_text, "output_bias")])
+@pytest.mark.parametrize(
+    ("begin", "bias"),
+    [
+        pytest.param(begin_chorales, "output.bias", id="chorales"),
+        pytest.param(begin_text, "output_bias", id="text"),
+    ],
+)
 def test_a_trial_that_diverges_leaves_and_the_others_do_not_notice(begin, bias):
     untouched, training = finish(begin(range(3))), begin(range(3))
     training.run_step()
