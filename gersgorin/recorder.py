@@ -14,7 +14,7 @@ import warnings
 import weakref
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from gersgorin import checks
 from gersgorin.analyses.gains import gains_of
+from gersgorin.double_precision import copied
 from gersgorin.linalg import gersgorin_discs, jacobian_product
 from gersgorin.linalg.spectrum import eigenvalues_or_nan
 from gersgorin.linalg.threads import one_thread
+from gersgorin.packing import real_view
 from gersgorin.recording import ARRAYS, Recording
-from gersgorin.run import Run, open_run
-from gersgorin.step import real_view
+from gersgorin.run import Run, RunOptions, names_options, open_run
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
@@ -56,7 +57,7 @@ class Recorder:
         positions: number P of time steps at which spectra, gains and gates are measured. Position k
             of P lies in sequence k of the probe (after the last one, in the first one again), at
             the share (k - 1) / (P - 1) of its length.
-        how: as for `open_run`.
+        s0, state_size, ..., progress: as for `open_run`.
 
     Raises InvalidInputError; DataError if the resumed file records another network, probe, `every`
     or `positions`; OutputError if the file cannot be written.
@@ -70,6 +71,7 @@ class Recorder:
     [0, 2, 4]
     """
 
+    @names_options(RunOptions)
     def __init__(
         self,
         model: nn.Module,
@@ -81,16 +83,17 @@ class Recorder:
         loss: Tensor | float | None = None,
         constant: float | None = None,
         positions: int = 4,
-        **how: Any,
+        s0: Any = None,
+        **how: Unpack[RunOptions],
     ):
         checks.require(isinstance(model, nn.Module), "model", checks.kind(model), "a module")
         self._model, self._probe = checks.a_network(model), x if isinstance(x, list) else [x]
         self._probe = self._probe[: whole_number("positions", positions)]
         checks.require(len(self._probe) > 0, "x", "an empty list", "at least one sequence")
         self._every, self._steps = whole_number("every", every), whole_number("start", start, 0)
-        self._positions, self._how = positions, how
+        self._positions, self._s0, self._how = positions, s0, how
         self._path = None if path is None else check_output(path, (".npz",))
-        self._copy = checks.copied(self._model)
+        self._copy = copied(self._model)
         constant = None if constant is None else number("constant", constant)
         self._fixed: dict[str, Any] = {
             "every": self._every,
@@ -159,7 +162,7 @@ class Recorder:
     def _look(self) -> dict[str, np.ndarray]:
         """Measure a copy of the network."""
         self._copy.load_state_dict(self._model.state_dict())
-        runs = [open_run(self._copy, x, **self._how) for x in self._probe]
+        runs = [open_run(self._copy, x, self._s0, **self._how) for x in self._probe]
         steps = min(LONGEST_PRODUCT, *map(len, runs))
         self._fixed |= {"network": runs[0].title, "data": runs[0].data, "exponent_steps": steps}
         return snapshot(runs, self._positions, steps)

@@ -1,11 +1,9 @@
-"""The base classes of results with a figure and of results along one run, the rows about its
-growth, and `load`, which reads any result from the file that its `save` wrote. This module does not
-import torch.
+"""The base classes of results with a figure and of results along one run, and `load`, which reads
+any result from the file that its `save` wrote. This module does not import torch.
 
 Legend: T time steps.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from gersgorin.catalog import RESULTS
 from rhn.errors import DataError
 from rhn.utils.results import COLUMNS, Result, content_of, median_and_ends
 from rhn.utils.tables import formatted
@@ -23,31 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-# Rounding moves a double eigenvalue by the root of the precision, 1.5e-8. A rate of 1e-7 changes a
-# norm by a thousandth in 10,000 steps.
-ROUNDING = 1e-7
 DEPTH, UNITS, STEPS, X = "depth", "units", "steps", "x"
-GROWTH, PRODUCT = "log10 ||ds[t]/ds[0]||", "product norm (log10)"
-FROM_FIRST = "from first state"
-LOG_NORM, RATE = "log10 ||ds[T]/ds[0]||", "growth rate of ||ds[t]/ds[0]|| (1/step)"
-HALF_LIFE = "half-life of ||ds[t]/ds[0]|| (steps)"
+PRODUCT, FROM_FIRST = "product norm (log10)", "from first state"
 DIFFERENCE = "Jacobian against differences (relative)"
-DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
-HOMES = {
-    "Comparison": "gersgorin.analyses.compare",
-    "FixedPoints": "gersgorin.analyses.fixed_points",
-    "Gains": "gersgorin.analyses.gains",
-    "GateActivity": "analysis.activity",
-    "Influence": "gersgorin.analyses.influence",
-    "LesionTable": "analysis.damage",
-    "LyapunovSpectrum": "gersgorin.analyses.lyapunov",
-    "MeanGates": "gersgorin.analyses.gates",
-    "Products": "gersgorin.analyses.products",
-    "Pseudospectra": "gersgorin.analyses.pseudospectra",
-    "Recording": "gersgorin.recording",
-    "Spectra": "gersgorin.analyses.spectra",
-}
-"""The module of each class of results."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -143,22 +120,6 @@ def values_or_nan(values: np.ndarray | None, count: int) -> np.ndarray:
     return np.full(count, np.nan) if values is None else values
 
 
-def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:
-    """The rows of a table about log norms ||ds[t+1]/ds[0]|| (T,), natural logarithms. A growth
-    rate of at most 1e-7 counts as 0.
-    """
-    rate = float(log_norm[-1]) / len(log_norm)
-    rate = 0.0 if abs(rate) <= ROUNDING else rate
-    halves, doubles = (math.inf if e >= 0 else 1 / e * -math.log(2) for e in (rate, -rate))
-    log10 = float(log_norm[-1]) / math.log(10)
-    return {LOG_NORM: log10, RATE: rate, HALF_LIFE: halves, DOUBLING: doubles}
-
-
-def growth_curve(log_norm: np.ndarray) -> dict[str, np.ndarray]:
-    """The curve of log norms (T,) of a figure, in decades, from the first state on."""
-    return {FROM_FIRST: np.append(0, log_norm) / math.log(10)}
-
-
 def load(path: str | Path) -> Any:
     """Read a result from a .json or .npz file that its `save` wrote, including those of `analysis`.
     Raises DataError for any other file.
@@ -171,6 +132,6 @@ def load(path: str | Path) -> Any:
     Gains
     """
     name, _, _ = content_of(path, "save() of a result")
-    if name not in HOMES:
+    if name not in RESULTS:
         raise DataError(f"{path} was written by another version: it has a {name}")
-    return getattr(import_module(HOMES[name]), name).load(path)
+    return getattr(import_module(RESULTS[name]), name).load(path)

@@ -153,7 +153,7 @@ def load(path: str | Path, cell: Any = None, *, before_training: bool = False) -
 
 def _initial_weights(checkpoint: Checkpoint) -> torch.Generator:
     """Return the generator that drew the initial weights of a training run or a trial."""
-    from rhn.training.ensemble import weights_generator  # loads the training loop
+    from rhn.utils.seeds import weights_generator  # loads the training loop
 
     about = checkpoint.metadata
     try:

@@ -9,6 +9,11 @@ import pytest
 import torch
 
 
+def named(value) -> str:
+    """The id of a value: the name of a class or function, or the value as text."""
+    return getattr(value, "__name__", str(value))
+
+
 def others_slow(rows: Iterable, *kept) -> list:
     """The rows of a parametrised test, of which all but those that are kept are slow."""
     return [

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -29,15 +29,9 @@ from gersgorin.analyses.spectra import (
     Spectra,
     spectra,
 )
-from gersgorin.results import (
-    FROM_FIRST,
-    GROWTH,
-    HALF_LIFE,
-    LOG_NORM,
-    FigureResult,
-    growth_curve,
-    growth_rows,
-)
+from gersgorin.growth import GROWTH, HALF_LIFE, LOG_NORM, growth_curve, growth_rows
+from gersgorin.results import FROM_FIRST, FigureResult
+from gersgorin.run import ReadOptions, names_options
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.progress import Progress, reported
 from rhn.utils.tables import formatted
@@ -276,13 +270,16 @@ class Comparison(FigureResult):
         return draw_grid(part, self, measures, step, checks.limit_of_panel(limit))
 
 
+@names_options(ReadOptions)
 def compare(
     networks: Mapping[Place, Any],
     x: Any = None,
     *,
     panels: Sequence[str] = ("discs", "product"),
     progress: Progress = None,
-    **how: Any,
+    s0: Any = None,
+    leading: int | None = None,
+    **how: Unpack[ReadOptions],
 ) -> Comparison:
     """Measure several networks, each as `spectra` does.
 
@@ -294,7 +291,7 @@ def compare(
             With several seeds or sequences, numbers are quantiles over the runs.
         panels: the panels of the figure: discs, radius, reach, norm, product.
         progress: as for `open_run`, of the runs that are done.
-        how: as for `spectra`.
+        leading, s0, state_size, ..., unit: as for `spectra`.
 
     Raises InvalidInputError.
 
@@ -319,8 +316,8 @@ def compare(
     runs = [list[Spectra]() for _ in draws]
     with reported(progress, "compare", total=len(jobs)) as advance:
         for done, (k, network, sequence) in enumerate(jobs, 1):
-            few = {"leading": 1} if runs[k] else {}  # enough for the measures of further runs
-            runs[k].append(spectra(network, sequence, **how | few))
+            few = 1 if runs[k] else leading  # enough for the measures of further runs
+            runs[k].append(spectra(network, sequence, s0, leading=few, **how))
             advance(done, len(jobs))
     return Comparison(networks=tuple(map(_network, places, runs)), panels=tuple(panels))
 

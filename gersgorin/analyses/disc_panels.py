@@ -31,9 +31,9 @@ from gersgorin.analyses.complex_plane import (
     is_seen,
     plane_points,
 )
+from gersgorin.growth import ROUNDING
 from gersgorin.linalg.disc_unions import discs_outline
 from gersgorin.linalg.numerical_range import support_corners
-from gersgorin.results import ROUNDING
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, SKY
 from rhn.utils.named_curves import plain_ticks
 

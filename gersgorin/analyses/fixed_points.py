@@ -14,20 +14,23 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gersgorin import checks, root_search
+from gersgorin.jacobians import jacobians
 from gersgorin.linalg.spectrum import eigenvalues_or_nan
 from gersgorin.linalg.threads import one_thread
+from gersgorin.packing import real_view
 from gersgorin.points import distinct, least_of_each, meeting
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
 from gersgorin.root_search import ZeroSearch
-from gersgorin.run import Run, difference, jacobians, jumps, open_run
-from gersgorin.step import Step, real_view
+from gersgorin.run import Run, RunOptions, names_options, open_run
+from gersgorin.smoothness import difference, jumps
+from gersgorin.step import Step
 from rhn.utils.progress import Advance, reported
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
@@ -101,7 +104,7 @@ class FixedPoints(StepResult):
     point only from a state that starts reach, or from another point of its cycle.
     """
     jumps: Annotated[np.ndarray, "point"]
-    """How far the Jacobian jumps at each point, (P,), see `gersgorin.run.jumps`. At a
+    """How far the Jacobian jumps at each point, (P,), see `gersgorin.smoothness.jumps`. At a
     kink the eigenvalues may hold on one side or on none.
     """
     cycle: Annotated[np.ndarray, "point"]
@@ -130,7 +133,7 @@ class FixedPoints(StepResult):
     """
     difference: Annotated[np.ndarray, "point"] | None = None
     """How much the Jacobian of F^k differs from differences at each point, (P,), see
-    `gersgorin.run.difference`; None in a result of 0.7.0.
+    `gersgorin.smoothness.difference`; None in a result of 0.7.0.
     """
     resolution: float = math.nan
     """Points that differ by no more than this in every entry count as one; NaN in a result of
@@ -290,10 +293,9 @@ class IteratedMap:
 
     def along(self, s: Tensor, steps: int) -> Tensor:
         """The states s, F(s), F(F(s)), ..., (steps + 1, b, N)."""
-        path, x = [s], self.x.expand(len(s), *self.x.shape[1:])
-        for _ in range(steps if len(s) else 0):
-            path.append(self.step.rows(x, path[-1]))
-        return torch.stack(path) if len(s) else s.expand(steps + 1, *s.shape)
+        if len(s) == 0:
+            return s.expand(steps + 1, *s.shape)
+        return self.step.states(self.x.expand(steps, len(s), *self.x.shape[1:]), s)
 
     def __call__(self, s: Tensor) -> Tensor:
         """F^k(s), (b, N)."""
@@ -341,6 +343,7 @@ def _drifts(path: Tensor, still: Tensor) -> bool:
     return bool(((moved > still) & (moved > way / 2)).any())
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
 def fixed_points(
@@ -352,7 +355,7 @@ def fixed_points(
     period: int = 1,
     margin: float = 0.5,
     seed: int = 0,
-    **how: Any,
+    **how: Unpack[RunOptions],
 ) -> FixedPoints:
     """Search from many starting states for the fixed points F(s) = s of one step under a constant
     input, and compute the eigenvalues at these points.
@@ -361,7 +364,8 @@ def fixed_points(
     are not found, and the search may miss points inside.
 
     Args:
-        network, s0, how: as for `open_run`; s0 None, for a function: the first of the starts.
+        network, s0, state_size, ..., progress: as for `open_run`; s0 None, for a function: the
+            first of the starts.
         x: the constant input (m,), or a sequence as for `open_run`, whose mean is the input.
         starts: the states to search from (B, N), each as one vector, which may be complex if the
             state is; or the number B of states of the run, evenly spread (Sussillo and Barak 2013).

@@ -8,15 +8,16 @@ Legend: T time steps; L layers; N entries of a state; s_l the state after layer 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gersgorin.jacobians import with_scale
 from gersgorin.linalg.threads import one_thread
 from gersgorin.results import StepResult
-from gersgorin.run import Run, open_run, with_scale
+from gersgorin.run import Run, RunOptions, names_options, open_run
 from rhn.cells import StackedCell
 
 INPUT, LAYER = "input, ||ds'/dx||_2", "gain of layer"
@@ -60,13 +61,14 @@ class Gains(StepResult):
         return {NO_NUMBER: int(np.isnan(self.input).sum())}
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
-def gains(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Gains:
+def gains(network: Any, x: Any = None, s0: Any = None, **how: Unpack[RunOptions]) -> Gains:
     """Measure the gain of the input, (T,), and of each layer, (T, L), along a run.
 
-    network, x, s0, how: as for `open_run`, with its errors. A gain is state over input, or state
-    over state.
+    network, x, s0, state_size, ..., progress: as for `open_run`, with its errors. A gain is state
+    over input, or state over state.
 
     >>> found = gains(lambda x, s: 2 * s + 3 * x, torch.zeros(5, 1), torch.zeros(1))
     >>> found.input.tolist(), found.layers[0].tolist()

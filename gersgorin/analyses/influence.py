@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, Unpack
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from gersgorin.autodiff import with_gradients
 from gersgorin.losses import LOSSES, Loss, name_of_loss
 from gersgorin.model_map import OUTPUTS, ModelMap, model_maps
 from gersgorin.results import StepResult
+from gersgorin.run import ReadOptions, names_options
 from rhn.utils.progress import Advance, Progress, reported
 from rhn.utils.tables import formatted
 from rhn.utils.validation import whole_number
@@ -228,6 +229,7 @@ class Influence(StepResult):
         return height
 
 
+@names_options(ReadOptions)
 @with_gradients()
 def influence(
     model: Any,
@@ -241,7 +243,7 @@ def influence(
     probes: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-    **how: Any,
+    **how: Unpack[ReadOptions],
 ) -> Influence:
     """Measure how strongly each output of a model, or a loss, depends on each of its inputs.
 
@@ -269,8 +271,9 @@ def influence(
             None: exact if S k is at most 16,384 or k at most 16, else 16 vectors.
         seed: the seed of the random vectors.
         progress: as for `open_run`, of the outputs that are done, for each x of a list.
-        how: batch_first: True for (B, T, ...), False for (T, B, ...); None: the attribute of the
-            model or of its parts. title, data, unit, state_size, layer: as for `open_run`.
+        batch_first: True for (B, T, ...), False for (T, B, ...); None: the attribute of the model
+            or of its parts.
+        state_size, layer, title, data, unit: as for `open_run`.
 
     Raises InvalidInputError.
 

@@ -14,9 +14,10 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigs, svds
 from torch import Tensor
 
 from gersgorin.autodiff import BLOCK
-from gersgorin.large_jacobian import LargeJacobian
+from gersgorin.jacobians import LargeJacobian
 from gersgorin.linalg.spectrum import largest_first
-from gersgorin.run import Run, difference
+from gersgorin.run import Run
+from gersgorin.smoothness import difference
 from rhn.utils.scale import scaled
 
 BASIS, NORM_BASIS = 80, 64  # least number of Arnoldi vectors; Lanczos vectors of a norm

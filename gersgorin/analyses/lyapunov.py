@@ -27,7 +27,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -36,10 +36,11 @@ from torch import Tensor
 from gersgorin import checks
 from gersgorin.analyses.block_errors import block_means, standard_errors
 from gersgorin.autodiff import BLOCK
-from gersgorin.large_jacobian import LargeJacobian
+from gersgorin.jacobians import LargeJacobian
 from gersgorin.linalg.threads import one_thread
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
-from gersgorin.run import Run, difference, jumps, open_run, run_states
+from gersgorin.run import Run, RunOptions, names_options, open_run, run_states
+from gersgorin.smoothness import difference, jumps
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class LyapunovSpectrum(StepResult):
     """N, the number of entries of a state."""
     difference: Annotated[np.ndarray, "step"] | None = None
     """How much the Jacobian of each counted step differs from differences, (T,), see
-    `gersgorin.run.difference`; None in a result of 0.7.0.
+    `gersgorin.smoothness.difference`; None in a result of 0.7.0.
     """
 
     @property
@@ -182,6 +183,7 @@ class LyapunovSpectrum(StepResult):
         return draw_exponents_and_means(part, self)
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
 def lyapunov(
@@ -193,7 +195,7 @@ def lyapunov(
     warmup: int = 0,
     repeat: int = 1,
     seed: int = 0,
-    **how: Any,
+    **how: Unpack[RunOptions],
 ) -> LyapunovSpectrum:
     """Compute the Lyapunov exponents of a run, as natural logarithms per time step.
 
@@ -201,7 +203,7 @@ def lyapunov(
     States that are far apart may stay apart: compare runs from several s0, or `fixed_points`.
 
     Args:
-        network, x, s0, how: as for `open_run`.
+        network, x, s0, state_size, ..., progress: as for `open_run`.
         count: number k of exponents, at most the N entries of a state; None: all. For k = N the sum
             is exactly the mean of log |det A[t]|.
         warmup: number of steps at the start of the run that are not counted, because the directions

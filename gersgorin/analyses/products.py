@@ -10,28 +10,18 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gersgorin.growth import DOUBLING, GROWTH, HALF_LIFE, LOG_NORM, RATE, growth_curve, growth_rows
 from gersgorin.linalg.jacobian_products import log_norms, running_products
 from gersgorin.linalg.threads import one_thread
-from gersgorin.results import (
-    DIFFERENCE,
-    DOUBLING,
-    GROWTH,
-    HALF_LIFE,
-    LOG_NORM,
-    PRODUCT,
-    RATE,
-    StepResult,
-    growth_curve,
-    growth_rows,
-    values_or_nan,
-)
-from gersgorin.run import Run, difference, open_run
+from gersgorin.results import DIFFERENCE, PRODUCT, StepResult, values_or_nan
+from gersgorin.run import Run, RunOptions, names_options, open_run
+from gersgorin.smoothness import difference
 
 BACK, TO_LAST = "log10 ||ds[T]/ds[t]||", "to last state"
 LARGEST, SMALLEST = (
@@ -65,8 +55,8 @@ class Products(StepResult):
     log_norm_back: PerStep
     """log ||A[T-1] ... A[t]||_2 = log ||ds[T]/ds[t]||_2, (T,)."""
     difference: PerStep | None = None
-    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`; NaN
-    where the Jacobian over- or underflows. None in a result of 0.7.0.
+    """How much the Jacobian differs from differences, (T,), see `gersgorin.smoothness.difference`;
+    NaN where the Jacobian over- or underflows. None in a result of 0.7.0.
     """
 
     @property
@@ -92,12 +82,14 @@ class Products(StepResult):
         return {ZERO: int(np.isneginf(self.log_norm).sum())}
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
-def products(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Products:
+def products(network: Any, x: Any = None, s0: Any = None, **how: Unpack[RunOptions]) -> Products:
     """Measure the norms of two products for each step: from the first state, and to the last one.
 
-    network, x, s0, how: as for `open_run`, with its errors. Logarithms have no unit.
+    network, x, s0, state_size, ..., progress: as for `open_run`, with its errors. Logarithms have
+    no unit.
 
     >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), torch.zeros(1))
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10

@@ -10,7 +10,7 @@ Legend: S time steps that are shown, N entries of a state.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues_or_nan
 from gersgorin.linalg.threads import one_thread
 from gersgorin.results import StepResult
-from gersgorin.run import open_run
+from gersgorin.run import RunOptions, names_options, open_run
 from rhn.utils.progress import reported
 from rhn.utils.validation import whole_number
 
@@ -154,6 +154,7 @@ class Pseudospectra(StepResult):
         return curves
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
 def pseudospectra(
@@ -163,13 +164,13 @@ def pseudospectra(
     *,
     side: int | None = None,
     steps: Sequence[int] | None = None,
-    **how: Any,
+    **how: Unpack[RunOptions],
 ) -> Pseudospectra:
     """Compute pseudospectra of a few steps of a run, on a grid around the unit circle and the
     numerical ranges.
 
     Args:
-        network, x, s0, how: as for `open_run`.
+        network, x, s0, state_size, ..., progress: as for `open_run`.
         side: the number of points of a side of the grid, odd; None: 101, or 51 for a state of more
             than 64 entries. The time grows with the square of side and the cube of the entries.
         steps: the time steps, counted from 0; None: four, from the first to the last.

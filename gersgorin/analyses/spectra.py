@@ -12,13 +12,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gersgorin import checks
+from gersgorin.growth import (
+    DOUBLING,
+    HALF_LIFE,
+    LOG_NORM,
+    RATE,
+    ROUNDING,
+    growth_curve,
+    growth_rows,
+)
 from gersgorin.linalg.disc_unions import overlap_ends
 from gersgorin.linalg.discs import off_diagonal_sums
 from gersgorin.linalg.jacobian_products import log_norms, running_products
@@ -30,19 +39,9 @@ from gersgorin.linalg.spectrum import (
     values_and_conditions,
 )
 from gersgorin.linalg.threads import by_chunks, one_thread
-from gersgorin.results import (
-    DIFFERENCE,
-    DOUBLING,
-    HALF_LIFE,
-    LOG_NORM,
-    PRODUCT,
-    RATE,
-    ROUNDING,
-    StepResult,
-    growth_curve,
-    growth_rows,
-)
-from gersgorin.run import Run, difference, open_run
+from gersgorin.results import DIFFERENCE, PRODUCT, StepResult
+from gersgorin.run import Run, RunOptions, names_options, open_run
+from gersgorin.smoothness import difference
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -120,7 +119,9 @@ class Spectra(StepResult):
     departure_from_normality: PerStep
     """Henrici's departure over the Frobenius norm, (T,), 0 to 1; NaN with `leading`."""
     difference: PerStep
-    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`."""
+    """How much the Jacobian differs from differences, (T,), see
+    `gersgorin.smoothness.difference`.
+    """
     log_norm_product: PerStep
     """log ||A[t] ... A[0]||_2 = log ||ds[t+1]/ds[0]||_2, (T,); -inf where the product is 0."""
     log_norm_bound: float
@@ -259,15 +260,21 @@ class Spectra(StepResult):
         return self.typical_step if step is None else checks.step_of_run(step, self.steps)
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
 def spectra(
-    network: Any, x: Any = None, s0: Any = None, *, leading: int | None = None, **how: Any
+    network: Any,
+    x: Any = None,
+    s0: Any = None,
+    *,
+    leading: int | None = None,
+    **how: Unpack[RunOptions],
 ) -> Spectra:
     """Measure the Jacobian of every step of a run, and the norms of their products.
 
     Args:
-        network, x, s0, how: as for `open_run`.
+        network, x, s0, state_size, ..., progress: as for `open_run`.
         leading: the number of eigenvalues of largest modulus that are computed, for large states;
             None: all, or 32 for a state of more than 4,096 entries.
 

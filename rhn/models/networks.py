@@ -15,9 +15,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.base import Cell, from_torch
+from rhn.cells.base import Cell
+from rhn.cells.conversion import from_torch
 from rhn.cells.init import OWN, Initialization, draw
-from rhn.cells.registry import CELLS, factory_of, parameters_of
+from rhn.cells.options import parameters_of
+from rhn.cells.registry import CELLS, factory_of
 from rhn.errors import InvalidInputError
 from rhn.kernels import OUTPUT
 from rhn.kernels.losses import frame_nll

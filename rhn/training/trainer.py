@@ -22,10 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, sums
-from rhn.training.optimizers import Optimizer, has_stalled, make_optimizer
+from rhn.training.ensemble import Ensemble, Weights, sums
+from rhn.training.graphs import captured
+from rhn.training.optimizers import Optimizer, make_optimizer
 from rhn.training.state import TrialState, best_epoch, diverged, has_ended
 from rhn.training.task import Task
+from rhn.utils.threads import deterministic
 
 CHECK_EVERY = 100  # steps: on a GPU each look at the weights waits for all work before it
 
@@ -49,14 +51,6 @@ class Trials:
     def tensors(self) -> dict[str, Tensor]:
         """All tensors that change during training, by name, without a copy."""
         return {f"weights.{name}": t for name, t in self.ensemble.weights.items()} | self.state
-
-    @property
-    def measured(self) -> Ensemble:
-        """The models with the weights for the evaluation: averaged, if any are."""
-        if "average_count" not in self.state:
-            return self.ensemble
-        average = {name: self.state[f"average.{name}"] for name in self.ensemble.weights}
-        return Ensemble(self.ensemble.skeleton, average, self.ensemble.constants)
 
 
 class Trainer:
@@ -159,9 +153,9 @@ class Trainer:
         return ended
 
     def model(self, number: int) -> nn.Module:
-        """Return the model of a trial in the ensemble, as it is measured now, on the CPU."""
+        """Return the model of a trial in the ensemble, as it is now, on the CPU."""
         model, k = copy.deepcopy(self._models[number]), self.numbers.index(number)
-        weights = {n: t[k].cpu() for n, t in self._trials.measured.weights.items()}
+        weights = {n: t[k].cpu() for n, t in self._trials.ensemble.weights.items()}
         model.load_state_dict(weights, strict=False)
         return model
 
@@ -231,7 +225,7 @@ class Trainer:
         """
         rows: list[list[float]] = []
         if whole:
-            rows = torch.cat([self.task.evaluate(part.measured) for part in self._parts]).tolist()
+            rows = torch.cat([self.task.evaluate(part.ensemble) for part in self._parts]).tolist()
         if whole and self.task.first_epoch:
             steps = sum(batch.length for batch in self._batches)
             logs, rates = self._log.permute(1, 2, 0).tolist(), self._trials.rate.tolist()
@@ -248,7 +242,7 @@ class Trainer:
 
     def _measure(self, rows: Mapping[int, list[float]]) -> None:
         """Add these rows, by index in the ensemble, to the curves of the live trials."""
-        live, weights = self.live(), self._trials.measured.weights
+        live, weights = self.live(), self._trials.ensemble.weights
         for place, row in rows.items():
             number = self.numbers[place]
             if number not in live:
@@ -256,9 +250,6 @@ class Trainer:
             curve = self._curves[number] = np.vstack([self._curves[number], row])
             if not diverged(curve) and best_epoch(curve, self.task.objective) == len(curve) - 1:
                 self._best[number] = {name: w[place].clone() for name, w in weights.items()}
-            patience = self._optimizer.averaging
-            if patience and has_stalled(curve[:, 1].tolist(), patience):
-                self._trials.state["average_active"][place] = 1
 
     def _drop_ended(self) -> None:
         """Remove ended trials, on a GPU if they are at least half of all."""

@@ -12,6 +12,7 @@ from networks import (
     GATED,
     SUBJECTS,
     UNGATED,
+    V,
     check_table,
     edited,
     language_network,
@@ -126,6 +127,17 @@ def test_a_lesion_that_a_network_does_not_have_is_refused(mode, layers, words):
         lesioned(network(), Lesion(mode, layers))
 
 
+@pytest.mark.parametrize(
+    "coupled", [pytest.param(True, id="coupled"), pytest.param(False, id="two gates")]
+)
+def test_a_shut_gate_has_minus_ten_thousand_as_the_sum_of_its_bias_and_its_constant(coupled):
+    cell = RHN(3, 5, depth=2, coupled=coupled, gate_constant=0.75, dtype=torch.float64)
+    shut = lesioned(cell, Lesion("bias", (2,)))
+    assert (shut.bias[1, 5:10] + 0.75 == -1e4).all()
+    if not coupled:
+        assert (shut.bias[1, 10:] == 1e4).all()
+
+
 def no_loss(model, sequence) -> float:
     return 0.0
 
@@ -154,6 +166,28 @@ def no_loss(model, sequence) -> float:
         pytest.param(lambda: lesion(PIECES, PIECES), "network is list: expected", id="network"),
         pytest.param(
             lambda: lesioned(network(), "bias"), "lesion is str: expected a Lesion", id="lesion"
+        ),
+        pytest.param(
+            lambda: lesion(network(), [PIECES[0][:, :87]]), r"sequence 0 is .*\(9, 87\)", id="keys"
+        ),
+        pytest.param(
+            lambda: lesion(network(), [PIECES[0].astype(str)]), "sequence 0 is <U", id="texts"
+        ),
+        pytest.param(
+            lambda: lesion(network(), [*PIECES, np.full((3, 88), np.nan)]),
+            "sequence 5 is float64",
+            id="no number",
+        ),
+        pytest.param(
+            lambda: lesion(language_network(), [np.array([-1, 2, 3])]), "sequence 0 is", id="id -1"
+        ),
+        pytest.param(
+            lambda: lesion(language_network(), [np.array([0, V, 3])]), "sequence 0 is", id="id V"
+        ),
+        pytest.param(
+            lambda: lesion(language_network(), [np.array([0.0, 2.0])]),
+            "sequence 0 is float64",
+            id="ids of floats",
         ),
     ],
 )

@@ -379,6 +379,26 @@ def test_a_module_without_layers_along_the_frames_is_refused(model, words):
             measure(model, PIECES)
 
 
+@pytest.mark.parametrize(
+    ("output", "shape"),
+    [
+        pytest.param(lambda y: y.sum(), r"\(0,\)", id="a number"),
+        pytest.param(lambda y: y.sum((1, 2)), r"\(0,\)", id="a number for each frame"),
+        pytest.param(lambda y: y.sum(2), r"\(0,\)", id="no axis of keys"),
+        pytest.param(lambda y: y.expand(-1, 2, -1), r"\(0,\)", id="two sequences"),
+        pytest.param(lambda y: y[..., :87], r"\(8, 87\)", id="87 keys"),
+        pytest.param(lambda y: y[:-1], r"\(7, 88\)", id="a frame less"),
+        pytest.param(lambda y: [], r"\(0,\)", id="nothing"),
+        pytest.param(lambda y: {}, r"\(0,\)", id="a dictionary"),
+    ],
+)
+def test_outputs_that_are_no_logits_of_keys_are_refused(output, shape):
+    model = Net(GRU)
+    model.register_forward_hook(lambda module, x, y: output(y))
+    with pytest.raises(InvalidInputError, match=rf"output of Net is {shape}: expected \(8, 88\)"):
+        lesion(model, PIECES)
+
+
 def test_a_layer_of_torch_that_does_not_start_at_zeros_cannot_be_carried():
     with pytest.raises(InvalidInputError, match="first state of cell is not 0: expected 0"):
         lesion(Net(GRU, from_a_weight), PIECES, "carry")

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tables import for_each
 
 from gersgorin import Recorder, compare, fixed_points, influence, open_run, spectra
-from gersgorin.cli.commands import COMMANDS, OTHERS, main
+from gersgorin.catalog import ANALYSES as ROWS
+from gersgorin.cli.commands import COMMANDS, main
 from gersgorin.cli.options import AnalysisOptions, NetworkOptions
 from gersgorin.cli.work import function_of
 from gersgorin.results import load
@@ -24,14 +24,16 @@ from rhn.checkpoints import save
 from rhn.data import chorale
 from rhn.data.text import Vocabulary
 from rhn.models import PolyphonicModel
+from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import build_model, weights_generator
 from rhn.utils.results import EXPLAINED
+from rhn.utils.seeds import weights_generator
 
 SMALL = ["--hidden-size", "6", "--steps", "7"]
 RHN2 = ["--cell", "rhn", "--depth", "2", "--seed", "3", *SMALL]
 DATA = {"data": "bwv269", "unit": "quarter notes"}
-TABLE = {name: COMMANDS[name].default_command for name in ("plot", *OTHERS)}
+NAMES = (*(row.command for row in ROWS), "run", "recording")
+TABLE = {name: COMMANDS[name].default_command for name in NAMES}
 ANALYSES = [name for name, one in TABLE.items() if issubclass(one, AnalysisOptions)]
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -72,11 +74,13 @@ def wanted_radii(cell, x) -> list[float]:
     return pytest.approx(found)
 
 
-@for_each("name", [name for name in ANALYSES if name not in ("influence", "fixed-points")])
+@pytest.mark.parametrize(
+    "name", [name for name in ANALYSES if name not in ("influence", "fixed-points")]
+)
 def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
     own = {"lyapunov": {"count": 2, "seed": 3}, "pseudospectra": {"side": 5}}.get(name, {})
     words = [word for key, value in own.items() if key != "seed" for word in (f"--{key}", value)]
-    found = function_of(TABLE[name])(cell_of(depth=2), x_of(), **DATA, **own)
+    found = function_of(TABLE[name].analysis)(cell_of(depth=2), x_of(), **DATA, **own)
     assert printed(capsys, name, *RHN2, *words) == json.loads(json.dumps(found.to_dict()))
     assert run(name, *RHN2, *words, "--output", "b.npz", "b.json", "b.png", "--csv", "b.csv") == 0
     out = capsys.readouterr().out
@@ -112,11 +116,15 @@ def test_fixed_points(capsys):
 def test_compare_of_cells_depths_and_seeds(capsys):
     cells = {
         ("rnn", ""): cell_of(RNN),
-        ("rhn", "depth 1"): cell_of(transform_bias=-1),
-        ("rhn", "depth 2"): cell_of(depth=2, transform_bias=-1),
+        ("rhn", "depth 1"): cell_of(),
+        ("rhn", "depth 2"): cell_of(depth=2),
     }
     found = compare(cells, x_of(), **DATA)
-    words = ["--cell", "rnn", "rhn", "--depth", 1, 2, "--transform-bias=-1", "--seed", 3, *SMALL]
+    words = ["--cell", "rnn", "rhn", "--depth", 1, 2, "--seed", 3, *SMALL]
+    assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
+    biased = {"rhn": cell_of(transform_bias=-1)}
+    found = compare(biased, x_of(), **DATA)
+    words = ["--cell", "rhn", "--transform-bias=-1", "--seed", 3, *SMALL]
     assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
     seeds = {"lstm": [cell_of(LSTM), cell_of(LSTM, seed=4)]}
     found = compare(seeds, x_of(), **DATA)
@@ -305,7 +313,9 @@ def step(x, s):
 """
 
 
-@for_each(("word", "name"), [("late/nets.py:step", "late_one"), ("late_nets:step", "late_two")])
+@pytest.mark.parametrize(
+    ("word", "name"), [("late/nets.py:step", "late_one"), ("late_nets:step", "late_two")]
+)
 def test_a_step_may_import_when_it_runs(word, name, capsys):
     folder = Path("late" if "/" in word else ".")
     folder.mkdir(exist_ok=True)
@@ -370,7 +380,7 @@ def test_a_recording_of_a_training_run(capsys):
     assert capsys.readouterr().out.startswith(str(recorder.recording))
 
 
-@for_each("name", ["influence", "fixed-points", "compare"])
+@pytest.mark.parametrize("name", ["influence", "fixed-points", "compare"])
 def test_other_commands_draw_and_write(name, capsys):
     files = ["--output", "a.png", "a.npz", "--csv", "a.csv"]
     assert run(name, "--cell", "rnn", *SMALL, *files) == 0
@@ -378,14 +388,14 @@ def test_other_commands_draw_and_write(name, capsys):
     assert Path("a.png").read_bytes().startswith(b"\x89PNG") and Path("a.csv").read_text()
 
 
-@for_each("name", TABLE)
+@pytest.mark.parametrize("name", TABLE)
 def test_options_are_keywords_of_functions_and_figures(name):
     command = TABLE[name]
     if issubclass(command, AnalysisOptions):
         assert all(
             f.default in (None, ()) for f in fields(command) if hasattr(NetworkOptions, f.name)
         )
-        function = inspect.signature(function_of(command)).parameters
+        function = inspect.signature(function_of(command.analysis)).parameters
         own = {f.name for f in fields(command)} - {f.name for f in fields(AnalysisOptions)}
         assert own - {*command.drawn} <= function.keys()
     assert main([name, "--help"]) == 0
@@ -404,7 +414,7 @@ def lazily_annotated(kind: type) -> type:
     return LazilyAnnotated(kind.__name__, kind.__bases__, own)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("name", "options"),
     [
         ("plot", {"leading": 3}),
@@ -413,6 +423,7 @@ def lazily_annotated(kind: type) -> type:
         ("lyapunov", {"count": 3, "warmup": 2, "repeat": 4}),
         ("pseudospectra", {"side": 9}),
     ],
+    ids=str,
 )
 def test_own_options_reach_the_function_without_stored_annotations(name, options):
     shared = {"cell": "lstm", "hidden_size": 8, "steps": 5, "title": "mine", "seed": 1}

@@ -8,7 +8,6 @@ import pytest
 import scipy.linalg
 import torch
 from readable import other_words, words_in
-from tables import for_each
 from torch.autograd.functional import jacobian
 
 from gersgorin.analyses.complex_plane import PLANE_TEXTS
@@ -54,7 +53,7 @@ def test_numbers_are_those_of_scipy():
     assert found.table()["time step of the least distance"] == 2 * found.to_circle.argmin()
 
 
-@for_each("K", [0.0, 1.0, 100.0])
+@pytest.mark.parametrize("K", [0.0, 1.0, 100.0])
 def test_a_block_of_two_has_a_closed_form(K):
     """The singular values of z - [[0, K], [0, 0]] have the product |z|^2 and the squares' sum 2
     |z|^2 + K^2 (L. Trefethen, M. Embree, 2005).

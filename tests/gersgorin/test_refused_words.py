@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tables import for_each
 
 from gersgorin import open_run, spectra
 from rhn.cells import RHN
@@ -30,15 +29,16 @@ def no_work(monkeypatch):
     def fails(*_, **__):
         raise AssertionError("the analysis has begun")
 
-    monkeypatch.setattr("gersgorin.cli.work.open_run", fails)
+    monkeypatch.setattr("gersgorin.cli.networks.open_run", fails)
     for name in TABLE:
         if name not in ("run", "recording"):
-            module, _, function = TABLE[name].function.partition(":")
-            monkeypatch.setattr(import_module(f"gersgorin.{module}"), function, fails)
+            analysis = TABLE[name].analysis
+            module = import_module(f"gersgorin.{analysis.module}")
+            monkeypatch.setattr(module, analysis.function, fails)
 
 
 @pytest.mark.usefixtures("no_work")
-@for_each("name", [name for name in TABLE if name != "recording"])
+@pytest.mark.parametrize("name", [name for name in TABLE if name != "recording"])
 def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
     for output in ("missing/a.npz", "a.mine", "/proc/a.npz", "/dev/full", f"{'a' * 300}.npz"):
         assert run(name, "--cell", "rnn", *SMALL, "--output", output) == 2
@@ -47,7 +47,7 @@ def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
 
 
 @pytest.mark.usefixtures("no_work")
-@for_each(
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ("plot --steps 500", "steps is 500: expected 1 to 85, the steps of bwv269"),
@@ -57,6 +57,16 @@ def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
         ("plot --module nets.py:make --depth 4", "--depth is 4: expected none, beside module"),
         ("plot --layer rnn", "--layer is rnn: expected none, beside cell"),
         ("plot --input none.npy --chorale bwv269", "--chorale is bwv269: expected none, beside"),
+        (
+            "compare --cell rhn rnn --transform-bias=-1",
+            "option of rnn is 'transform_bias': expected",
+        ),
+        ("compare --cell rhn --layer rnn", "--layer is rnn: expected none, beside cell"),
+        ("compare --cell rhn rhn", "cell is rhn rhn: expected each once"),
+        ("compare --cell rhn --before-training", "--before-training is True: expected a network"),
+        ("compare a.safetensors --seeds 2", "--seeds is 2: expected a network that it changes"),
+        ("compare --cell rhn --depth 0", "depth is 0: expected a whole number from 1"),
+        ("compare --steps 5", "networks is none: expected --cell, a file"),
         ("plot --csv a.txt", "cannot write a.txt: expected a name ending in .csv"),
     ],
 )

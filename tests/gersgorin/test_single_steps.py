@@ -11,7 +11,6 @@ from cases import CELL_CASES, SHALLOW_CASES, assert_close, inputs, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import close
-from tables import for_each
 from torch import nn
 from torch.func import jacrev
 
@@ -45,7 +44,7 @@ def central_differences(function, v, h=5e-5):
     return ((8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)).transpose(-1, -2)
 
 
-@for_each("case", CELL_CASES)
+@pytest.mark.parametrize("case", CELL_CASES, ids=str)
 def test_all_jacobians_are_central_differences_and_have_leading_dimensions(case):
     cell = case.build()
     (x, _), (_, s) = inputs(cell, 3, 1), inputs(cell, 4)
@@ -84,7 +83,7 @@ def test_closed_forms_are_reverse_mode_at_any_size_and_state(case, seed, m, n, s
     assert temporal_jacobian(cell, x[:0], s[0]).shape == (0, cell.state_size, cell.state_size)
 
 
-@for_each("case", SHALLOW_CASES)
+@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
 def test_closed_forms_have_gradients_and_round_in_float32(case):
     cell = case.build()
     x, s = inputs(cell)
@@ -101,7 +100,7 @@ def test_closed_forms_have_gradients_and_round_in_float32(case):
     assert_close(coarse, A, 1e-5, "float32", floor=1e-3)
 
 
-@for_each("kind", [RHN, DTRNN])
+@pytest.mark.parametrize("kind", [RHN, DTRNN])
 def test_a_partial_product_may_leave_the_range_and_come_back(kind):
     """R of the layers is tiny, tiny and large; sizes that are powers of two round nothing."""
     torch.manual_seed(0)
@@ -176,7 +175,7 @@ def test_a_step_may_branch_on_numbers_and_return_an_output():
     assert found.tolist() == [[[3, 0], [0, 3]], [[-1, 0], [0, -1]]]
 
 
-@for_each("case", CELL_CASES)
+@pytest.mark.parametrize("case", CELL_CASES, ids=str)
 def test_a_trajectory_is_the_repeated_step(case):
     cell = case.build()
     (x, _), (_, s0) = inputs(cell, 6, 3), inputs(cell, 3)
@@ -233,7 +232,7 @@ REACHED = {
 }
 
 
-@for_each("term", REACHED)
+@pytest.mark.parametrize("term", REACHED)
 def test_every_term_of_a_bound_is_reached(term):
     """n = 1: one weight is large, and the gates are such that its term counts fully."""
     key, options, R, q, z, s = REACHED[term]
@@ -253,7 +252,28 @@ def test_every_term_of_a_bound_is_reached(term):
     assert 0.99 * bound < reached <= bound * (1 + 1e-12)
 
 
-@for_each("activation", ["relu", "linear"])
+@pytest.mark.parametrize("activation", ["relu", "linear"])
 def test_no_number_bounds_a_highway_whose_candidate_grows_with_the_input(activation):
     for coupled in (True, False):
         assert math.isinf(norm_bound(RHN(1, 1, coupled=coupled, activation=activation), 0))
+
+
+class Batched(nn.Module):
+    """A module that reads a batch: states of two axes, as a pair."""
+
+    def forward(self, x, state):
+        h, c = state
+        return torch.tanh(torch.cat((c, x), 1)[:, :2] * h), h.sum(1, keepdim=True) + c
+
+
+@pytest.mark.parametrize("lead", [(5,), (2, 3)], ids=["rows", "rows of rows"])
+def test_a_module_gets_each_of_several_states_as_a_batch_of_one(lead):
+    x, h, c = (torch.rand(*lead, size, dtype=d) for size in (M, 2, 2))
+    found = temporal_jacobian(Batched(), x, (h, c))
+    joined, module = torch.cat((h, c), -1).flatten(0, -2), Batched()
+
+    def one(x, s):
+        return torch.cat(module(x[None], (s[None, :2], s[None, 2:])), 1)[0]
+
+    wanted = [jacrev(one, 1)(x_t, s) for x_t, s in zip(x.flatten(0, -2), joined, strict=True)]
+    assert_close(found, torch.stack(wanted).unflatten(0, lead), 1e-12, "jacobians")

@@ -28,8 +28,9 @@ from rhn.checkpoints import load, read
 from rhn.data import Corpus, Piece, chorales
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.batches import constant_output_nll
-from rhn.training.ensemble import batch_order, tune_malloc
 from rhn.training.evaluation import evaluate_chorales
+from rhn.utils.resources import tune_malloc
+from rhn.utils.seeds import batch_order
 
 CORPUS = chorales(MELODIES)  # 37 to train on: the last batch has 5
 

@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import pytest
-from tables import for_each
 
 from rhn.errors import DamagedError, DataError
 from rhn.utils.results import Result
@@ -51,7 +50,7 @@ def test_a_table_has_median_and_extremes_without_nan_and_a_note_counts_these():
     assert shown == ["3", "1", "0.1235", "2", "-", "-"]
 
 
-@for_each("suffix", [".json", ".npz"])
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
 def test_a_file_gives_back_every_field(suffix, tmp_path):
     more = {"others": (("a", np.inf), ("b", 3.0)), "counts": {"x": 2.0}}
     parts = [-np.inf, -0.0, 0.0, 1.5, np.inf, np.nan]

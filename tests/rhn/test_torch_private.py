@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tables import for_each
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import grad, vmap
@@ -57,7 +56,7 @@ RUNS["fake"] = fake
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@for_each("run", list(RUNS))
+@pytest.mark.parametrize("run", list(RUNS))
 def test_what_runs_a_function_is_recognised(run):
     def about(t):
         return (

@@ -15,10 +15,10 @@ from trainability.changes import (
     CHANGES,
     ROW_LABELS,
     Known,
-    initial_weights,
     parameters_of_loss,
 )
-from trainability.reader import InputLayer, Reader
+from trainability.gru import InputLayer, Reader
+from trainability.initial_weights import reset_
 from trainability.snapshot import restored, seed_all
 from trainability.training import held_of, train_run
 
@@ -57,7 +57,7 @@ def of_change(run, label, known=UNKNOWN):
     with restored(run.model, run.loss_fn, run.optimizer, run.scheduler):
         held = held_of(run, run.data.halves[0])
         seed_all(0)
-        changed = CHANGES[label](run, known)
+        changed = CHANGES[label].apply(run, known)
         train_run(changed, STEPS, 0)
         return float(held.errors(changed).mean())
 
@@ -168,12 +168,12 @@ def test_ignored_targets_stay_as_they_are_in_standardised_targets():
     run = made(loss_fn=of_counted, data=(x, (y - 5) / 3))  # `made` scales them
     kept = run.data.train.y[run.data.train.y != -99]
     mean, spread = kept.mean(), kept.std(correction=0)
-    changed = CHANGES[TARGETS](run, UNKNOWN)
+    changed = CHANGES[TARGETS].apply(run, UNKNOWN)
     torch.testing.assert_close(changed.shift, mean[None])
     torch.testing.assert_close(changed.scale, spread[None])
     scaled = changed._scaled(run.data.train.y)
     assert torch.equal(scaled == -99, run.data.train.y == -99)
-    moved = CHANGES[RANGE](run, Known(False, 0.0, 1.0))
+    moved = CHANGES[RANGE].apply(run, Known(False, 0.0, 1.0))
     ends = moved._scaled(kept).aminmax()
     assert (float(ends.min), float(ends.max)) == pytest.approx((0.0, 1.0))
 
@@ -181,7 +181,7 @@ def test_ignored_targets_stay_as_they_are_in_standardised_targets():
 def test_the_usual_loss_leaves_running_averages_alone():
     run = made(model := nn.Sequential(nn.Flatten(), nn.BatchNorm1d(2 * T), nn.Linear(2 * T, 1)))
     before = model[1].running_mean.clone()
-    assert CHANGES[USUAL](run, UNKNOWN) is not None
+    assert CHANGES[USUAL].apply(run, UNKNOWN) is not None
     assert torch.equal(model[1].running_mean, before)
 
 
@@ -193,10 +193,10 @@ def test_targets_move_into_the_range_of_a_sigmoid():
     expected = plainly(run, targets=lambda y: (y - low) / size, back=lambda z: z * size + low)
     np.testing.assert_allclose(of_change(run, RANGE, known), expected, rtol=1e-3)
     inside = Known(False, -100.0, 100.0)
-    assert CHANGES[RANGE](run, UNKNOWN) is None and CHANGES[RANGE](run, inside) is None
-    signed = CHANGES[RANGE](run, Known(False, -1.0, 1.0))._scaled(y)
+    assert CHANGES[RANGE].apply(run, UNKNOWN) is None and CHANGES[RANGE].apply(run, inside) is None
+    signed = CHANGES[RANGE].apply(run, Known(False, -1.0, 1.0))._scaled(y)
     assert (float(signed.min()), float(signed.max())) == pytest.approx((-1.0, 1.0))
-    above = CHANGES[RANGE](run, Known(False, 7.0, np.inf))
+    above = CHANGES[RANGE].apply(run, Known(False, 7.0, np.inf))
     assert float(above._scaled(y).min()) == pytest.approx(7.0) and float(above.scale) == 1.0
 
 
@@ -204,7 +204,7 @@ def test_new_weights_are_those_of_torch():
     run = made(LastState())
     with restored(run.model):
         torch.manual_seed(7)
-        CHANGES[WEIGHTS](run, UNKNOWN)
+        CHANGES[WEIGHTS].apply(run, UNKNOWN)
         torch.manual_seed(7)
         rnn, out = nn.GRU(2, 8, batch_first=True), nn.Linear(8, 1)
         assert torch.equal(run.model.rnn.weight_hh_l0, rnn.weight_hh_l0)
@@ -223,7 +223,7 @@ class Own(nn.Module):
 def test_new_weights_of_own_matrices_are_uniform_by_their_fan_in():
     model = Own()
     out = model.out.weight.clone()
-    initial_weights(model)
+    reset_(model)
     W = model.W.detach()
     assert W.abs().max() <= 1 / 20 and W.std().item() == pytest.approx(3**-0.5 / 20, rel=0.03)
     assert (model.b == 1).all() and not torch.equal(model.out.weight, out)
@@ -246,9 +246,11 @@ def test_the_other_axis_turns_layers_that_mix_examples():
     model = LastState()
     model.rnn.batch_first = False
     run = made(model)
-    assert CHANGES[AXIS](run, UNKNOWN) is None
+    assert CHANGES[AXIS].apply(run, UNKNOWN) is None
     with restored(model):
-        assert CHANGES[AXIS](run, replace(UNKNOWN, mixes=True)) is run and model.rnn.batch_first
+        assert (
+            CHANGES[AXIS].apply(run, replace(UNKNOWN, mixes=True)) is run and model.rnn.batch_first
+        )
     assert not model.rnn.batch_first
 
 
@@ -256,19 +258,23 @@ def test_changes_that_change_nothing_do_not_apply():
     run = made(nn.Sequential(nn.Flatten(), nn.Linear(2 * T, 1)), nn.MSELoss())
     run.optimizer.param_groups[0]["weight_decay"] = 0
     for label in (USUAL, SHUFFLED, DROPOUT, PLAIN, AXIS, RANGE):
-        assert CHANGES[label](run, UNKNOWN) is None, label
+        assert CHANGES[label].apply(run, UNKNOWN) is None, label
     classes = run_of(
         LastState(3), torch.ones(N, T, 2).cumsum(0), torch.arange(N) % 3, nn.CrossEntropyLoss()
     )
-    assert CHANGES[TARGETS](classes, UNKNOWN) is None and CHANGES[USUAL](classes, UNKNOWN) is None
+    assert (
+        CHANGES[TARGETS].apply(classes, UNKNOWN) is None
+        and CHANGES[USUAL].apply(classes, UNKNOWN) is None
+    )
     predicted = run_of(LastState(), *sums(), nn.MSELoss(), predict=lambda output: 2 * output)
     for label in (USUAL, TARGETS, RANGE):
-        assert CHANGES[label](predicted, Known(False, 0.0, 0.1)) is None, label
+        assert CHANGES[label].apply(predicted, Known(False, 0.0, 0.1)) is None, label
     assert (
-        CHANGES[RANGE](run_of(LastState(), *sums(), nn.MSELoss()), Known(False, 1.0, 1.0)) is None
+        CHANGES[RANGE].apply(run_of(LastState(), *sums(), nn.MSELoss()), Known(False, 1.0, 1.0))
+        is None
     )
     masks = run_of(LastState(), (sums()[0] > 0).float(), sums()[1], nn.MSELoss())
-    assert CHANGES[INPUTS](masks, UNKNOWN) is None
+    assert CHANGES[INPUTS].apply(masks, UNKNOWN) is None
 
 
 class WithWeight(nn.Module):
@@ -289,7 +295,7 @@ def test_parameters_of_the_loss_are_trained_in_every_row():
     assert known.of_loss == (loss_fn.weight,)
     for label in (GRU, ADAM, EVERYTHING):
         with restored(model, loss_fn, sgd):
-            changed = CHANGES[label](run, known)
+            changed = CHANGES[label].apply(run, known)
             groups = changed.optimizer.param_groups
             assert any(p is loss_fn.weight for group in groups for p in group["params"]), label
 
@@ -428,7 +434,7 @@ def test_the_gru_has_the_outputs_of_the_network_and_reads_every_input(
     run = run_of(model, x, y, loss_fn, axis=axis)
     for label in (GRU, EVERYTHING):
         with restored(model, run.optimizer):
-            other = CHANGES[label](run, UNKNOWN)
+            other = CHANGES[label].apply(run, UNKNOWN)
             assert isinstance(other.model, Reader), label
             assert other.model.every is every
             x, y, _ = next(run.data.minibatches(0))
@@ -447,7 +453,7 @@ def test_the_gru_reads_in_both_directions_if_the_network_does(both, every):
     model = tagger if every else nn.Sequential(tagger, nn.Flatten(), nn.Linear(T, 1))
     run = run_of(model, x, torch.randn(N, T, 1) if every else torch.randn(N, 1), nn.MSELoss())
     with restored(model, run.optimizer):
-        other = CHANGES[GRU](run, UNKNOWN).model
+        other = CHANGES[GRU].apply(run, UNKNOWN).model
         assert other.rnn.bidirectional == both and other.every == every
         x = x[:4].clone().requires_grad_()
         output = other(x)
@@ -459,7 +465,7 @@ def test_the_gru_reads_in_both_directions_if_the_network_does(both, every):
 def test_everything_takes_the_usual_loss():
     run = made(LastState(), nn.L1Loss())
     with restored(run.model, run.optimizer):
-        assert CHANGES[EVERYTHING](run, UNKNOWN).usual and not run.usual
+        assert CHANGES[EVERYTHING].apply(run, UNKNOWN).usual and not run.usual
 
 
 def test_labels_are_literals_and_each_once():

@@ -3,6 +3,7 @@ they were written. `write_files.py` wrote them.
 """
 
 import csv
+import inspect
 import json
 import math
 import re
@@ -25,6 +26,7 @@ from gersgorin.cli.sequences import read_numbers
 from gersgorin.recording import Recording
 from optim_study.folder import rows_in
 from rhn.checkpoints import read
+from rhn.training.config import LanguageConfig
 from rhn.training.curves import read_curves
 from rhn.training.stored import text_of
 from tests.rhn.texts import metrics
@@ -42,7 +44,8 @@ PLACES = sorted({name.partition("/weights")[0] for name in NUMBERS if "/weights/
 """Checkpoints without their suffix, and folders of training runs or of their seeds."""
 RUNS = sorted({name.split("/")[1] for name in PLACES if name.startswith("runs/")})
 DATA = {"chorales": "data/melodies.json", "bytes": "data/enwik8"}
-STOPPED = ("chorales", "words-modern", "words-tied")
+STOPPED = ("chorales", "words-tied")
+REMOVED = "words-modern"  # a training with fields that 0.8.0 removed
 
 
 def numbers_below(place: str) -> dict[str, np.ndarray]:
@@ -194,7 +197,26 @@ def test_a_stopped_run_is_resumed_to_the_end_of_the_whole_one(name, copied, comm
             assert_near(records[0].radius, records[1].radius, TRAINED, "spectral radius")
 
 
-@for_each("name", RUNS)
+@pytest.mark.parametrize("place", [f"stopped/{REMOVED}", f"runs/{REMOVED}"])
+def test_a_run_with_removed_fields_is_not_continued(place, copied, command):
+    """By resume, by its config.json, and by its folder."""
+    folder = copied(place)
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    data, config = f"--data {data_of(REMOVED)}", json.loads((folder / "config.json").read_text())
+    again = [f"rhn train --config {folder}/config.json --out {folder} {data}"]
+    names = inspect.signature(LanguageConfig).parameters.keys() & config.keys()
+    path = folder.parent / "fields.json"
+    path.write_text(json.dumps({name: config[name] for name in names}))
+    again.append(f"rhn train --config {path} --out {folder} {data}")
+    for words in (f"rhn resume {folder} {data}", *again):
+        done = command(words)
+        assert done.code == 2
+        sentence = "vary_window is True: expected False, the only value since version 0.8.0"
+        assert done.err == f"error: {sentence}\n"
+    assert all(path.read_bytes() == content for path, content in kept.items())
+
+
+@for_each("name", sorted({*RUNS} - {REMOVED}))
 def test_a_finished_run_is_left_as_it_is(name, copied, command):
     folder = copied(f"runs/{name}")
     cell = f"--cell {OWN}" if cell_of(name) else ""

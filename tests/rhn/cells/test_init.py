@@ -4,16 +4,17 @@ everywhere.
 
 import itertools
 
+import pytest
 import torch
 from cases import SHALLOW_CASES, assert_close
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import for_each
 
 from rhn.cells import CELLS, RHN, Initialization
 from rhn.cells.init import DEFAULT_SCALE
+from rhn.errors import InvalidInputError
 
-shallow = for_each("case", SHALLOW_CASES)
+shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
 
 
 def seeded(seed=5):
@@ -60,7 +61,7 @@ def without_identity(case, scheme, name, weight):
     return weight
 
 
-@for_each(("case", "scheme"), itertools.product(SHALLOW_CASES, SPREAD))
+@pytest.mark.parametrize(("case", "scheme"), [*itertools.product(SHALLOW_CASES, SPREAD)], ids=str)
 def test_weights_have_the_mean_and_the_spread_of_their_scheme(case, scheme):
     cell = case.plain(40, 50, init=scheme, generator=seeded())
     of_weights, of_biases = SPREAD[scheme]
@@ -93,7 +94,7 @@ def test_orthogonal_matrices_are_factors_of_the_scaled_ones(case):
         assert R.tril(-1).abs().max() < 1e-12 and R.diagonal(dim1=-2, dim2=-1).min() > 0
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("key", "option", "block", "default"),
     [("rhn", "transform_bias", 1, -2), ("lstm", "forget_bias", 1, 0), ("gru", "update_bias", 1, 0)],
 )
@@ -138,3 +139,24 @@ def test_a_scheme_is_its_text(drawn, bias):
     assert parsed == Initialization(scheme, scale, bias)
     assert Initialization.parse(str(parsed)) == parsed
     assert Initialization.parse(scheme) == Initialization(scheme, DEFAULT_SCALE[scheme])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("uniform:1.1e6", id="too large a scale"),
+        pytest.param("gaussian:-0.1", id="a negative scale"),
+        pytest.param("memory:0.5", id="half a time step"),
+        pytest.param("memory:0", id="no time step"),
+        pytest.param("memory:2.5", id="no whole number of time steps"),
+        pytest.param("uniform,bias:1.1e6", id="too large a bias"),
+        pytest.param("uniform,bias:-1.1e6", id="too large a negative bias"),
+        pytest.param("uniform,bias:nan", id="a bias that is no number"),
+        pytest.param("uniform:nan", id="a scale that is no number"),
+        pytest.param("normal:1", id="an unknown scheme"),
+        pytest.param("uniform:1:2", id="two scales"),
+    ],
+)
+def test_a_text_of_no_scheme_is_refused(text):
+    with pytest.raises(InvalidInputError, match=r"^init is '.*': expected uniform\[:A\], gaussian"):
+        Initialization.parse(text)
