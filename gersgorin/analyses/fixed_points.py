@@ -26,12 +26,13 @@ from gersgorin.linalg.spectrum import eigenvalues_or_nan
 from gersgorin.linalg.threads import one_thread
 from gersgorin.packing import real_view
 from gersgorin.points import distinct, least_of_each, meeting
-from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
+from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, values_or_nan
 from gersgorin.root_search import ZeroSearch
 from gersgorin.run import Run, RunOptions, names_options, open_run
 from gersgorin.smoothness import difference, jumps
 from gersgorin.step import Step
 from rhn.utils.progress import Advance, reported
+from rhn.utils.results import median_and_ends
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 
