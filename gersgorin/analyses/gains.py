@@ -22,7 +22,7 @@ from rhn.cells import StackedCell
 
 INPUT, LAYER = "input, ||ds'/dx||_2", "gain of layer"
 NO_NUMBER = "steps without an input gain"
-NORM, CURVES = "2-norm", ("input", "layer")
+NORM, INPUT_CURVE, LAYER_CURVE = "2-norm", "input", "layer"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -38,7 +38,7 @@ class Gains(StepResult):
     page: ClassVar[str] = "docs/guides/spectra.md"
     label: ClassVar[str] = NORM
     texts: ClassVar[tuple[str, ...]] = (
-        *StepResult.run_texts, INPUT, LAYER, NO_NUMBER, NORM, *CURVES,
+        *StepResult.run_texts, INPUT, LAYER, NO_NUMBER, NORM, INPUT_CURVE, LAYER_CURVE,
     )  # fmt: skip
 
     input: Annotated[np.ndarray, "step"]
@@ -54,8 +54,8 @@ class Gains(StepResult):
         return {INPUT: self.input, **layers}
 
     def curves(self) -> dict[str, np.ndarray]:
-        names = [f"{CURVES[1]} {k + 1}" for k in range(self.layers.shape[1])]
-        return dict(zip([CURVES[0], *names], self.table().values(), strict=True))
+        layers = {f"{LAYER_CURVE} {k + 1}": gain for k, gain in enumerate(self.layers.T)}
+        return {INPUT_CURVE: self.input, **layers}
 
     def notes(self) -> Mapping[str, int]:
         return {NO_NUMBER: int(np.isnan(self.input).sum())}

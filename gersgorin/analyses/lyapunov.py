@@ -38,9 +38,10 @@ from gersgorin.analyses.block_errors import block_means, standard_errors
 from gersgorin.autodiff import BLOCK
 from gersgorin.jacobians import LargeJacobian
 from gersgorin.linalg.threads import one_thread
-from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
+from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, values_or_nan
 from gersgorin.run import Run, RunOptions, names_options, open_run, run_states
 from gersgorin.smoothness import difference, jumps
+from rhn.utils.results import median_and_ends
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:

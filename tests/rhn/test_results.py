@@ -28,10 +28,6 @@ class Sizes(Result):
     def table(self):
         return {"size of a step": self.sizes, "half-life (steps)": self.half_life}
 
-    def blocks(self):
-        sizes = [["", "first", "last"], ["size", *map(formatted, self.sizes[[0, -1]])]]
-        return [sizes, [["half-life (steps)", formatted(self.half_life)]]]
-
     def notes(self):
         return {"sizes not finite": int(np.isnan(self.sizes).sum())}
 
@@ -39,11 +35,11 @@ class Sizes(Result):
 SIZES = Sizes(np.array([1.0, 4.0, np.nan, 2.0]))
 
 
-def test_a_result_prints_its_title_its_tables_and_the_notes_that_count_something():
+def test_a_table_has_median_and_extremes_without_nan_and_a_note_counts_these():
     assert str(SIZES) == (
         "rnn\n\n"
-        "       first   last\n"
-        "size       1      2\n\n"
+        "                 median   smallest   largest\n"
+        "size of a step        2          1         4\n\n"
         "half-life (steps)   1.25\n"
         "note: sizes not finite: 1\n"
         "rows explained: docs/sizes.md"
