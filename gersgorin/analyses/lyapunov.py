@@ -24,7 +24,7 @@ are natural logarithms per step.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
@@ -143,11 +143,15 @@ class LyapunovSpectrum(StepResult):
         low = np.where(hidden, -math.inf, self.exponents - margins)
         high = np.where(hidden, self.lost_below, self.exponents + margins)
         high = np.minimum(high, high[0])
-        whole = len(high) == self.state_size
-        if whole and len(high) > 1 and -math.inf < self.sum < 0:  # known better than its parts
+        is_whole = len(high) == self.state_size
+        volumes_shrink = -math.inf < self.sum < 0
+        if is_whole and volumes_shrink and len(high) > 1:  # the sum is known better than its parts
             high[-1] = min(high[-1], self.sum - high[:-1].sum())
         least, most = map(kaplan_yorke_dimension, (low, high))
-        return least, len(high) if whole and least >= 0 and math.isnan(most) else most
+        volumes_may_grow = least >= 0 and math.isnan(most)
+        if is_whole and volumes_may_grow:
+            return least, len(high)
+        return least, most
 
     def blocks(self) -> list[list[list[str]]]:
         return listed_blocks(self.item, self.table())
@@ -227,32 +231,67 @@ def lyapunov(
         logs, gaps = growth(reporting, frame)
     checks.are_finite("growth of small changes", torch.where(logs[0].isneginf(), 0, logs[0]))
     log, most, moved = logs[:, warmup:].cpu().numpy()
-    T -= warmup
-    # a direction after a hidden one starts from rounding
-    hidden = np.logical_or.accumulate((most > log).any(0) & np.isfinite(most).all(0))
-    pieces = min(PIECES, T)
-    edges = np.array([round(T * piece / pieces) for piece in range(pieces + 1)])
-    sums, lengths = np.add.reduceat(np.where(hidden, np.nan, log), edges[:-1]), np.diff(edges)
-    curve = sums.cumsum(0) / edges[1:, None]
-    order = np.argsort(-curve[-1], kind="stable")
-    layers = run.step.depth if run.step.own("layer_jacobians") else 1
-    eps = torch.finfo(run.states.dtype).eps
-    rounding = eps * np.maximum(moved.mean(0), layers * math.sqrt(N))
-    errors = standard_errors(lengths, sums)
-    errors = np.where(np.isnan(errors), np.nan, np.hypot(errors, rounding))
+    hidden = hidden_directions(log, most)
+    pieces = Pieces.of(np.where(hidden, np.nan, log))
+    errors = standard_errors(pieces.lengths, pieces.sums)
+    errors = np.where(np.isnan(errors), np.nan, np.hypot(errors, rounding_errors(run, moved)))
+    order = np.argsort(-pieces.curve[-1], kind="stable")
     beside = [jumps(run.step.rows, *run.at(now), run.states[1:][now]) for now in run.slices()]
     return LyapunovSpectrum(
         **run.heading,
-        exponents=curve[-1, order],
+        exponents=pieces.curve[-1, order],
         standard_errors=errors[order],
-        halves=block_means(lengths, sums, 2)[:, order],
-        curve_steps=edges[1:],
-        curve=curve[:, order],
+        halves=block_means(pieces.lengths, pieces.sums, 2)[:, order],
+        curve_steps=pieces.steps,
+        curve=pieces.curve[:, order],
         lost_below=float(most.mean(0)[hidden].max()) if hidden.any() else math.nan,
         jumps=torch.cat(beside)[warmup:].cpu().double().numpy(),
         state_size=N,
         difference=gaps[warmup:],
     )
+
+
+class Pieces(NamedTuple):
+    """The growth in consecutive pieces of a run, of which there are at most `PIECES`."""
+
+    lengths: np.ndarray
+    """Steps of each piece, (C,)."""
+    sums: np.ndarray
+    """Sums of log |R_ii| over each piece, (C, k)."""
+
+    @classmethod
+    def of(cls, log: np.ndarray) -> "Pieces":
+        """The pieces of log |R_ii| (T, k)."""
+        T = len(log)
+        count = min(PIECES, T)
+        edges = np.array([round(T * piece / count) for piece in range(count + 1)])
+        return cls(np.diff(edges), np.add.reduceat(log, edges[:-1]))
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Steps up to the end of each piece, (C,)."""
+        return self.lengths.cumsum()
+
+    @property
+    def curve(self) -> np.ndarray:
+        """Mean growth up to the end of each piece, (C, k)."""
+        return self.sums.cumsum(0) / self.steps[:, None]
+
+
+def hidden_directions(log: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """True for directions whose growth rounding hides, (k,), and for all after such a one, which
+    start from rounding. log, most: log |R_ii| and its upper bound, (T, k).
+    """
+    is_hidden = (most > log).any(0) & np.isfinite(most).all(0)
+    return np.logical_or.accumulate(is_hidden)
+
+
+def rounding_errors(run: Run, moved: np.ndarray) -> np.ndarray:
+    """How far rounding moves each exponent, (k,), from bounds `moved` (T, k) in units of eps; at
+    least as far as in the sums of the products with each layer's Jacobian.
+    """
+    least = layers_of(run) * math.sqrt(run.state_size)
+    return torch.finfo(run.states.dtype).eps * np.maximum(moved.mean(0), least)
 
 
 def repeated(run: Run, times: int) -> Run:
@@ -274,32 +313,35 @@ def random_frame(N: int, k: int, seed: int, like: Tensor) -> Tensor:
 class Factor(NamedTuple):
     """A QR decomposition J Q = Q' R, where J is the product of some Jacobians."""
 
-    jacobians: Sequence[Jacobian]
-    """The first one is applied first."""
-    before: Tensor
-    """Q (N, k)."""
     after: Tensor
     """Q' (N, k)."""
     R: Tensor
     """(k, k)."""
+    lengths: Tensor
+    """Lengths of the columns of J Q, (k,)."""
+    n_jacobians: int
+    """The number of Jacobians in J."""
+    frame: "Frame | None"
+    """None if Q is a full frame, k = N."""
 
-    @property
-    def growth(self) -> Tensor:
-        """|R_ii|, (k,)."""
-        return self.R.diagonal().abs()
 
-    @property
-    def longest(self) -> Tensor:
-        """Length of the longest column of J Q."""
-        return self.R.norm(dim=0).max()
+class Frame(NamedTuple):
+    """What a decomposition leaves outside of a frame of k < N directions is computed from these."""
 
-    @property
-    def size(self) -> Tensor:
-        """||J||_F; if it is not known, ||J Q||_F times the number of Jacobians."""
-        first, count = self.jacobians[0], len(self.jacobians)
-        if count == 1 and isinstance(first, Tensor):
-            return first.norm()
-        return count * self.R.norm()
+    before: Tensor
+    """Q (N, k)."""
+    jacobians: Sequence[Jacobian]
+    """The factors of J; the first one is applied first."""
+
+
+class Steps(NamedTuple):
+    """The Jacobians of consecutive steps."""
+
+    now: slice
+    jacobians: list[Sequence[Jacobian]]
+    """Of each step: those of its layers, if they are known, or that of the step."""
+    push: Callable[[Tensor], Tensor]
+    """v (steps, N) -> A v of each step."""
 
 
 def growth(run: Run, Q: Tensor) -> tuple[Tensor, np.ndarray]:
@@ -308,26 +350,29 @@ def growth(run: Run, Q: Tensor) -> tuple[Tensor, np.ndarray]:
     |R_ii| may be only rounding of the longest column. (2) The differences of the steps, (T,).
     """
     logs, gaps = list[Tensor](), list[np.ndarray]()
-    for now, steps in jacobians_of(run):
-        factors, at = list[Factor](), list[int]()
-        for t, jacobians in enumerate(steps):
+    for now, steps, push in jacobians_of(run):
+        factors, counts = list[Factor](), list[int]()
+        for jacobians in steps:
             parts = factors_of(jacobians, Q)
             Q = parts[-1].after
             factors += parts
-            at += [t] * len(parts)
-            run.report(now.start + t + 1)
+            counts.append(len(parts))
+            run.report(now.start + len(counts))
+        gaps.append(difference(run.step.rows, *run.at(now), push))
         of_factors = torch.stack([*logs_of(factors), errors_of(factors)])
-        of_steps = of_factors.new_zeros(3, len(steps), Q.shape[1])
-        logs.append(of_steps.index_add_(1, torch.tensor(at, device=Q.device), of_factors))
-        gaps.append(difference(run.step.rows, *run.at(now), partial(_pushed_rows, steps)))
+        step_of = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(Q.device)
+        of_steps = of_factors.new_zeros(3, len(counts), Q.shape[1])
+        logs.append(of_steps.index_add_(1, step_of, of_factors))
     return torch.cat(logs, 1), np.concatenate(gaps)
 
 
 def factors_of(jacobians: Sequence[Jacobian], Q: Tensor) -> list[Factor]:
     """The decomposition of a whole step, or those of its Jacobians if rounding is too large."""
     whole = factored(jacobians, Q)
-    most = torch.finfo(Q.dtype).eps * float(whole.longest)
-    if len(jacobians) == 1 or most <= EXACT * float(whole.growth.min()):
+    if len(jacobians) == 1:
+        return [whole]
+    rounding = torch.finfo(Q.dtype).eps * float(whole.lengths.max())
+    if rounding <= EXACT * float(whole.R.diagonal().abs().min()):
         return [whole]
     parts = [factored(jacobians[:1], Q)]
     for J in jacobians[1:]:
@@ -338,7 +383,10 @@ def factors_of(jacobians: Sequence[Jacobian], Q: Tensor) -> list[Factor]:
 def factored(jacobians: Sequence[Jacobian], Q: Tensor) -> Factor:
     """The decomposition of J Q for the product J of some Jacobians."""
     after, R = torch.linalg.qr(pushed(jacobians, Q))
-    return Factor(jacobians=jacobians, before=Q, after=after, R=R)
+    is_full = Q.shape[0] == Q.shape[1]
+    frame = None if is_full else Frame(before=Q, jacobians=jacobians)
+    lengths = R.norm(dim=0)
+    return Factor(after=after, R=R, lengths=lengths, n_jacobians=len(jacobians), frame=frame)
 
 
 def pushed(jacobians: Sequence[Jacobian], columns: Tensor) -> Tensor:
@@ -348,69 +396,104 @@ def pushed(jacobians: Sequence[Jacobian], columns: Tensor) -> Tensor:
     return columns
 
 
-def _pushed_rows(steps: Sequence[Sequence[Jacobian]], v: Tensor) -> Tensor:
-    """A[t] v[t] of each step, (T, N)."""
-    return torch.stack([pushed(J, one[:, None])[:, 0] for J, one in zip(steps, v, strict=True)])
+def pushed_rows(layers: Sequence[Tensor], v: Tensor) -> Tensor:
+    """A[t] v[t] of each step, (steps, N), for the Jacobians (steps, ., .) of each layer."""
+    columns = v[:, :, None]
+    for J in layers:
+        columns = J @ columns
+    return columns[:, :, 0]
 
 
 def logs_of(factors: Sequence[Factor]) -> tuple[Tensor, Tensor]:
     """log |R_ii| and its upper bound, (F, k) each."""
-    eps, N = torch.finfo(factors[0].R.dtype).eps, len(factors[0].before)
-    size = torch.stack([factor.growth for factor in factors]).double()
-    longest = torch.stack([factor.longest for factor in factors])
-    return size.log(), size.maximum(N * eps * longest[:, None]).log()
+    eps, N = torch.finfo(factors[0].R.dtype).eps, len(factors[0].after)
+    size = torch.stack([factor.R.diagonal() for factor in factors]).abs().double()
+    longest = torch.stack([factor.lengths for factor in factors]).amax(1, keepdim=True)
+    return size.log(), size.maximum(N * eps * longest).log()
 
 
 def errors_of(factors: Sequence[Factor]) -> Tensor:
     """||J||_F |y| |w| / |R_ii| of each decomposition of a block, (F, k), see above; inf if it is
     too large for a number.
     """
-    (N, k), F = factors[0].before.shape, len(factors)
     diagonals = torch.stack([factor.R.diagonal() for factor in factors])
     by_row = torch.where(diagonals == 0, 1, diagonals)[:, :, None]
-    identity = torch.eye(k, dtype=diagonals.dtype, device=diagonals.device)
-    U = torch.cat((identity.new_empty(F, k, k), identity[None]))  # before each one, and at the end
-    outside = identity.new_zeros(k, N)  # part of y outside of the frame
-    lengths = identity.new_zeros(F, k)
-    for number in range(F - 1, -1, -1):
-        factor = factors[number]
-        lengths[number] = outside.norm(dim=1)
-        if k < N and number > 0:
-            outside = dual_outside(factor, U[number + 1], outside) / by_row[number]
-        torch.matmul(U[number + 1], factor.R, out=U[number]).div_(by_row[number])
+    U = unit_triangles(factors, by_row)
+    outside = lengths_outside(factors, U, by_row)
+    y = torch.hypot(U[1:].norm(dim=2), outside)
+    identity = U[-1]
+    parts = U[:-1].split(max(1, AT_ONCE // identity.numel()))
     solve = partial(torch.linalg.solve_triangular, B=identity, upper=True, unitriangular=True)
-    parts = U[:-1].split(max(1, AT_ONCE // k**2))
     w = torch.cat([solve(part).norm(dim=1) for part in parts])
-    y = torch.hypot(U[1:].norm(dim=2), lengths)
-    sizes = torch.stack([factor.size for factor in factors])[:, None] / diagonals.abs()
+    sizes = sizes_of(factors)[:, None] / diagonals.abs()
     return (y.double() * w.double() * sizes.double()).nan_to_num(nan=math.inf)
 
 
-def dual_outside(factor: Factor, U: Tensor, outside: Tensor) -> Tensor:
-    """The part of the dual directions (k, N) before a factor that lies outside of its frame, from
-    those after it, times |R_ii|.
+def unit_triangles(factors: Sequence[Factor], by_row: Tensor) -> Tensor:
+    """U before each decomposition, and the identity at the end, (F + 1, k, k)."""
+    F, k, _ = by_row.shape
+    U = by_row.new_empty(F + 1, k, k)
+    torch.eye(k, out=U[F])
+    for number in reversed(range(F)):
+        torch.matmul(U[number + 1], factors[number].R, out=U[number]).div_(by_row[number])
+    return U
+
+
+def lengths_outside(factors: Sequence[Factor], U: Tensor, by_row: Tensor) -> Tensor:
+    """Length of the part of y after each decomposition that lies outside of its frame, (F, k)."""
+    F, k, _ = by_row.shape
+    found = by_row.new_zeros(F, k)
+    outside = by_row.new_zeros(k, len(factors[0].after))
+    for number in reversed(range(1, F)):
+        frame = factors[number].frame
+        if frame is not None:
+            y = U[number + 1] @ factors[number].after.mT + outside
+            outside = dual_outside(frame, y) / by_row[number]
+            found[number - 1] = outside.norm(dim=1)
+    return found
+
+
+def dual_outside(frame: Frame, y: Tensor) -> Tensor:
+    """The part of the dual directions (k, N) before a decomposition that lies outside of its frame,
+    from those y after it, times |R_ii|.
     """
-    y = U @ factor.after.mT + outside
-    for J in reversed(factor.jacobians):
+    for J in reversed(frame.jacobians):
         y = y @ J if isinstance(J, Tensor) else J.pull(y)
-    return y - y @ factor.before @ factor.before.mT
+    return y - y @ frame.before @ frame.before.mT
 
 
-def jacobians_of(run: Run) -> Iterator[tuple[slice, list[Sequence[Jacobian]]]]:
-    """Yield (slice of steps, the Jacobians of each step): those of its layers, if they are known,
-    or that of the step.
+def sizes_of(factors: Sequence[Factor]) -> Tensor:
+    """||J||_F of each decomposition, (F,); if it is not known, ||J Q||_F times the number of
+    Jacobians.
     """
+    lengths = torch.stack([factor.lengths for factor in factors])
+    found = lengths.norm(dim=1) * lengths.new_tensor([factor.n_jacobians for factor in factors])
+    for number, factor in enumerate(factors):
+        first = None if factor.frame is None else factor.frame.jacobians[0]
+        if factor.n_jacobians == 1 and isinstance(first, Tensor):
+            found[number] = first.norm()
+    return found
+
+
+def layers_of(run: Run) -> int:
+    """The number of layers of a step with known Jacobians; 1 for the Jacobian of the step."""
+    return run.step.depth if run.step.own("layer_jacobians") else 1
+
+
+def jacobians_of(run: Run) -> Iterator[Steps]:
+    """Yield the Jacobians of blocks of steps, or of one step at a time for a large state."""
     step, N = run.step, run.state_size
-    layers = step.own("layer_jacobians") if step.depth > 1 else None
     if N > LARGE:
         for t, (x, s) in enumerate(zip(*run.at(), strict=True)):
-            yield slice(t, t + 1), [[LargeJacobian(step, x, s)]]
+            A = LargeJacobian(step, x, s)
+            yield Steps(now=slice(t, t + 1), jacobians=[[A]], push=A.push_row)
         return
-    size = max(1, BLOCK // (N * N * (step.depth if layers else 1)))
+    layers = step.own("layer_jacobians") if step.depth > 1 else None
+    size = max(1, BLOCK // (N * N * layers_of(run)))
     for start in range(0, len(run), size):
         now = slice(start, min(start + size, len(run)))
         J = layers(*run.at(now)) if layers else [run.jacobians(now)]
-        yield now, [*zip(*J, strict=True)]
+        yield Steps(now=now, jacobians=[*zip(*J, strict=True)], push=partial(pushed_rows, J))
 
 
 def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
