@@ -34,7 +34,15 @@ from torch.linalg import matrix_norm
 from rhn import cells
 from rhn.cells.base import DeclaredCell, Shapes, choice
 from rhn.kernels.transition import ACTIVATIONS, TRANSITION
-from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
+from rhn.utils.scale import (
+    Scaled,
+    any_out_of_range,
+    bound_of,
+    plus,
+    scaled,
+    scaled_matmul,
+    unscaled,
+)
 
 if TYPE_CHECKING:
     from rhn.cells.layers import CellMasks, Layer
@@ -121,7 +129,7 @@ class DTRNN(DeclaredCell):
             if layer >= self.depth - shortcuts:
                 P = P + self.weight_skip[layer - self.depth]
             P = D * P
-            if layer and out_of_range(P).any():
+            if layer and any_out_of_range(P):
                 return unscaled(*self._scaled_through(first, x, s, shortcuts))
         return P
 
