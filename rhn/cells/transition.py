@@ -34,7 +34,15 @@ from rhn.cells.gates import CellMasks
 from rhn.cells.layers import Layer, Part
 from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.transition import TRANSITION
-from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
+from rhn.utils.scale import (
+    Scaled,
+    any_out_of_range,
+    bound_of,
+    plus,
+    scaled,
+    scaled_matmul,
+    unscaled,
+)
 
 
 class DTRNN(DeclaredCell):
@@ -118,7 +126,7 @@ class DTRNN(DeclaredCell):
             if layer >= self.depth - shortcuts:
                 P = P + self.weight_skip[layer - self.depth]
             P = D * P
-            if layer and out_of_range(P).any():
+            if layer and any_out_of_range(P):
                 return unscaled(*self._scaled_through(first, x, s, shortcuts))
         return P
 

@@ -36,7 +36,7 @@ from rhn.utils.io import (
     write_arrays,
     write_json,
 )
-from rhn.utils.tables import EXPLAINED, aligned
+from rhn.utils.tables import EXPLAINED, aligned, formatted
 
 COLUMNS = ("median", "smallest", "largest")
 NOTE = "note: "
