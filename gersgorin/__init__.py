@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from gersgorin.analyses.spectra import spectra as spectra
     from gersgorin.layers import layer_inputs as layer_inputs
     from gersgorin.linalg.discs import gersgorin_discs as gersgorin_discs
+    from gersgorin.linalg.jacobian_products import jacobian_product as jacobian_product
     from gersgorin.linalg.spectrum import eigenvalues as eigenvalues
-    from gersgorin.linalg.spectrum import jacobian_product as jacobian_product
     from gersgorin.one_step import input_jacobian as input_jacobian
     from gersgorin.one_step import layer_jacobians as layer_jacobians
     from gersgorin.one_step import norm_bound as norm_bound

@@ -147,6 +147,21 @@ def test_compare_of_trained_networks_and_modules(capsys):
         assert one["spectral_radius"][0] == expected
 
 
+def test_compare_of_a_trained_network_beside_new_cells_and_of_a_step(capsys):
+    trained_model("rhn", 2)
+    (alone,) = printed(capsys, "compare", "mine.safetensors", "--steps", 5)["networks"]
+    assert (alone["row"], alone["column"]) == ("", "mine.safetensors")
+    words = ["mine.safetensors", "--cell", "rnn", "--hidden-size", 4, "--seeds", 2, "--steps", 5]
+    found = printed(capsys, "compare", *words)["networks"]
+    runs = {one["column"]: len(one["spectral_radius"]) for one in found}
+    assert runs == {"rnn": 2, "mine.safetensors": 1}
+    Path("nets.py").write_text(NETS)
+    np.savetxt("flags.csv", [1, 0] * 3)
+    step = ["nets.py:turns", "--state-size", 2, "--input", "flags.csv"]
+    (found,) = printed(capsys, "compare", *step)["networks"]
+    np.testing.assert_allclose(found["log_norm_product"], [np.arange(1, 7) * np.log(2)])
+
+
 def trained_model(cell: str, depth: int, **train):
     """A model in mine.safetensors as a training run writes it, and the same before its training."""
     model, before = (

@@ -65,7 +65,8 @@ def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
         ("compare --cell rhn rhn", "cell is rhn rhn: expected each once"),
         ("compare --cell rhn --before-training", "--before-training is True: expected a network"),
         ("compare a.safetensors --seeds 2", "--seeds is 2: expected a network that it changes"),
-        ("compare --cell rhn --depth 0", "depth is 0: expected a whole number from 1"),
+        ("compare --cell rhn --depth 1 0", "depth is 0: expected a whole number from 1"),
+        ("compare --cell rhn --seeds 0", "seeds is 0: expected a whole number from 1"),
         ("compare --steps 5", "networks is none: expected --cell, a file"),
         ("plot --csv a.txt", "cannot write a.txt: expected a name ending in .csv"),
     ],
@@ -87,7 +88,8 @@ def test_wrong_numbers_beside_a_network_are_refused(capsys):
         ("plot", *SMALL, "--leading", 9): "leading",
     }.items():
         assert run(*words) == 2
-        assert said in capsys.readouterr().err
+        shown = capsys.readouterr()
+        assert said in shown.err and shown.out == ""
 
 
 def test_names_in_a_strangers_file_change_no_terminal(capsys):
