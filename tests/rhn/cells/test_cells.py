@@ -237,6 +237,8 @@ def test_a_stack_of_cells_of_other_sizes_is_one_cell_after_the_other():
     assert_close(outputs, y, 1e-12, "outputs")
     assert_close(last, torch.cat(ends, -1), 1e-12, "last states")
     assert (stack.input_size, stack.hidden_size, stack.state_size) == (5, 4, 17)
+    names = (stack.gate_name, stack.carry_name)
+    assert names == (first.gate_name, first.carry_name) != (second.gate_name, second.carry_name)
     for rows in ((first, third), (second, second)):
         with pytest.raises(InvalidInputError, match="input_size of the upper cell"):
             StackedCell(rows)
