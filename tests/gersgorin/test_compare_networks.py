@@ -232,6 +232,18 @@ def test_the_grid_has_a_row_for_each_cell_and_a_column_for_each_depth():
         np.testing.assert_allclose(line.get_ydata()[1:], values, rtol=1e-12)
 
 
+def test_networks_of_one_row_or_column_are_one_group():
+    rnn = cell("rnn")[0]
+    for places, wanted in (
+        ([("a", 1), ("a", 2)], {"": ["1", "2"]}),
+        ([("a", 1), ("b", 1)], {"": ["a", "b"]}),
+        (["a", "b"], {"": ["a", "b"]}),
+        ([("a", 1), ("b", 2)], {"a": ["1"], "b": ["2"]}),
+    ):
+        groups = compare(dict.fromkeys(places, rnn), X[:2]).groups
+        assert {row: [*group] for row, group in groups.items()} == wanted
+
+
 @pytest.mark.parametrize("panels", [("discs",), ("product", "norm"), tuple(PANELS)], ids=str)
 def test_panels_are_chosen_by_name(panels):
     found = compare({"a": networks(2), "b": cell("rnn")[0]}, X, panels=panels)

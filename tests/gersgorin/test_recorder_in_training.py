@@ -26,7 +26,7 @@ from gersgorin.analyses.disc_panels import DISC_TEXTS
 from gersgorin.recorder import LONGEST_UNSAVED, Recorder, gradient_norms
 from gersgorin.recording import ARRAYS, LOST, MEASURES, NO_GRADIENT, Recording
 from rhn.cells import CELLS
-from rhn.errors import DataError, NotFiniteError
+from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.named_curves import CURVE_TEXTS
 from tests.cases import SHALLOW_CASES
@@ -305,6 +305,11 @@ def test_a_file_holds_all_arrays_and_one_of_version_0_6_0_is_read(tmp_path):
     np.savez(tmp_path / "old.npz", **{name: old[name] for name in old if name != "radius"})
     with pytest.raises(DataError, match="not a record written by"):
         Recording.load(tmp_path / "old.npz")
+
+
+def test_a_recorder_of_no_sequence_is_refused():
+    with pytest.raises(InvalidInputError, match=r"^x is an empty list: expected at least one seq"):
+        Recorder(nn.GRU(M, N), [])
 
 
 @pytest.mark.parametrize("to_none", [True, False])

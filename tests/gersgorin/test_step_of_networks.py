@@ -317,6 +317,13 @@ def test_a_random_first_state_is_not_refused():
     assert len(one) == T and not torch.equal(one.states[0], other.states[0])
 
 
+def test_a_function_is_named_by_its_name():
+    assert open_run(pair, X, state_size=(4, 2)).heading["network"] == "pair"
+    assert open_run(lambda x, s: s, X, S0).heading["network"] == "f(x, s)"
+    one_row = MODULES["module of one row"]
+    assert open_run(one_row, X, STATES["module of one row"]).heading["network"] == "OneRow"
+
+
 def test_states_of_several_tensors_and_of_state_size():
     found = open_run(pair, X, (torch.zeros(4).double(), torch.zeros(2).double()))
     close(open_run(pair, X, state_size=(4, 2)).states, found.states)

@@ -1,7 +1,9 @@
 """Results print one fixed table and are read back from files; long work prints what is done."""
 
 import json
+import sys
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -48,6 +50,22 @@ def test_a_table_has_median_and_extremes_without_nan_and_a_note_counts_these():
     assert lines[-2].split()[-1] == "-" and "note" not in lines[-2]
     shown = [formatted(value) for value in (3, True, 0.12345, np.float32(2), np.nan, None)]
     assert shown == ["3", "1", "0.1235", "2", "-", "-"]
+
+
+def test_a_dataset_has_the_arrays_with_their_axes_and_the_other_values_as_attributes(monkeypatch):
+    """A stand-in for xarray, which is optional, returns what it gets."""
+    monkeypatch.setitem(
+        sys.modules, "xarray", SimpleNamespace(Dataset=lambda arrays, attrs: (arrays, attrs))
+    )
+    arrays, attributes = SIZES.to_xarray()
+    assert arrays.keys() == {"sizes"} and attributes == {"result": "Sizes", "half_life": 1.25}
+    modes = np.ones((4, 2))
+    arrays, _ = replace(SIZES, modes=modes).to_xarray()
+    assert {name: axes for name, (axes, _) in arrays.items()} == {
+        "sizes": ("step",),
+        "modes": ("step", "mode"),
+    }
+    assert arrays["sizes"][1] is SIZES.sizes and arrays["modes"][1] is modes
 
 
 @pytest.mark.parametrize("suffix", [".json", ".npz"])

@@ -12,7 +12,17 @@ import torch
 from cases import CELL_CASES, SHALLOW_CASES, assert_close, dropout_mask, inputs
 from torch.func import jacrev, vmap
 
-from rhn.cells import GRU, LSTM, RHN, CellMasks, Gates, Layer, Part, described_layers
+from rhn.cells import (
+    GRU,
+    LSTM,
+    RHN,
+    CellMasks,
+    Gates,
+    Layer,
+    Part,
+    StackedCell,
+    described_layers,
+)
 from rhn.errors import InvalidInputError
 from rhn.kernels import TRANSITION
 from rhn.kernels.activations import ACTIVATIONS
@@ -213,6 +223,25 @@ def test_torch_s_own_kernel_computes_plain_calls_on_the_cpu_only(name, monkeypat
     mapped = kind(3, 4)
     calls.clear()
     assert vmap(lambda x: mapped(x)[0])(x).shape == (5, 2, 4) and not calls
+
+
+def test_a_stack_of_cells_of_other_sizes_is_one_cell_after_the_other():
+    first, second, third = GRU(5, 7), LSTM(7, 3), RHN(3, 4, 2)
+    stack = StackedCell([first, second, third]).double()
+    x, s0 = torch.randn(6, 2, 5, dtype=torch.float64), torch.randn(2, 17, dtype=torch.float64)
+    outputs, last = stack(x, s0)
+    y, ends = x, []
+    for cell, s in zip((first, second, third), s0.split((7, 6, 4), -1), strict=True):
+        y, end = cell(y, s.contiguous())
+        ends.append(end)
+    assert_close(outputs, y, 1e-12, "outputs")
+    assert_close(last, torch.cat(ends, -1), 1e-12, "last states")
+    assert (stack.input_size, stack.hidden_size, stack.state_size) == (5, 4, 17)
+    names = (stack.gate_name, stack.carry_name)
+    assert names == (first.gate_name, first.carry_name) != (second.gate_name, second.carry_name)
+    for rows in ((first, third), (second, second)):
+        with pytest.raises(InvalidInputError, match="input_size of the upper cell"):
+            StackedCell(rows)
 
 
 # ---- closed-form Jacobians -----------------------------------------------------------------------

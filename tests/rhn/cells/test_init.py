@@ -112,15 +112,24 @@ def test_a_gate_s_bias_starts_where_it_is_told_to_or_as_the_others(key, option, 
     assert uncoupled.bias.view(2, 3, 4).unique(dim=-1).tolist() == [[[0], [-3.5], [3.5]]] * 2
 
 
-def test_memory_keeps_half_of_the_units_for_the_past():
-    cell = CELLS["dts-rnn"](3, 8, 2, init="memory:100", generator=seeded(), dtype=torch.float64)
+@pytest.mark.parametrize("n", [4, 15], ids=["one plane", "three planes, an odd number of units"])
+@pytest.mark.parametrize("steps", [1, 100])
+def test_memory_keeps_half_of_the_units_for_the_past(n, steps):
+    """The angles of the planes are pi / T^(k / (K - 1)): from pi to pi / T."""
+    how = {"init": f"memory:{steps}", "generator": seeded(), "dtype": torch.float64}
+    cell = CELLS["dts-rnn"](3, n, 2, **how)
     W, (R, later), skip = (p.detach() for p in [*cell.parameters()][:3])
-    assert W[:4].all() and not W[4:].any() and not R[:4].any() and not skip.any()
-    assert torch.equal(later, torch.eye(8, dtype=torch.float64))
-    angles = torch.linalg.eigvals(R[4:, 4:]).log()
+    planes, T = n // 4, max(2, steps)
+    sense = n - 2 * planes
+    assert W[:sense].all() and not W[sense:].any() and not R[:sense].any() and not skip.any()
+    assert torch.equal(later, torch.eye(n, dtype=torch.float64))
+    angles = torch.linalg.eigvals(R[sense:, sense:]).log()
     assert angles.real.abs().max() < 1e-12
-    slow = torch.pi / 100
-    assert_close(angles.imag.abs().sort().values[:2] / slow, torch.ones(2).double(), 1e-9, "slow")
+    wanted = sorted(2 * [torch.pi / T ** (k / max(1, planes - 1)) for k in range(planes)])
+    assert_close(angles.imag.abs().sort().values, torch.tensor(wanted).double(), 1e-6, "angles")
+    written = R[sense:, :sense]
+    std = 0.4 / (T * sense) ** 0.5
+    assert 0.6 * std < written.square().mean().sqrt() < 1.5 * std
 
 
 SCALES = {scheme: st.floats(0, 1e6) for scheme in DEFAULT_SCALE} | {

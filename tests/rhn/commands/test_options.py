@@ -56,6 +56,7 @@ def test_set_and_config_give_every_field(start, end, answer, tmp_path):
 def test_a_word_that_is_no_whole_number_or_path_is_refused(words, says, command):
     found = command("rhn train jsb-depth-1 --dry-run", *words)
     assert found.code == 2 and "Invalid value" in found.err and says in found.err
+    assert found.err.endswith("(see rhn train --help)\n")
     assert command("rhn train jsb-depth-1 --dry-run --seed", "1" + "0" * 17).code == 0
 
 
