@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from networks import WORDS, language_checkpoint, language_network, network, sentences
-from tables import for_each
 
 import gersgorin
 import rhn
 from analysis import GateActivity, gate_activity, lesion
+from analysis.report import report_page
 from rhn.checkpoints import save
 from rhn.data import chorale, chorales
 from rhn.data.text import read_text
@@ -107,6 +107,18 @@ def test_the_report_has_the_spectra_of_the_first_sequence_of_its_split(command):
             assert html.escape(str(found)) in page
 
 
+def test_the_report_runs_on_the_device_that_is_given(monkeypatch):
+    """The first move of the network, here to a device without memory."""
+
+    def moved(module, device):
+        raise InterruptedError(device)
+
+    monkeypatch.setattr(torch.nn.Module, "to", moved)
+    for device, wanted in (("meta", "meta"), (None, "cpu")):
+        with pytest.raises(InterruptedError, match=f"^{wanted}$"):
+            report_page("best.safetensors", device=device)
+
+
 def test_the_report_of_a_text_without_gates_has_no_part_about_them(command):
     language_checkpoint("plain.safetensors", language_network("rnn", 1, dtype=torch.float32))
     assert command("rhn-analyze report plain.safetensors --data novel.txt").code == 0
@@ -114,7 +126,7 @@ def test_the_report_of_a_text_without_gates_has_no_part_about_them(command):
     assert re.findall("<h2>(.*)</h2>", page) == ["Spectra, cells.0", "Lesions"]
 
 
-@for_each(
+@pytest.mark.parametrize(
     "line",
     [
         "optim-study run --data missing.json --out novel.txt",

@@ -10,6 +10,7 @@ from networks import GATED, SUBJECTS, WORDS, gates_by_loop, network, rolls
 from analysis import Excerpt, excerpts, gate_activity, stretches
 from analysis.gates import ROWS
 from rhn.data.text import Vocabulary
+from rhn.errors import InvalidInputError
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,24 @@ def test_stretches_predict_each_token_once_and_in_order(N, length, max_tokens):
     assert predicted.tolist() == list(range(1, min(N, max_tokens + 1)))
     assert all(len(part) == length + 1 for part in parts[:-1])
     assert all(len(part) > 1 and (np.diff(part) == 1).all() for part in parts)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        pytest.param(np.zeros((2, 2), int), id="two axes"),
+        pytest.param(np.zeros(3), id="floats"),
+        pytest.param(np.array(["a", "b"]), id="words"),
+    ],
+)
+def test_a_text_is_an_array_of_whole_numbers(tokens):
+    for cut in (stretches, lambda tokens: excerpts(tokens, WORDS, length=2)):
+        with pytest.raises(InvalidInputError, match=r"^tokens is .*ids of tokens"):
+            cut(tokens)
+
+
+def test_the_figure_of_gates_shows_two_sequences_unless_pieces_are_chosen():
+    assert gate_activity(network(depth=2), rolls(3, 4, 5)).shown == 2
 
 
 def test_excerpts_are_spread_over_the_text():
