@@ -95,9 +95,10 @@ def test_the_report_has_the_spectra_of_the_first_sequence_of_its_split(command):
     lengths = {"train": (4, 5), "valid": (2, 3), "test": (3, 2)}
     splits = {split: [piece * times for times in lengths[split]] for split in lengths}
     Path("mine.json").write_text(json.dumps(splits))
-    save("run.safetensors", MUSIC)
-    for words, split in (("", "test"), ("--split valid", "valid")):
-        line = f"rhn-analyze report run.safetensors --data mine.json {words} --output a.html"
+    checksum, path = chorales("mine.json").checksum, str(Path("mine.json").absolute())
+    save("run.safetensors", MUSIC, data={"checksum": checksum, "path": path})
+    for words, split in (("--data mine.json", "test"), ("--split valid", "valid")):
+        line = f"rhn-analyze report run.safetensors {words} --output a.html"
         assert command(line).code == 0
         page, pieces = Path("a.html").read_text(), getattr(chorales("mine.json"), split)
         x, about = torch.from_numpy(np.array(pieces[0])).double(), {"data": pieces[0].name}

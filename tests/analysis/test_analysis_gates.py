@@ -51,6 +51,15 @@ def test_gates_of_more_sequences_than_run_together_are_those_of_each_alone():
         assert np.allclose(own.activity, gate_activity(model, [piece]).activity, atol=1e-13)
 
 
+@torch.no_grad()
+def test_one_gate_that_is_not_finite_is_refused():
+    """In the first step all others are finite."""
+    model = network(depth=2)
+    model.cells[0].bias[1, 9] = torch.nan
+    with pytest.raises(InvalidInputError, match="gate along sequence 1 is not finite"):
+        gate_activity(model, rolls(1))
+
+
 @given(N=st.integers(2, 60), length=st.integers(1, 20), max_tokens=st.integers(1, 70))
 def test_stretches_predict_each_token_once_and_in_order(N, length, max_tokens):
     parts = stretches(np.asarray(np.arange(N)), length=length, max_tokens=max_tokens)
