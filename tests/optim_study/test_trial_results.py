@@ -337,6 +337,20 @@ def test_a_swarm_stays_near_the_middle_and_within_its_room(heights, narrow):
     assert narrow or (nearest > 1 - 1e-6).all(), "no point covers another"
 
 
+@pytest.mark.parametrize(
+    ("heights", "room", "places"),
+    [
+        pytest.param([0.0] * 5, 9.0, [0, -1, 1, -2, 2], id="side by side, on both sides"),
+        pytest.param([0.0] * 5, 1.5, [0, -1, 1, -1.5, 1.5], id="within the room"),
+        pytest.param([0.0, 0.6], 9.0, [0, -0.8], id="at a distance of one"),
+        pytest.param([0.6, 0.0, 0.6], 9.0, [-0.8, 0, 0.8], id="from below"),
+        pytest.param([0.0, 1.0, 2.0], 9.0, [0, 0, 0], id="above each other"),
+    ],
+)
+def test_points_of_size_one_are_beside_each_other(heights, room, places):
+    assert swarm(np.array(heights), 1.0, room) == pytest.approx(places)
+
+
 @pytest.mark.parametrize(("loss", "kind"), [("train", "training"), ("valid", "validation")])
 def test_the_title_and_legend_of_a_map_name_its_axes_and_the_loss_of_filled_symbols(loss, kind):
     figure = plot_map(AREA, loss=loss, size="slide")
