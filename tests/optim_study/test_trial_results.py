@@ -89,6 +89,7 @@ def test_the_row_of_a_trial_whose_best_weights_overflow_on_the_test_pieces(test_
     ("losses", "epoch"),
     [
         pytest.param([11.16, 10.94], None, id="never"),
+        pytest.param([11.16, 0.98 * 11.16], None, id="just at it"),
         pytest.param([11.16, 11.0, 10.93, 11.1, 9.0], 2, id="twice"),
         pytest.param([10.0], 0, id="before training"),
     ],
