@@ -258,6 +258,19 @@ def test_a_layer_that_runs_twice_or_has_a_hook_has_lesions(model):
     check_table(lesion(model, PIECES), model, PIECES, {"cell": (0, 0)})
 
 
+def test_a_piece_of_one_frame_changes_no_lesion_of_a_module():
+    model = PLAIN["gru"]
+    found, wanted = (lesion(model, [*PIECES, *more]) for more in (rolls(1), []))
+    assert found.loss.tolist() == wanted.loss.tolist() and found.sequences == len(PIECES)
+
+
+def test_the_progress_of_a_module_counts_its_copies():
+    """The network itself, its layer, the control."""
+    shown = []
+    lesion(PLAIN["gru"], PIECES, progress=lambda *counts: shown.append(counts))
+    assert shown == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_a_loss_of_the_user_s_is_called_with_lesioned_copies():
     model = PLAIN["lstm"]
     found = lesion(model, PIECES, loss=lambda copy, piece: nats_of_chorales(copy, [piece])[0])
@@ -355,6 +368,11 @@ REFUSED = [
     ),
     pytest.param(
         Net(GRU, lambda cell, x: cell(x.flip(0))[0]), "input of cell is of later frames", id="flip"
+    ),
+    pytest.param(
+        Net(GRU, lambda cell, x: cell(x.roll(-1, 0))[0]),
+        "input of cell is of later frames",
+        id="next frame",
     ),
     pytest.param(Rereading(GRU), "steps that cell reads is 9 or 18: expected 9", id="by content"),
     pytest.param(Net(nn.GRU(n, n, bidirectional=True)), "cannot convert GRU", id="both directions"),

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from small_studies import MELODIES, finished, wait_for
-from tables import for_each, others_slow
+from tables import others_slow
 
 from optim_study import ray_engine, read_csv, run, smoke
 from optim_study.config import RunConfig
@@ -217,16 +217,18 @@ def test_a_command_stopped_in_its_middle_goes_on_to_the_same_bits(options, harm,
     assert records("out") == records("undisturbed") and len(records("out")) == 5
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("engine", "gpus", "asked", "expected"),
     [
-        ("processes", 0, {"jobs": 2}, ["cpu", "cpu"]),
-        ("processes", 2, {}, ["cuda:0", "cuda:1"]),
-        ("processes", 2, {"jobs": 3}, ["cuda:0", "cuda:1", "cuda:0"]),
-        ("ray", 0, {}, ["cpu"] * 8),
-        ("ray", 3, {}, ["cuda"] * 3),
-        ("ray", 3, {"jobs": 5}, ["cuda"] * 5),
-        ("ray", 3, {"device": "cpu"}, ["cpu"] * 8),
+        pytest.param("processes", 0, {"jobs": 2}, ["cpu"] * 2, id="2 jobs"),
+        pytest.param("processes", 2, {}, ["cuda:0", "cuda:1"], id="2 GPUs"),
+        pytest.param(
+            "processes", 2, {"jobs": 3}, ["cuda:0", "cuda:1", "cuda:0"], id="3 jobs, 2 GPUs"
+        ),
+        pytest.param("ray", 0, {}, ["cpu"] * 8, id="Ray, 8 CPUs"),
+        pytest.param("ray", 3, {}, ["cuda"] * 3, id="Ray, 3 GPUs"),
+        pytest.param("ray", 3, {"jobs": 5}, ["cuda"] * 5, id="Ray, 5 jobs, 3 GPUs"),
+        pytest.param("ray", 3, {"device": "cpu"}, ["cpu"] * 8, id="Ray, the CPUs beside 3 GPUs"),
     ],
 )
 def test_a_worker_each_on_a_gpu_or_a_cpu(engine, gpus, asked, expected, monkeypatch):

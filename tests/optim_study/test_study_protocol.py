@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare, kstest
 from small_studies import config
-from tables import for_each
 
 from optim_study import paper, small, smoke
 from optim_study.config import (
@@ -31,12 +30,15 @@ STORED = {
 """The stored protocol of a study with SGD and Gaussian weights, as 0.6.0 wrote it."""
 
 
-@for_each(
+@pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"learning_rate": (1e-3, 0.1), "transform_bias": (-2,), "options": {"skip": "all"}},
-        {"optimizer": "adam", "init_schemes": SCHEMES},
+        pytest.param({}, id="paper"),
+        pytest.param(
+            {"learning_rate": (1e-3, 0.1), "transform_bias": (-2,), "options": {"skip": "all"}},
+            id="ranges and an option",
+        ),
+        pytest.param({"optimizer": "adam", "init_schemes": SCHEMES}, id="Adam, all schemes"),
     ],
 )
 def test_a_protocol_comes_back_from_json_and_has_no_number_of_trials(changes):
@@ -123,7 +125,10 @@ def test_a_setting_depends_only_on_seed_architecture_depth_and_number():
     assert config(options={"skip": "last"}).settings(7) == drawn[7]
 
 
-@for_each(("optimizer", "rates"), [("sgd", (-4, 0)), ("adam", (-5, -1))])
+@pytest.mark.parametrize(
+    ("optimizer", "rates"),
+    [pytest.param("sgd", (-4, 0), id="SGD"), pytest.param("adam", (-5, -1), id="Adam")],
+)
 def test_settings_fill_the_papers_ranges_evenly_in_the_logarithm(optimizer, rates):
     study = config(optimizer=optimizer, init_schemes=SCHEMES)
     drawn = [study.settings(n) for n in range(500)]

@@ -89,6 +89,7 @@ def test_the_row_of_a_trial_whose_best_weights_overflow_on_the_test_pieces(test_
     ("losses", "epoch"),
     [
         pytest.param([11.16, 10.94], None, id="never"),
+        pytest.param([11.16, 0.98 * 11.16], None, id="just at it"),
         pytest.param([11.16, 11.0, 10.93, 11.1, 9.0], 2, id="twice"),
         pytest.param([10.0], 0, id="before training"),
     ],
@@ -335,6 +336,20 @@ def test_a_swarm_stays_near_the_middle_and_within_its_room(heights, narrow):
     nearest = gaps.min(1, initial=9.0)
     assert ((np.abs(places) < 1e-12) | (nearest < 1.0 + 1e-6)).all()
     assert narrow or (nearest > 1 - 1e-6).all(), "no point covers another"
+
+
+@pytest.mark.parametrize(
+    ("heights", "room", "places"),
+    [
+        pytest.param([0.0] * 5, 9.0, [0, -1, 1, -2, 2], id="side by side, on both sides"),
+        pytest.param([0.0] * 5, 1.5, [0, -1, 1, -1.5, 1.5], id="within the room"),
+        pytest.param([0.0, 0.6], 9.0, [0, -0.8], id="at a distance of one"),
+        pytest.param([0.6, 0.0, 0.6], 9.0, [-0.8, 0, 0.8], id="from below"),
+        pytest.param([0.0, 1.0, 2.0], 9.0, [0, 0, 0], id="above each other"),
+    ],
+)
+def test_points_of_size_one_are_beside_each_other(heights, room, places):
+    assert swarm(np.array(heights), 1.0, room) == pytest.approx(places)
 
 
 @pytest.mark.parametrize(("loss", "kind"), [("train", "training"), ("valid", "validation")])

@@ -18,8 +18,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from pkgutil import resolve_name
 
+import pytest
 from helps import MAINS
-from tables import for_each
 
 from rhn.version import __version__
 
@@ -108,7 +108,7 @@ def test_the_imports_that_go_up_are_used():
     assert all(name in imports(module, files[module]) for module, name in UPWARD)
 
 
-@for_each("package", PACKAGES)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_module_imports_its_own_room_and_lower_ones(package):
     wrong = []
     for module, path in sources():
@@ -127,13 +127,13 @@ def test_a_module_imports_its_own_room_and_lower_ones(package):
     assert not wrong, "\n".join(wrong)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("packages", "others"),
     [
-        (PACKAGES, NOT_INSTALLED),
-        (("benchmarks",), ("evaluation",)),
-        (("evaluation",), ("benchmarks",)),
-        (("optim_study",), ("trainability",)),
+        pytest.param(PACKAGES, NOT_INSTALLED, id="packages"),
+        pytest.param(("benchmarks",), ("evaluation",), id="benchmarks"),
+        pytest.param(("evaluation",), ("benchmarks",), id="evaluation"),
+        pytest.param(("optim_study",), ("trainability",), id="optim_study"),
     ],
 )
 def test_packages_that_do_not_import_others(packages, others):
@@ -152,7 +152,7 @@ ACYCLIC = [f"rhn.{name}" for name in ("cells", "cli", "data", "models", "trainin
 ]
 
 
-@for_each("package", ACYCLIC)
+@pytest.mark.parametrize("package", ACYCLIC)
 def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
     modules = dict(sources((*PACKAGES, *NOT_INSTALLED)))
     uses = {
@@ -300,16 +300,24 @@ def test_the_first_command_of_contributing_runs_as_it_stands():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("code", "unwanted"),
     [
-        ("import rhn, gersgorin, trainability, optim_study, analysis", HEAVY),
-        ("import rhn, gersgorin, trainability, optim_study, analysis", ("torch", "numpy", "ast")),
-        ("import rhn.cells, rhn.data, rhn.checkpoints", HEAVY),
-        ("import rhn.training.config", ("cyclopts", "torch")),
-        (f"import {', '.join(COMMANDS)}", HEAVY),
-        ("import gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]", ("rhn.cells",)),
-        ("import gersgorin.cli.work, rhn.cells; rhn.cells.RHN", OF_MODELS),
+        pytest.param(f"import {', '.join(PACKAGES)}", HEAVY, id="packages"),
+        pytest.param(
+            f"import {', '.join(PACKAGES)}", ("torch", "numpy", "ast"), id="packages without torch"
+        ),
+        pytest.param("import rhn.cells, rhn.data, rhn.checkpoints", HEAVY, id="parts of rhn"),
+        pytest.param("import rhn.training.config", ("cyclopts", "torch"), id="configurations"),
+        pytest.param(f"import {', '.join(COMMANDS)}", HEAVY, id="commands"),
+        pytest.param(
+            "import gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]",
+            ("rhn.cells",),
+            id="linalg",
+        ),
+        pytest.param(
+            "import gersgorin.cli.work, rhn.cells; rhn.cells.RHN", OF_MODELS, id="one cell"
+        ),
     ],
 )
 def test_imports_are_light(code, unwanted):
@@ -320,14 +328,14 @@ def test_imports_are_light(code, unwanted):
     assert found == []
 
 
-@for_each("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_tells_its_version(command, capsys):
     with contextlib.suppress(SystemExit):
         assert importlib.import_module(command).main(["--version"]) == 0
     assert capsys.readouterr().out.endswith(f" {__version__}\n")
 
 
-@for_each("package", PACKAGES)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_has_its_types_and_the_version(package):
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert config["dynamic"]["version"] == {"attr": "rhn.version.__version__"}

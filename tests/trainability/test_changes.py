@@ -16,6 +16,7 @@ from trainability.changes import (
     ROW_LABELS,
     Known,
     parameters_of_loss,
+    scale_of,
 )
 from trainability.gru import InputLayer, Reader
 from trainability.initial_weights import reset_
@@ -176,6 +177,181 @@ def test_ignored_targets_stay_as_they_are_in_standardised_targets():
     moved = CHANGES[RANGE].apply(run, Known(False, 0.0, 1.0))
     ends = moved._scaled(kept).aminmax()
     assert (float(ends.min), float(ends.max)) == pytest.approx((0.0, 1.0))
+
+
+IN_RANGE = [
+    pytest.param((0.0, 4.0), None, id="equal to the range"),
+    pytest.param((-1.0, 4.0), None, id="inside, up to the upper end"),
+    pytest.param((0.0, 9.0), None, id="inside, from the lower end"),
+    pytest.param((1.0, 1.0), None, id="one output"),
+    pytest.param((-np.inf, 4.0), None, id="below an upper end"),
+    pytest.param((-np.inf, np.inf), None, id="any outputs"),
+    pytest.param((-1.0, 3.0), (-1.0, 3.0), id="above the upper end"),
+    pytest.param((1.0, 9.0), (1.0, 9.0), id="below the lower end"),
+    pytest.param((0.5, 1.0), (0.5, 1.0), id="on both sides"),
+    pytest.param((-np.inf, 3.0), (-1.0, 3.0), id="above the only end"),
+    pytest.param((1.0, np.inf), (1.0, 5.0), id="below the only end"),
+]
+
+
+@pytest.mark.parametrize(("ends", "moved"), IN_RANGE)
+def test_targets_from_0_to_4_are_moved_if_one_is_outside_of_the_range(ends, moved):
+    x, y = sums()[0], (torch.arange(N) % 5).float()[:, None]
+    run = run_of(LastState(), x, y, nn.MSELoss())
+    changed = CHANGES[RANGE](run, Known(False, *ends))
+    if moved is None:
+        assert changed is None
+    else:
+        assert [float(end) for end in changed._scaled(y).aminmax()] == pytest.approx(moved)
+        back = changed.guess(changed._scaled(y), x, y)
+        torch.testing.assert_close(back, y)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "spread"),
+    [
+        pytest.param([[1.0, 5.0], [4.0, 5.0]], [2.5, 5.0], [1.5, 1.0], id="a constant feature"),
+        pytest.param([[[1.0], [2.0]], [[3.0], [6.0]]], [3.0], [3.5**0.5], id="of all steps"),
+        pytest.param([1.0, 2.0, 6.0], [3.0], [(14 / 3) ** 0.5], id="without an axis of features"),
+        pytest.param([[1e6], [1e6 + 0.125]], [1e6 + 0.0625], [1.0], id="only a rounding"),
+        pytest.param([[1e6], [1e6 + 1]], [1e6 + 0.5], [0.5], id="more than a rounding"),
+        pytest.param([[-1e6], [-1e6 - 0.125]], [-1e6 - 0.0625], [1.0], id="a rounding below 0"),
+        pytest.param([[0.0], [0.0]], [0.0], [1.0], id="zeros"),
+        pytest.param([[1], [4]], [2.5], [1.5], id="whole numbers"),
+    ],
+)
+def test_the_scale_of_features_is_their_mean_and_deviation(values, mean, spread):
+    found = scale_of(torch.tensor(values))
+    assert [each.tolist() for each in found] == [pytest.approx(mean), pytest.approx(spread)]
+
+
+class Dropped(nn.Module):
+    def __init__(self, p=0.0, recurrent=0.0):
+        super().__init__()
+        self.rnn = nn.GRU(2, 4, num_layers=2, batch_first=True, dropout=recurrent)
+        self.drop, self.out = nn.Dropout(p), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.out(self.drop(self.rnn(x)[0][:, -1]))
+
+
+@pytest.mark.parametrize(
+    ("model", "decays", "applies"),
+    [
+        pytest.param(Dropped(), (0.0, 0.0), False, id="neither"),
+        pytest.param(Dropped(0.5), (0.0, 0.0), True, id="dropout"),
+        pytest.param(Dropped(recurrent=0.5), (0.0, 0.0), True, id="dropout between layers"),
+        pytest.param(Dropped(), (0.1, 0.0), True, id="decay of the first group"),
+        pytest.param(Dropped(), (0.0, 0.1), True, id="decay of the second group"),
+        pytest.param(Dropped(0.5), (0.0, 0.1), True, id="both"),
+    ],
+)
+def test_dropout_and_decay_are_switched_off_if_there_is_one(model, decays, applies):
+    groups = [
+        {"params": part.parameters(), "weight_decay": decay}
+        for part, decay in zip((model.rnn, model.out), decays, strict=True)
+    ]
+    run = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD(groups, 0.1))
+    with restored(model, run.optimizer):
+        assert CHANGES[DROPOUT](run, UNKNOWN) is (run if applies else None)
+        assert (model.drop.p, model.rnn.dropout) == (0.0, 0.0)
+        assert [group["weight_decay"] for group in run.optimizer.param_groups] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "clip"),
+    [
+        pytest.param(True, None, id="schedule"),
+        pytest.param(False, 1.0, id="clipping"),
+        pytest.param(True, 1.0, id="both"),
+    ],
+)
+def test_a_plain_optimiser_has_its_first_rate_and_neither_schedule_nor_clipping(schedule, clip):
+    run = replace(made(schedule=schedule, rate=0.5), clip_norm=clip)
+    if schedule:
+        run.optimizer.step()
+        run.scheduler.step()
+    changed = CHANGES[PLAIN](run, UNKNOWN)
+    assert changed.scheduler is None and changed.clip_norm is None
+    assert [group["lr"] for group in changed.optimizer.param_groups] == [0.5]
+
+
+def test_masks_and_ids_stay_beside_numbers_that_are_standardised():
+    x = 5 + 3 * torch.randn(N, T, 2), (torch.arange(N * T).reshape(N, T) % 2).float()
+    ids = torch.randint(9, (N, T))
+
+    class Three(LastState):
+        def forward(self, x, mask, ids):
+            return super().forward(x * mask[..., None] + ids[..., None])
+
+    run = run_of(Three(), (*x, ids), sums()[1], nn.MSELoss())
+    changed = CHANGES[INPUTS](run, UNKNOWN)
+    numbers, mask, words = changed.change_x(run.data.train.x)
+    assert torch.equal(mask, run.data.train.x[1]) and torch.equal(words, run.data.train.x[2])
+    flat = numbers.flatten(0, 1)
+    torch.testing.assert_close(flat.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(flat.std(0, correction=0), torch.ones(2))
+
+
+def test_the_gru_takes_the_group_of_the_first_weights_that_it_replaces():
+    model, own = LastState(), nn.Parameter(torch.zeros(()))
+    groups = [
+        {"params": [own], "lr": 0.1},
+        {"params": model.out.parameters(), "lr": 0.2},
+        {"params": model.rnn.parameters(), "lr": 0.3},
+    ]
+    run = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD(groups))
+    with restored(model, run.optimizer):
+        other = CHANGES[GRU](run, UNKNOWN)
+        held = [[id(p) for p in group["params"]] for group in run.optimizer.param_groups]
+        assert held == [[id(own)], [id(p) for p in other.model.parameters()], []]
+    strange = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD([own], 0.1))
+    with restored(model, strange.optimizer):
+        other = CHANGES[GRU](strange, UNKNOWN)
+        (group,) = strange.optimizer.param_groups
+        assert [id(p) for p in group["params"]] == [id(p) for p in (*other.model.parameters(), own)]
+
+
+class WithState(LastState):
+    """Returns (outputs, state)."""
+
+    def forward(self, x):
+        y, state = self.rnn(x)
+        return self.out(y[:, -1]), state
+
+
+def test_a_loss_of_a_tuple_is_no_loss_of_a_gru_but_the_usual_one_is():
+    run = run_of(WithState(), *sums(), lambda z, y: F.mse_loss(z[0], y))
+    with restored(run.model, run.optimizer):
+        assert CHANGES[GRU](run, UNKNOWN) is None
+        assert isinstance(CHANGES[EVERYTHING](run, UNKNOWN).model, Reader)
+
+
+def test_a_raw_loss_has_no_usual_one_and_no_scale_of_targets():
+    run = run_of(
+        LastState(), *sums(), lambda z, y: torch.maximum(0.9 * (y - z), 0.1 * (z - y)).mean()
+    )
+    assert run.score.kind == "raw"
+    for label in (USUAL, TARGETS, RANGE):
+        assert CHANGES[label](run, Known(False, 0.0, 0.1)) is None, label
+    with restored(run.model, run.optimizer):
+        assert not CHANGES[EVERYTHING](run, UNKNOWN).usual
+
+
+class OfMany(nn.Module):
+    """A loss with a weight, a constant, a number that is computed, and the model itself."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.weight, self.frozen = nn.Parameter(torch.zeros(())), nn.Parameter(torch.ones(()))
+        self.frozen.requires_grad_(False)
+        self.model, self.computed = [model], 2 * self.weight
+
+
+def test_the_parameters_of_a_loss_are_its_own_leaves_with_a_gradient():
+    model = LastState()
+    loss_fn = OfMany(model)
+    assert [id(t) for t in parameters_of_loss(loss_fn, model)] == [id(loss_fn.weight)]
 
 
 def test_the_usual_loss_leaves_running_averages_alone():

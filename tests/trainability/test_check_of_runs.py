@@ -571,6 +571,17 @@ def test_seconds_choose_a_part_of_the_steps(monkeypatch):
         checks.steps_within(own, 21)  # 48 steps would fit
 
 
+def test_the_slowest_row_is_repeated_in_the_time_of_a_check(monkeypatch):
+    """A step of none takes 1/4 s, of others 3/4 and 1/2 s: 1.5 + 6 x 1/4 + 2 x 3/4 = 4.5 s."""
+    monkeypatch.setattr(checks, "CHANGES", {"a": None, "b": None})
+    monkeypatch.setattr(checks, "train_run", lambda *_: None)
+    own = SimpleNamespace(steps=800, seed=0, changed=lambda *_: 1)
+    for seconds, steps in ((3600, 800), (3599, 400)):
+        times = iter((0.25, 0.75, 0.5))
+        monkeypatch.setattr(checks, "seconds_of", lambda _, times=times: next(times) * checks.TIMED)
+        assert checks.steps_within(own, seconds) == steps
+
+
 def first_losses(found):
     return next(fact for fact in found.facts if fact.name == FIRST_LOSS)
 

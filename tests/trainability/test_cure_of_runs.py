@@ -22,6 +22,7 @@ from trainability.cures import (
     halved,
     orthogonal_,
     pairs_of,
+    steps_of_rounds,
 )
 from trainability.testing import assert_learns
 
@@ -294,3 +295,16 @@ def test_the_best_pair_has_the_lowest_error_of_all_that_trained_to_the_end(simpl
 def test_other_words_are_refused(word, file, capsys):
     assert main(["check", word]) == 2
     assert "expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("count", "steps", "expected"),
+    [
+        pytest.param(5, [10, 20, 40], 5 * 10 + 3 * 20 + 2 * 40, id="5, 3, 2 pairs"),
+        pytest.param(7, [1, 1, 1, 1], 7 + 4 + 2 + 1, id="7, 4, 2, 1 pairs"),
+        pytest.param(1, [3, 7], 3 + 7, id="one pair"),
+        pytest.param(0, [3, 7], 0, id="none"),
+    ],
+)
+def test_each_round_has_half_of_the_pairs_rounded_up(count, steps, expected):
+    assert steps_of_rounds(count, steps) == expected

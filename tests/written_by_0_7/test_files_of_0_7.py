@@ -17,7 +17,6 @@ import safetensors.numpy
 import seeds
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from tables import for_each
 
 import gersgorin
 import optim_study
@@ -101,7 +100,7 @@ def assert_same(path: Path, found, wanted: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(plain.value(name).astype(number.dtype), number, name)
 
 
-@for_each("name", RESULTS)
+@pytest.mark.parametrize("name", RESULTS)
 def test_a_result_has_the_numbers_that_were_in_memory(name):
     load = OF_TRAINABILITY[name].load if name in OF_TRAINABILITY else gersgorin.load
     for suffix in (".json", ".npz"):
@@ -135,7 +134,7 @@ def test_a_run_is_read_by_numpy():
 # checkpoints and training runs
 
 
-@for_each("place", PLACES)
+@pytest.mark.parametrize("place", PLACES)
 def test_a_checkpoint_gives_the_weights_and_the_outputs(place):
     path = HERE / (f"{place}/best" if place.startswith("runs/") else place)
     path, wanted = path.with_suffix(".safetensors"), numbers_below(place)
@@ -148,7 +147,7 @@ def test_a_checkpoint_gives_the_weights_and_the_outputs(place):
         np.testing.assert_array_equal(plain[name.removeprefix("weights/")], number, name)
 
 
-@for_each("name", RUNS)
+@pytest.mark.parametrize("name", RUNS)
 def test_a_finished_run_has_its_losses_and_its_vocabulary(name, answer):
     """The losses are computed again, of every seed."""
     folder = HERE / "runs" / name
@@ -216,7 +215,7 @@ def test_a_run_with_removed_fields_is_not_continued(place, copied, command):
     assert all(path.read_bytes() == content for path, content in kept.items())
 
 
-@for_each("name", sorted({*RUNS} - {REMOVED}))
+@pytest.mark.parametrize("name", sorted({*RUNS} - {REMOVED}))
 def test_a_finished_run_is_left_as_it_is(name, copied, command):
     folder = copied(f"runs/{name}")
     cell = f"--cell {OWN}" if cell_of(name) else ""
@@ -251,7 +250,7 @@ READERS = {
 }
 
 
-@for_each("place", READERS)
+@pytest.mark.parametrize("place", READERS)
 def test_a_study_gives_the_rows_that_were_in_memory(place):
     assert_rows(READERS[place](HERE / "study" / place))
 
@@ -321,7 +320,7 @@ TABLES = {  # name: (column, its numbers in the result)
 }
 
 
-@for_each("name", TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_the_table_of_a_command_has_the_numbers_of_its_result(name):
     label, numbers = TABLES[name]
     found = gersgorin.load(HERE / f"results/{name}.npz")
