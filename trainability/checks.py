@@ -7,21 +7,19 @@ found.facts[0].numbers          # of this run, beside those of every sound run
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import MISSING, formatted
 from rhn.utils.torch_private import tree_leaves
-from rhn.utils.validation import number, signature_of, whole_number
+from rhn.utils.validation import number
 from trainability.changes import (
     CHANGES,
     IN_TRAINING,
@@ -34,7 +32,7 @@ from trainability.changes import (
     Known,
     parameters_of_loss,
 )
-from trainability.data import read_examples
+from trainability.door import opened_run
 from trainability.facts import (
     FACTS,
     FIRST_LOSS,
@@ -46,19 +44,14 @@ from trainability.facts import (
     fact_of,
     facts,
 )
-from trainability.races import FIRST, SEEDS, Race, race_of, seconds_of
-from trainability.scores import CLASSES, MEANINGS, RAW, score_of
-from trainability.snapshot import Snapshot, restored
+from trainability.races import FIRST, SEEDS, Race, seconds_of
+from trainability.scores import CLASSES, MEANINGS, RAW
 from trainability.stars import closing
 from trainability.training import (
     FAILS,
     TrainingRun,
-    check_parts,
-    model_output,
     raised_by,
-    refuse_kept_state,
     train_run,
-    try_step,
     weights_are_finite,
 )
 
@@ -191,60 +184,6 @@ class Check(Result):
 def shown_error(error: float, kind: str) -> str:
     """Return an error as text: two decimals, or four digits of a raw loss."""
     return formatted(error, ".4g" if kind == RAW or error >= 1000 else ".2f")
-
-
-def refuse_unknown(function: str, how: Mapping[str, Any]) -> None:
-    """Raise InvalidInputError unless all are arguments of `opened_run` that have a default."""
-    given = signature_of(opened_run).parameters.values()
-    known = [p.name for p in given if p.default is not p.empty]
-    for name in how:
-        if name not in known:
-            expected = ", ".join(known)
-            raise InvalidInputError(f"{function} has no argument {name}: expected {expected}")
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A training run behind the door."""
-
-    run: TrainingRun
-    saved: Snapshot
-    steps: int
-    seed: int
-
-    def race(self, known: Known, steps: int) -> Race:
-        """Return a race of its rows."""
-        self.saved.restore()
-        return race_of(self.run, self.saved, known, steps, self.seed)
-
-
-@contextmanager
-def opened_run(
-    model: Any, x: Any, y: Any, loss_fn: Any, optimizer: Any, *, steps: int = 1000,
-    batch_size: int = 32, clip_norm: float | None = None, scheduler: Any = None,
-    predict: Any = None, batch_axis: int = 0, shuffle: bool = True, validation: Any = None,
-    seed: int = 0,
-) -> Iterator[Opened]:  # fmt: skip
-    """Context manager: check all arguments, and yield the run; at the end everything is restored.
-    Raises InvalidInputError.
-    """
-    check_parts(model, loss_fn, optimizer, steps=steps, batch_size=batch_size,
-                clip_norm=clip_norm, batch_axis=batch_axis, predict=predict)  # fmt: skip
-    seed = whole_number("seed", seed, 0)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    loader = x if isinstance(x, DataLoader) else None
-    with restored(model, loss_fn, optimizer, scheduler, predict, loader) as saved:
-        data = read_examples(x, y, batch_size=batch_size, axis=batch_axis, shuffle=shuffle,
-                         validation=validation, seed=seed, device=device)  # fmt: skip
-        try_step(model, loss_fn, optimizer, scheduler, data)
-        saved.restore()
-        refuse_kept_state(model, data)
-        saved.restore()
-        score = score_of(lambda x: model_output(model, x), data, loss_fn, predict)
-        saved.restore()
-        run = TrainingRun(model, loss_fn, optimizer, scheduler, data, score, clip_norm, predict,
-                  data.shuffle, last=score.last)  # fmt: skip
-        yield Opened(run, saved, steps, seed)
 
 
 def check(

@@ -22,14 +22,8 @@ from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 from trainability.changes import Known
-from trainability.checks import (
-    ERROR_COLUMN,
-    STAR,
-    THREE,
-    opened_run,
-    refuse_unknown,
-    shown_error,
-)
+from trainability.checks import ERROR_COLUMN, STAR, THREE, shown_error
+from trainability.door import opened_run, refuse_unknown
 from trainability.initial_weights import chrono_, orthogonal_, remembering_, reset_
 from trainability.races import FIRST, SEEDS, Race
 from trainability.scores import MEANINGS

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rhn.utils.progress import reported
 from rhn.utils.validation import number
 from trainability.changes import NONE, Known
-from trainability.checks import opened_run, refuse_unknown
+from trainability.door import opened_run, refuse_unknown
 
 
 def assert_learns(

@@ -175,7 +175,7 @@ def whole(stop=None, after=10_000):
 def test_everything_is_given_back_also_after_an_error_and_ctrl_c(stop, monkeypatch):
     CALLS[0] = itertools.count()
     model, loader, loss, optimizer, schedule, loss_fn, generator = whole(stop, after=200)
-    monkeypatch.setattr("trainability.checks.refuse_kept_state", lambda *_: None)
+    monkeypatch.setattr("trainability.door.refuse_kept_state", lambda *_: None)
     before = flat((model, loss_fn, optimizer, schedule)), randomness(model), generator.get_state()
 
     def run():
