@@ -197,7 +197,7 @@ def test_only_these_modules_read_annotations_otherwise_than_by_get_type_hints():
     assert found == EVALUATES.keys()
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("old", "new"),
     [
         ("rhn.cells.base.from_torch", "rhn.from_torch"),
