@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rhn.data import load_data as load_data
     from rhn.models import LanguageModel as LanguageModel
     from rhn.models import PolyphonicModel as PolyphonicModel
-    from rhn.presets import preset as preset
+    from rhn.training.configure import preset as preset
     from rhn.training.ensemble import Ensemble as Ensemble
     from rhn.training.evaluation import evaluate as evaluate
     from rhn.training.run import train as train
