@@ -153,19 +153,26 @@ class Check(Result):
         return {FAILED: self.failed, DIVERGED: sum(row.error == torch.inf for row in self.rows)}
 
     def blocks(self) -> list[list[list[str]]]:
+        line = [[f"{LINE}{self.line or MISSING}"]]
+        names = [fact.name for fact in self.facts if fact.starred] + [*self.starred]
+        meanings = [[f"{name}: {MEANING_OF[name]}"] for name in names]
+        blocks = [self._facts_as_text(), line, self._rows_as_text()]
+        return [*blocks, meanings] if meanings else blocks
+
+    def _facts_as_text(self) -> list[list[str]]:
         known = [["", YOURS, SOUND]]
         for fact in self.facts:
             shown = (map(formatted, numbers or ()) for numbers in (fact.numbers, fact.sound))
             pair = (" ".join(words) or MISSING for words in shown)
             known.append([fact.name, *pair, STAR if fact.starred else ""])
+        return known
+
+    def _rows_as_text(self) -> list[list[str]]:
         rows = [[CHANGE, ERROR_COLUMN, THREE]]
         for row in self.rows:
             error, *seeds = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
             rows.append([row.label, error, " ".join(seeds), STAR if row.starred else ""])
-        names = [fact.name for fact in self.facts if fact.starred] + [*self.starred]
-        meanings = [[f"{name}: {MEANING_OF[name]}"] for name in names]
-        blocks = [known, [[f"{LINE}{self.line or MISSING}"]], [*rows, [CLOSED]]]
-        return [*blocks, meanings] if meanings else blocks
+        return [*rows, [CLOSED]]
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the errors of all rows, and those of three seeds as smaller dots."""
