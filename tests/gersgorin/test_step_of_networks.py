@@ -239,6 +239,7 @@ def test_a_refusal_is_one_sentence(name):
         pytest.param(1.0, "float", id="a number"),
         pytest.param((torch.zeros(2), 0.5), r"torch\.float32 of shape \(2,\) and float", id="pair"),
         pytest.param((), "", id="nothing"),
+        pytest.param(torch.zeros(2), r"torch\.float32 of shape \(2,\)", id="too short a state"),
     ],
 )
 def test_a_step_that_returns_no_tensor_of_the_state_is_refused_by_what_it_returns(returned, named):

@@ -15,7 +15,7 @@ from rhn.utils.figures import our_style
         pytest.param(12, 9, 8, 160, id="wide"),
         pytest.param(12.5, 16, 15, 144, id="more than 12 inches"),
         pytest.param("slide", 16, 15, 144, id="slide"),
-        pytest.param(1.5, 7, 7, 160, id="small"),
+        pytest.param(2, 7, 7, 160, id="small"),
         pytest.param(None, 9, 8, 160, id="no size"),
     ],
 )

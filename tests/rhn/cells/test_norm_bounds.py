@@ -45,6 +45,8 @@ REACHED = {
     "uncoupled H": ("rhn", {"coupled": False}, (Q, 0, 0), 0, (0, OPEN, OPEN), (0,)),
     "uncoupled T": ("rhn", {"coupled": False}, (0, Q, 0), 0, (OPEN, HALF, OPEN), (0,)),
     "uncoupled C": ("rhn", {"coupled": False}, (0, 0, Q), 0, (OPEN, OPEN, HALF), (0.8,)),
+    "RHN that copies": ("rhn", {}, (0, 0), 0, (0, SHUT), (0,)),
+    "uncoupled that copies": ("rhn", {"coupled": False}, (0, 0, 0), 0, (0, SHUT, OPEN), (0,)),
     "LSTM i": ("lstm", {}, (Q, 0, 0, 0), 0, (HALF, OPEN, OPEN, OPEN), (0, -0.5)),
     "LSTM f": ("lstm", {}, (0, Q, 0, 0), 0, (OPEN, HALF, math.atanh(-0.4), OPEN), (0, 0.8)),
     "LSTM g": ("lstm", {}, (0, 0, Q, 0), 0, (OPEN, OPEN, 0, OPEN), (0, 0)),
@@ -75,6 +77,22 @@ def test_every_term_of_a_bound_is_reached(term):
             recurrent[2] = torch.sigmoid(torch.tensor(float(z[0]))) * (recurrent[2] + q)
         reached = cell.jacobian(torch.tensor(z, dtype=d) - recurrent, s).norm().item()
     bound = cell.norm_bound(s.abs().max()).item()
+    assert 0.99 * bound < reached <= bound * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(("beta", "depth"), [(0.5, 2), (2.0, 2), (0.5, 4)])
+def test_each_layer_without_coupling_may_add_one_to_the_state(beta, depth):
+    """All gates but the last are open, so that the last layer reads the state beta + L - 1."""
+    cell = RHN(1, 1, depth, coupled=False, dtype=d)
+    with torch.no_grad():
+        for p in cell.parameters():
+            p.zero_()
+        cell.bias[:-1] = OPEN
+        cell.bias[-1] = torch.tensor([OPEN, OPEN, -Q * (beta + depth - 1)])  # its c is 1/2
+        cell.weight_hh[-1, 2] = Q
+        state = torch.full((1,), beta, dtype=d)
+        reached = cell.jacobian(torch.zeros(1, dtype=d), state).norm().item()
+    bound = cell.norm_bound(beta).item()
     assert 0.99 * bound < reached <= bound * (1 + 1e-12)
 
 
