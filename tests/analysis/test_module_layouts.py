@@ -387,6 +387,11 @@ REFUSED = [
         "number of sequences that cell reads is 9: expected 1, or",
         id="frames as a batch",
     ),
+    pytest.param(
+        Net(GRU, turned),
+        "number of sequences that cell reads is 9: expected 1, or",
+        id="frames as a batch of a layer",
+    ),
 ]
 
 
