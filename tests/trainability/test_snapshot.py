@@ -4,6 +4,7 @@ import argparse
 import copy
 import functools
 import random
+import sys
 import types
 from collections import deque
 from contextlib import nullcontext
@@ -422,7 +423,10 @@ def test_modules_that_import_each_other_are_given_back():
         pytest.param("torch.nn", False, id="torch"),
     ],
 )
-def test_attributes_of_the_user_s_classes_are_given_back(module, given_back):
+def test_attributes_of_the_user_s_classes_are_given_back(module, given_back, monkeypatch):
+    """The main program may be a file of a library that runs the user's, as `python -m` does."""
+    monkeypatch.setitem(sys.modules, "__main__", library)
+
     class Own:
         calls = 0
 
