@@ -398,6 +398,13 @@ def test_variables_of_libraries_are_left_alone():
     assert library.calls == calls + 1
 
 
+def test_objects_of_libraries_are_left_alone():
+    parser = argparse.ArgumentParser(prog="old")
+    with restored(parser):
+        parser.prog = "new"
+    assert parser.prog == "new"
+
+
 one, other = types.ModuleType("one"), types.ModuleType("other")
 one.__file__, other.__file__, one.other, other.one, other.step = "one.py", "other.py", other, one, 0
 
