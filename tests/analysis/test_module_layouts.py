@@ -264,6 +264,13 @@ def test_a_piece_of_one_frame_changes_no_lesion_of_a_module():
     assert found.loss.tolist() == wanted.loss.tolist() and found.sequences == len(PIECES)
 
 
+def test_outputs_may_be_the_first_of_several():
+    model = Net(GRU)
+    wanted = lesion(model, PIECES).loss
+    model.register_forward_hook(lambda module, x, y: [(y, None), 0])
+    assert lesion(model, PIECES).loss.tolist() == wanted.tolist()
+
+
 def test_the_progress_of_a_module_counts_its_copies():
     """The network itself, its layer, the control."""
     shown = []
@@ -386,6 +393,11 @@ REFUSED = [
         Net(nn.GRUCell(n, n), loop, True),
         "number of sequences that cell reads is 9: expected 1, or",
         id="frames as a batch",
+    ),
+    pytest.param(
+        Net(GRU, turned),
+        "number of sequences that cell reads is 9: expected 1, or",
+        id="frames as a batch of a layer",
     ),
 ]
 

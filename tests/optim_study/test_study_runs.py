@@ -306,9 +306,12 @@ def test_the_epochs_of_a_study_are_those_done_and_all_that_the_others_may_need(t
     assert study.epochs() == (spent + 9, spent + 1000 + 1000)
 
 
+@pytest.mark.parametrize("save_seconds", [0.0, 1e6], ids=["saved at each epoch", "not saved"])
 @pytest.mark.parametrize("saved", [0, 9], ids=["from the start", "from a saved state"])
-def test_every_epoch_of_a_run_is_counted_once(saved, tmp_path, monkeypatch):
-    """With a clock by which each look is late enough to be shown."""
+def test_every_epoch_of_a_run_is_counted_once(saved, save_seconds, tmp_path, monkeypatch):
+    """With a clock by which each look is late enough to be shown. Of a trial that is not saved, the
+    last epoch may be counted by its record only.
+    """
     clock = SimpleNamespace(monotonic=partial(next, count(100.0, 10.0)))
     monkeypatch.setattr("optim_study.driver.time", clock)
     study, shown = config(trials=3), []
@@ -318,11 +321,12 @@ def test_every_epoch_of_a_run_is_counted_once(saved, tmp_path, monkeypatch):
         storage = open_storage(None, tmp_path)
         storage.make([study])
         one = Study(study, StudyFolder(tmp_path, study), 1)
-        driver = Driver([one], storage, ThisProcess(["cpu"]), [NUMPY], 0.0)
+        driver = Driver([one], storage, ThisProcess(["cpu"]), [NUMPY], save_seconds)
         driver.run(lambda done, total: shown.append((done, total)))
     epochs = sum(row.epochs for row in one.rows.values())
     done = [each for each, _ in shown]
-    assert done == sorted(done) and [*dict.fromkeys(done)] == [*range(saved, epochs + 1)]
+    left_out = {*range(saved, epochs + 1)} - {*done}
+    assert done == sorted(done) and len(left_out) <= (0 if save_seconds == 0 else 3)
     assert shown[0][1] == 3 * 24 and shown[-1] == (epochs, epochs)
 
 

@@ -278,6 +278,7 @@ def test_a_plain_optimiser_has_its_first_rate_and_neither_schedule_nor_clipping(
 
 def test_masks_and_ids_stay_beside_numbers_that_are_standardised():
     x = 5 + 3 * torch.randn(N, T, 2), (torch.arange(N * T).reshape(N, T) % 2).float()
+    x[0][:5, 0, 0] = 0  # numbers may be 0, too
     ids = torch.randint(9, (N, T))
 
     class Three(LastState):
@@ -305,6 +306,15 @@ def test_the_gru_takes_the_group_of_the_first_weights_that_it_replaces():
         other = CHANGES[GRU](run, UNKNOWN)
         held = [[id(p) for p in group["params"]] for group in run.optimizer.param_groups]
         assert held == [[id(own)], [id(p) for p in other.model.parameters()], []]
+    both = [
+        {"params": [own, *model.out.parameters()], "lr": 0.1},
+        {"params": model.rnn.parameters(), "lr": 0.3},
+    ]
+    mixed = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD(both))
+    with restored(model, mixed.optimizer):
+        other = CHANGES[GRU](mixed, UNKNOWN)
+        held = [[id(p) for p in group["params"]] for group in mixed.optimizer.param_groups]
+        assert held == [[id(p) for p in (*other.model.parameters(), own)], []]
     strange = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD([own], 0.1))
     with restored(model, strange.optimizer):
         other = CHANGES[GRU](strange, UNKNOWN)

@@ -4,6 +4,7 @@ import argparse
 import copy
 import functools
 import random
+import sys
 import types
 from collections import deque
 from contextlib import nullcontext
@@ -397,6 +398,13 @@ def test_variables_of_libraries_are_left_alone():
     assert library.calls == calls + 1
 
 
+def test_objects_of_libraries_are_left_alone():
+    parser = argparse.ArgumentParser(prog="old")
+    with restored(parser):
+        parser.prog = "new"
+    assert parser.prog == "new"
+
+
 one, other = types.ModuleType("one"), types.ModuleType("other")
 one.__file__, other.__file__, one.other, other.one, other.step = "one.py", "other.py", other, one, 0
 
@@ -422,7 +430,10 @@ def test_modules_that_import_each_other_are_given_back():
         pytest.param("torch.nn", False, id="torch"),
     ],
 )
-def test_attributes_of_the_user_s_classes_are_given_back(module, given_back):
+def test_attributes_of_the_user_s_classes_are_given_back(module, given_back, monkeypatch):
+    """The main program may be a file of a library that runs the user's, as `python -m` does."""
+    monkeypatch.setitem(sys.modules, "__main__", library)
+
     class Own:
         calls = 0
 
