@@ -198,7 +198,7 @@ IN_RANGE = [
 def test_targets_from_0_to_4_are_moved_if_one_is_outside_of_the_range(ends, moved):
     x, y = sums()[0], (torch.arange(N) % 5).float()[:, None]
     run = run_of(LastState(), x, y, nn.MSELoss())
-    changed = CHANGES[RANGE](run, Known(False, *ends))
+    changed = CHANGES[RANGE].apply(run, Known(False, *ends))
     if moved is None:
         assert changed is None
     else:
@@ -253,7 +253,7 @@ def test_dropout_and_decay_are_switched_off_if_there_is_one(model, decays, appli
     ]
     run = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD(groups, 0.1))
     with restored(model, run.optimizer):
-        assert CHANGES[DROPOUT](run, UNKNOWN) is (run if applies else None)
+        assert CHANGES[DROPOUT].apply(run, UNKNOWN) is (run if applies else None)
         assert (model.drop.p, model.rnn.dropout) == (0.0, 0.0)
         assert [group["weight_decay"] for group in run.optimizer.param_groups] == [0.0, 0.0]
 
@@ -271,7 +271,7 @@ def test_a_plain_optimiser_has_its_first_rate_and_neither_schedule_nor_clipping(
     if schedule:
         run.optimizer.step()
         run.scheduler.step()
-    changed = CHANGES[PLAIN](run, UNKNOWN)
+    changed = CHANGES[PLAIN].apply(run, UNKNOWN)
     assert changed.scheduler is None and changed.clip_norm is None
     assert [group["lr"] for group in changed.optimizer.param_groups] == [0.5]
 
@@ -286,7 +286,7 @@ def test_masks_and_ids_stay_beside_numbers_that_are_standardised():
             return super().forward(x * mask[..., None] + ids[..., None])
 
     run = run_of(Three(), (*x, ids), sums()[1], nn.MSELoss())
-    changed = CHANGES[INPUTS](run, UNKNOWN)
+    changed = CHANGES[INPUTS].apply(run, UNKNOWN)
     numbers, mask, words = changed.change_x(run.data.train.x)
     assert torch.equal(mask, run.data.train.x[1]) and torch.equal(words, run.data.train.x[2])
     flat = numbers.flatten(0, 1)
@@ -303,7 +303,7 @@ def test_the_gru_takes_the_group_of_the_first_weights_that_it_replaces():
     ]
     run = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD(groups))
     with restored(model, run.optimizer):
-        other = CHANGES[GRU](run, UNKNOWN)
+        other = CHANGES[GRU].apply(run, UNKNOWN)
         held = [[id(p) for p in group["params"]] for group in run.optimizer.param_groups]
         assert held == [[id(own)], [id(p) for p in other.model.parameters()], []]
     both = [
@@ -312,12 +312,12 @@ def test_the_gru_takes_the_group_of_the_first_weights_that_it_replaces():
     ]
     mixed = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD(both))
     with restored(model, mixed.optimizer):
-        other = CHANGES[GRU](mixed, UNKNOWN)
+        other = CHANGES[GRU].apply(mixed, UNKNOWN)
         held = [[id(p) for p in group["params"]] for group in mixed.optimizer.param_groups]
         assert held == [[id(p) for p in (*other.model.parameters(), own)], []]
     strange = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD([own], 0.1))
     with restored(model, strange.optimizer):
-        other = CHANGES[GRU](strange, UNKNOWN)
+        other = CHANGES[GRU].apply(strange, UNKNOWN)
         (group,) = strange.optimizer.param_groups
         assert [id(p) for p in group["params"]] == [id(p) for p in (*other.model.parameters(), own)]
 
@@ -333,8 +333,8 @@ class WithState(LastState):
 def test_a_loss_of_a_tuple_is_no_loss_of_a_gru_but_the_usual_one_is():
     run = run_of(WithState(), *sums(), lambda z, y: F.mse_loss(z[0], y))
     with restored(run.model, run.optimizer):
-        assert CHANGES[GRU](run, UNKNOWN) is None
-        assert isinstance(CHANGES[EVERYTHING](run, UNKNOWN).model, Reader)
+        assert CHANGES[GRU].apply(run, UNKNOWN) is None
+        assert isinstance(CHANGES[EVERYTHING].apply(run, UNKNOWN).model, Reader)
 
 
 def test_a_raw_loss_has_no_usual_one_and_no_scale_of_targets():
@@ -343,9 +343,9 @@ def test_a_raw_loss_has_no_usual_one_and_no_scale_of_targets():
     )
     assert run.score.kind == "raw"
     for label in (USUAL, TARGETS, RANGE):
-        assert CHANGES[label](run, Known(False, 0.0, 0.1)) is None, label
+        assert CHANGES[label].apply(run, Known(False, 0.0, 0.1)) is None, label
     with restored(run.model, run.optimizer):
-        assert not CHANGES[EVERYTHING](run, UNKNOWN).usual
+        assert not CHANGES[EVERYTHING].apply(run, UNKNOWN).usual
 
 
 class OfMany(nn.Module):
