@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from gersgorin.cli.outputs import DeviceOption, OutputOptions, checked_outputs, show
-from rhn.cli.entry import resolve_device, run_command
-from rhn.utils.command_line import Count, command_class, command_line, run_read
+from rhn.cli.entry import run_command
+from rhn.utils.command_line import command_class, command_line, run_read
+from rhn.utils.resources import resolve_device
+from rhn.utils.validation import Count
 
 DESCRIPTION = """\
 Measure trained networks: the activity of their transform gates, and the damage of lesions.
@@ -52,7 +54,7 @@ class LayerCommand(DeviceOption, OutputOptions, TrainedNetwork):
 
     def run(self) -> None:
         """Measure, print the table, and write the files."""
-        from rhn.training.ensemble import tune_malloc
+        from rhn.utils.resources import tune_malloc
 
         outputs = checked_outputs(self)
         tune_malloc()

@@ -15,13 +15,9 @@ from torch import Tensor, nn
 
 from gersgorin.linalg.matrices import not_dense_real
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
+from rhn.utils.resources import check_room
 from rhn.utils.torch_private import tree_leaves, tree_map, uncompiled
-from rhn.utils.validation import (
-    check_room,
-    is_whole_number,
-    number,
-    whole_number,
-)
+from rhn.utils.validation import is_whole_number, number, whole_number
 
 PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 DENSE = "a dense tensor or array of numbers"

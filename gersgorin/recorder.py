@@ -12,7 +12,6 @@ import math
 import time
 import warnings
 import weakref
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -21,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin import checks
-from gersgorin.analyses.gains import gains_of
+from gersgorin.analyses.gains import input_gains, layer_gains
 from gersgorin.double_precision import copied
+from gersgorin.jacobians import jacobians
 from gersgorin.linalg import gersgorin_discs, jacobian_product
 from gersgorin.linalg.spectrum import eigenvalues_or_nan
 from gersgorin.linalg.threads import one_thread
@@ -206,18 +206,16 @@ def snapshot(runs: list[Run], positions: int, steps: int) -> dict[str, np.ndarra
     """Measure single time steps of the runs of several sequences, and the mean growth rate of the
     products of their first steps. Returns arrays by the names of the fields of `Recording`.
     """
-    P, B = min(positions, max(map(len, runs))), len(runs)
-    places = [(k, runs[k % B]) for k in range(P)]
-    at = [(run, round(k * (len(run) - 1) / max(1, P - 1))) for k, run in places]
-    inputs = torch.stack([run.inputs[t] for run, t in at])
-    states = torch.stack([*(run.states[t] for run, t in at), runs[0].states[-1]])
-    few = replace(runs[0], inputs=inputs, states=states)
-    A, own, gain = few.jacobians(), few.step.own("gates"), gains_of(few)
+    step, P = runs[0].step, min(positions, max(map(len, runs)))
+    at = [place_of(k, P, runs[k % len(runs)]) for k in range(P)]
+    x = torch.stack([run.inputs[t] for run, t in at])
+    s = torch.stack([run.states[t] for run, t in at])
+    A, own = jacobians(step, x, s), step.own("gates")
     discs, values = gersgorin_discs(A), eigenvalues_or_nan(A)
     first = [run.jacobians(slice(steps)) for run in runs[:P]]
     product, log_scale = jacobian_product(torch.stack(first, 1))
     growth = (torch.linalg.matrix_norm(product, 2).log() + log_scale) / steps
-    gates = [gate.mean(-1) for gate in own(*few.at()).t] if own else []
+    gates = [gate.mean(-1) for gate in own(x, s).t] if own else []
     found = {
         "radius": values[:, 0].abs(),
         "bulk": discs.centers.mean(-1),
@@ -227,9 +225,16 @@ def snapshot(runs: list[Run], positions: int, steps: int) -> dict[str, np.ndarra
         "eigenvalues": values[P // 2],
         "centers": discs.centers[P // 2],
         "radii": discs.radii[P // 2],
+        "input_gain": input_gains(step, x, s).double(),
+        "state_gain": layer_gains(step, x, s).double(),
     }
-    arrays = {name: t.cpu().numpy() for name, t in found.items()}
-    return arrays | {"input_gain": gain.input, "state_gain": gain.layers}
+    return {name: t.cpu().numpy() for name, t in found.items()}
+
+
+def place_of(k: int, P: int, run: Run) -> tuple[Run, int]:
+    """The run, and the time step in it, of position k of P."""
+    last = len(run) - 1
+    return run, round(k * last / max(1, P - 1))
 
 
 def _number(loss: Any) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 
 from gersgorin.catalog import RESULTS
 from rhn.errors import DataError
-from rhn.utils.results import COLUMNS, Result, content_of
+from rhn.utils.results import COLUMNS, Result, content_of, median_and_ends
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
@@ -75,13 +75,6 @@ class StepResult(FigureResult):
     def title(self) -> list[str]:
         return [f"{self.network}; {self.data}, {self.steps} {self.unit}"]
 
-    def blocks(self) -> list[list[list[str]]]:
-        arrays, single = [["", *COLUMNS]], list[list[str]]()
-        for label, value in self.table().items():
-            cells = map(formatted, median_and_ends(value) if np.ndim(value) else [value])
-            (arrays if np.ndim(value) else single).append([label, *cells])
-        return [arrays, single] if single else [arrays]
-
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the result over the time steps, into these axes or new ones."""
         from rhn.utils.composer import new_axes  # loads matplotlib
@@ -120,13 +113,6 @@ def listed_blocks(item: str, rows: Mapping[str, Any]) -> list[list[list[str]]]:
     single = [[name, formatted(values.item())] for name, values in table.items()
               if not values.ndim]  # fmt: skip
     return [[[item, *columns], *listed], single]
-
-
-def median_and_ends(values: Any) -> list[Any]:
-    """The median, smallest and largest of numbers, without NaN; three times None without any."""
-    known = np.atleast_1d(np.asarray(values, float))
-    known = known[~np.isnan(known)]
-    return [np.median(known), known.min(), known.max()] if known.size else [None] * 3
 
 
 def values_or_nan(values: np.ndarray | None, count: int) -> np.ndarray:

@@ -230,8 +230,8 @@ def search(
         after = there.norm(dim=-1)
         inside = ((trial >= low) & (trial <= high)).all(-1)  # False for NaN
         better = (after < before) & inside & (failed == 0)
-        # only rounding is left
-        flat[rows] |= (before <= tolerance) & ~(better & (after < before / 2))
+        halves = better & (after < before / 2)
+        flat[rows] |= (before <= tolerance) & ~halves  # only rounding is left
         taken = rows[better]
         enough[taken] = torch.where(after < SHARP * before, half[rows], 0.0)[better]
         s[taken], at[taken], speed[taken] = trial[better], there[better], after[better]

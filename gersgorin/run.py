@@ -25,7 +25,8 @@ from gersgorin.kinds import is_step
 from gersgorin.step import Step, as_step
 from rhn.utils.io import check_output, write_arrays
 from rhn.utils.progress import Progress, reported
-from rhn.utils.validation import check_room, signature_of
+from rhn.utils.resources import check_room
+from rhn.utils.validation import signature_of
 
 FEW_ROWS, MOVED = 16, 1e-3  # steps that run twice, at states moved by this share
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers

@@ -21,7 +21,7 @@ from optim_study.config import RunConfig, StudyConfig
 from optim_study.runner import most_fused
 from rhn.cells.registry import num_parameters
 from rhn.data import Corpus
-from rhn.training.ensemble import tune_malloc
+from rhn.utils.resources import tune_malloc
 from rhn.utils.tables import aligned
 
 FRAMES = 16, 64  # of the timed minibatches

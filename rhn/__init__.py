@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rhn import data as data
     from rhn import models as models
     from rhn.cells.base import Cell as Cell
-    from rhn.cells.base import from_torch as from_torch
+    from rhn.cells.conversion import from_torch as from_torch
     from rhn.cells.registry import make_cell as make_cell
     from rhn.cells.registry import register_cell as register_cell
     from rhn.checkpoints import load as load
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rhn.data import load_data as load_data
     from rhn.models import LanguageModel as LanguageModel
     from rhn.models import PolyphonicModel as PolyphonicModel
-    from rhn.presets import preset as preset
+    from rhn.training.configure import preset as preset
     from rhn.training.ensemble import Ensemble as Ensemble
     from rhn.training.evaluation import evaluate as evaluate
     from rhn.training.run import train as train
@@ -43,13 +43,14 @@ if TYPE_CHECKING:
 __all__, _load, __dir__ = lazy_names(
     __name__,
     {
-        "cells.base": ("Cell", "from_torch"),
+        "cells.base": ("Cell",),
+        "cells.conversion": ("from_torch",),
         "cells.registry": ("make_cell", "register_cell"),
         "checkpoints": ("load", "save"),
         "data": ("load_data",),
         "errors": ("RhnError",),
         "models": ("LanguageModel", "PolyphonicModel"),
-        "presets": ("preset",),
+        "training.configure": ("preset",),
         "training.ensemble": ("Ensemble",),
         "training.evaluation": ("evaluate",),
         "training.run": ("train",),

@@ -134,7 +134,7 @@ def ensemble():
 
 
 def optimizer_step(name: str):
-    optimizer = OPTIMIZERS[name](clip=1.0, weight_decay=0.1, averaging=2)
+    optimizer = OPTIMIZERS[name](clip=1.0, weight_decay=0.1)
     weights, gradient = {"w": single(K, N, M)}, {"w": single(K, N, M)}
     state = optimizer.start(weights)
     return optimizer.step(weights, gradient, state, numbers(K)), weights, state

@@ -31,7 +31,7 @@ __all__, _load, __dir__ = lazy_names(
         "cures": ("Cure", "cure"),
         "testing": ("assert_learns",),
     },
-    submodules=("cures",),
+    submodules=("cures", "initial_weights"),
 )
 if not TYPE_CHECKING:  # a name outside the table is an error
     __getattr__ = _load

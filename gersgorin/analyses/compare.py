@@ -41,10 +41,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 RUNS, NETWORK, NETWORKS = "runs", "network", "networks"
-SHARES = {"median": 0.5, "10 %": 0.1, "90 %": 0.9}
+MEDIAN = "median"
+SHARES = {MEDIAN: 0.5, "10 %": 0.1, "90 %": 0.9}
 """Quantiles over the runs, by the heading of their table."""
-ENDINGS = {"": 0.5, ", 10 %": 0.1, ", 90 %": 0.9}
-"""The same quantiles, by the endings of columns in a .csv file."""
 MEASURES = {RADIUS: "spectral_radius", ROW_REACH: "reach", NORM: "norm", GROWTH: "log_norm_product"}
 PANELS = {"discs": "", "radius": RADIUS, "reach": ROW_REACH, "norm": NORM, "product": GROWTH}
 """The panels of a figure: the complex plane of a step, and curves over time."""
@@ -101,12 +100,16 @@ class ComparedNetwork:
         """The numbers of each run by the columns of the table, (R,): medians over its steps, and
         those of the whole run.
         """
-        three = {name: getattr(self, MEASURES[name]) for name in (RADIUS, ROW_REACH, NORM)}
-        found = {name: quantiles(values.T, 0.5) for name, values in three.items()}
         ends = zip(self.log_norm_product, self.steps, strict=True)
         growth = [growth_rows(log_norm[:T]) for log_norm, T in ends]
-        last = {name: np.array([each[name] for each in growth]) for name in COLUMNS[-2:]}
-        return {RUNS: np.full(len(self.steps), len(self.steps)), **found, **last}
+        return {
+            RUNS: np.full(len(self.steps), len(self.steps)),
+            RADIUS: quantiles(self.spectral_radius.T, 0.5),
+            ROW_REACH: quantiles(self.reach.T, 0.5),
+            NORM: quantiles(self.norm.T, 0.5),
+            LOG_NORM: np.array([rows[LOG_NORM] for rows in growth]),
+            HALF_LIFE: np.array([rows[HALF_LIFE] for rows in growth]),
+        }
 
     def curve(self, measure: str, share: float) -> np.ndarray:
         """A quantile over the runs at each step that at least half of the runs have, (T',), of a
@@ -126,8 +129,8 @@ def quantiles(values: np.ndarray, share: float) -> np.ndarray:
     """
     ordered, count = np.sort(values, axis=0), (~np.isnan(values)).sum(0)
     place = share * np.maximum(count - 1, 0)
-    below, above = (np.take_along_axis(ordered, each.astype(int)[None], 0)[0]
-                    for each in (np.floor(place), np.ceil(place)))  # fmt: skip
+    below = np.take_along_axis(ordered, np.floor(place).astype(int)[None], 0)[0]
+    above = np.take_along_axis(ordered, np.ceil(place).astype(int)[None], 0)[0]
     with np.errstate(invalid="ignore"):
         between = below + (above - below) * (place % 1)
     between = np.where(np.isneginf(below), below, between)
@@ -202,7 +205,7 @@ class Comparison(FigureResult):
 
     def blocks(self) -> list[list[list[str]]]:
         several = any(len(one.steps) > 1 for one in self.networks)
-        return [self._block(share) for share in SHARES if several or share == "median"]
+        return [self._block(heading) for heading in SHARES if several or heading == MEDIAN]
 
     def _block(self, heading: str) -> list[list[str]]:
         """The printed table of a quantile; the names of its columns are folded."""
@@ -232,9 +235,12 @@ class Comparison(FigureResult):
         number: the median, 10 % and 90 % of its runs. Raises OutputError.
         """
         path = check_output(path, (".csv",))
-        tables = {words: self.table(share) for words, share in ENDINGS.items()}
-        columns = {name + words: table[name] for name in COLUMNS for words, table in tables.items()
-                   if name != RUNS or not words}  # fmt: skip
+        tables = {heading: self.table(share) for heading, share in SHARES.items()}
+        columns = {RUNS: tables[MEDIAN][RUNS]}
+        for name in COLUMNS[1:]:
+            for heading, table in tables.items():
+                ending = "" if heading == MEDIAN else f", {heading}"
+                columns[f"{name}{ending}"] = table[name]
         names = [one.name for one in self.networks]
         rows = zip(names, *[column.tolist() for column in columns.values()], strict=True)
         return write_rows(path, [NETWORK, *columns], rows)
@@ -339,11 +345,22 @@ def _place(place: Place) -> tuple[str, str]:
 
 def _network(place: tuple[str, str], runs: list[Spectra]) -> ComparedNetwork:
     """The measures of the runs of a network as arrays (R, T)."""
-    steps = np.array([run.steps for run in runs])
-    own = {"spectral_radius": "spectral_radius", "norm": "norm", "reach": "row_reach",
-           "log_norm_product": "log_norm_product"}  # fmt: skip
-    arrays = {name: np.full((len(runs), steps.max()), np.nan) for name in own}
-    for name, attribute in own.items():
-        for row, run in zip(arrays[name], runs, strict=True):
-            row[: run.steps] = getattr(run, attribute)
-    return ComparedNetwork(row=place[0], column=place[1], first=runs[0], steps=steps, **arrays)
+    row, column = place
+    return ComparedNetwork(
+        row=row,
+        column=column,
+        first=runs[0],
+        spectral_radius=_padded([run.spectral_radius for run in runs]),
+        norm=_padded([run.norm for run in runs]),
+        reach=_padded([run.row_reach for run in runs]),
+        log_norm_product=_padded([run.log_norm_product for run in runs]),
+        steps=np.array([run.steps for run in runs]),
+    )
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows of different lengths as one array (R, T), with NaN after their ends."""
+    found = np.full((len(rows), max(map(len, rows))), np.nan)
+    for number, row in enumerate(rows):
+        found[number, : len(row)] = row
+    return found

@@ -31,6 +31,8 @@ LARGEST, SMALLEST = (
 ZERO = "steps whose product is 0"
 
 PerStep = Annotated[np.ndarray, "step"]
+Block = tuple[slice, Tensor, Tensor]
+"""The steps of a block, and M (steps, N, N) and integers e (steps,) for their Jacobians M 2^e."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -98,18 +100,18 @@ def products(network: Any, x: Any = None, s0: Any = None, **how: Unpack[RunOptio
     run, gaps = open_run(network, x, s0, **how), list[np.ndarray]()
     run.check_memory()
     with run.reporting("products") as reporting:
-        one = [*compared(reporting, gaps)] if len([*run.slices()]) == 1 else None
-        forward = norms_along(one or compared(reporting, gaps), back=False)
-        back = norms_along(one or reporting.blocks(back=True), back=True)
+        forward_blocks: Iterable[Block] = compared(reporting, gaps)
+        back_blocks: Iterable[Block] = reporting.blocks(back=True)
+        if len([*run.slices()]) == 1:  # which both directions read
+            forward_blocks = back_blocks = [*forward_blocks]
+        forward = norms_along(forward_blocks)
+        back = norms_along(transposed(back_blocks))[::-1]
     return Products(
-        **run.heading,
-        log_norm=forward,
-        log_norm_back=back[::-1],
-        difference=np.concatenate(gaps),
+        **run.heading, log_norm=forward, log_norm_back=back, difference=np.concatenate(gaps)
     )
 
 
-def compared(run: Run, gaps: list[np.ndarray]) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def compared(run: Run, gaps: list[np.ndarray]) -> Iterator[Block]:
     """Yield the blocks of a run, and append the differences of their steps to `gaps`."""
     for now, M, e in run.blocks():
         gap = difference(run.step.rows, *run.at(now), partial(torch.einsum, "tij,tj->ti", M))
@@ -117,14 +119,17 @@ def compared(run: Run, gaps: list[np.ndarray]) -> Iterator[tuple[slice, Tensor, 
         yield now, M, e
 
 
-def norms_along(blocks: Iterable[tuple[slice, Tensor, Tensor]], back: bool) -> np.ndarray:
-    """log ||A[t] ... A[0]||_2 for t = 0..T-1, (T,), from the blocks of a run; log ||A[T-1] ...
-    A[t]||_2 for t = T-1..0, from the last block on, if `back` is True.
-    """
+def transposed(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield the blocks of A[T-1]^T, ..., A[0]^T from the blocks of a run, the last one first."""
+    for now, M, e in blocks:
+        yield now, M.mT.flip(0), e.flip(0)
+
+
+def norms_along(blocks: Iterable[Block]) -> np.ndarray:
+    """log ||A[t] ... A[0]||_2 for t = 0..T-1, (T,), from the blocks of A[0], ..., A[T-1]."""
     last, logs = None, []
     for _, M, e in blocks:
-        M, e = M.cpu().double(), e.cpu()
-        P, exponent = running_products(*((M.mT.flip(0), e.flip(0)) if back else (M, e)), last)
+        P, exponent = running_products(M.cpu().double(), e.cpu(), last)
         last = P[-1], exponent[-1]
         logs.append(log_norms(P, exponent).numpy())
     return np.concatenate(logs)

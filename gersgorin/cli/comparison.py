@@ -22,7 +22,8 @@ from gersgorin.cli.sequences import data_of
 from gersgorin.cli.subcommands import CompareCommand
 from gersgorin.cli.work import check_figure, function_of
 from gersgorin.run import Run
-from rhn.cells.registry import has_depth, resolve_cell
+from rhn.cells.options import has_depth
+from rhn.cells.registry import resolve_cell
 from rhn.utils.validation import whole_number
 
 BEFORE, AFTER = "before training", "trained"

@@ -16,10 +16,11 @@ from gersgorin.cli.options import NetworkOptions, given_options
 from gersgorin.cli.sequences import Sequences
 from gersgorin.kinds import takes
 from gersgorin.run import LARGE, Run, check_memory, open_run
-from rhn.cells.init import for_steps
-from rhn.cells.registry import import_named, read_options, resolve_cell
-from rhn.cli.entry import resolve_device
+from rhn.cells.memory_init import for_steps
+from rhn.cells.options import read_options
+from rhn.cells.registry import import_named, resolve_cell
 from rhn.errors import CheckpointError
+from rhn.utils.resources import resolve_device
 from rhn.utils.validation import whole_number
 
 IN_FILE = "FILE.py:NAME of a file that exists"

@@ -30,17 +30,19 @@ def check_square(
     if not dense or A.dtype not in DTYPES or A.is_nested:
         got = f"{A.dtype}, {A.layout}" if isinstance(A, Tensor) else type(A).__name__
         raise InvalidInputError(f"A is {got}: expected a dense tensor, float32, float64 or complex")
-    shape, time = tuple(A.shape), steps is not None
-    good = len(shape) >= 2 + time and shape[-1] == shape[-2] >= smallest
-    if not good or shape[0] < (steps or 0):
-        layout = f"(T >= {steps}, ..., n, n)" if time else "(..., n, n)"
+    shape, has_time = tuple(A.shape), steps is not None
+    axes = 3 if has_time else 2
+    is_square = len(shape) >= axes and shape[-1] == shape[-2] >= smallest
+    if not is_square or shape[0] < (steps or 0):
+        layout = f"(T >= {steps}, ..., n, n)" if has_time else "(..., n, n)"
         raise InvalidInputError(
             f"A has shape {shape}: expected square matrices {layout} with n >= {smallest}"
         )
-    # the sum is fast, but may overflow
-    if entries and not cmath.isfinite(A.sum().item()) and (bad := int((~torch.isfinite(A)).sum())):
-        said = f"A is NaN or infinite at {bad} of {A.numel()} places: expected finite entries"
-        raise NotFiniteError(said, of="A")
+    if entries and not cmath.isfinite(A.sum().item()):  # fast, but the sum may overflow
+        bad = int((~torch.isfinite(A)).sum())
+        if bad > 0:
+            said = f"A is NaN or infinite at {bad} of {A.numel()} places: expected finite entries"
+            raise NotFiniteError(said, of="A")
     return A
 
 

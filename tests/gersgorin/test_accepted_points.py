@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tables import for_each
 
 from gersgorin.analyses.fixed_points import fixed_points
 from gersgorin.analyses.lyapunov import lyapunov
@@ -47,7 +46,7 @@ def test_two_points_that_count_as_one_are_nearer_than_the_resolution():
     assert len(near.states) == 2 and np.ptp(near.states) > near.resolution
 
 
-@for_each("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
 def test_complex_starts_are_states_of_complex_numbers(dtype):
     A = torch.complex(drawn(2, 2), drawn(2, 2, seed=1)) / 4
     b = torch.complex(drawn(2, seed=2), drawn(2, seed=3))
@@ -64,7 +63,7 @@ def test_complex_starts_of_a_real_state_are_refused():
         fixed_points(lambda x, s: s / 2, NO_INPUT, ZEROS, starts=torch.zeros(3, 2) * 1j)
 
 
-@for_each("share", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_a_detached_share_of_the_slope_is_the_difference(share):
     step = lambda x, s: 0.75 * (share * s + (1 - share) * s.detach()) + x  # noqa: E731
     run = open_run(step, drawn(30, 2), torch.ones(2, dtype=d))

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tables import for_each
 
 from gersgorin import Recorder, compare, fixed_points, influence, open_run, spectra
 from gersgorin.catalog import ANALYSES as ROWS
@@ -25,9 +24,10 @@ from rhn.checkpoints import save
 from rhn.data import chorale
 from rhn.data.text import Vocabulary
 from rhn.models import PolyphonicModel
+from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import build_model, weights_generator
 from rhn.utils.results import EXPLAINED
+from rhn.utils.seeds import weights_generator
 
 SMALL = ["--hidden-size", "6", "--steps", "7"]
 RHN2 = ["--cell", "rhn", "--depth", "2", "--seed", "3", *SMALL]
@@ -74,7 +74,9 @@ def wanted_radii(cell, x) -> list[float]:
     return pytest.approx(found)
 
 
-@for_each("name", [name for name in ANALYSES if name not in ("influence", "fixed-points")])
+@pytest.mark.parametrize(
+    "name", [name for name in ANALYSES if name not in ("influence", "fixed-points")]
+)
 def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
     own = {"lyapunov": {"count": 2, "seed": 3}, "pseudospectra": {"side": 5}}.get(name, {})
     words = [word for key, value in own.items() if key != "seed" for word in (f"--{key}", value)]
@@ -335,7 +337,9 @@ def step(x, s):
 """
 
 
-@for_each(("word", "name"), [("late/nets.py:step", "late_one"), ("late_nets:step", "late_two")])
+@pytest.mark.parametrize(
+    ("word", "name"), [("late/nets.py:step", "late_one"), ("late_nets:step", "late_two")]
+)
 def test_a_step_may_import_when_it_runs(word, name, capsys):
     folder = Path("late" if "/" in word else ".")
     folder.mkdir(exist_ok=True)
@@ -404,7 +408,7 @@ def test_a_recording_of_a_training_run(capsys):
     assert capsys.readouterr().out.startswith(str(recorder.recording))
 
 
-@for_each("name", ["influence", "fixed-points", "compare"])
+@pytest.mark.parametrize("name", ["influence", "fixed-points", "compare"])
 def test_other_commands_draw_and_write(name, capsys):
     files = ["--output", "a.png", "a.npz", "--csv", "a.csv"]
     assert run(name, "--cell", "rnn", *SMALL, *files) == 0
@@ -412,7 +416,7 @@ def test_other_commands_draw_and_write(name, capsys):
     assert Path("a.png").read_bytes().startswith(b"\x89PNG") and Path("a.csv").read_text()
 
 
-@for_each("name", TABLE)
+@pytest.mark.parametrize("name", TABLE)
 def test_options_are_keywords_of_functions_and_figures(name):
     command = TABLE[name]
     if issubclass(command, AnalysisOptions):
@@ -438,7 +442,7 @@ def lazily_annotated(kind: type) -> type:
     return LazilyAnnotated(kind.__name__, kind.__bases__, own)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("name", "options"),
     [
         ("plot", {"leading": 3}),
@@ -447,6 +451,7 @@ def lazily_annotated(kind: type) -> type:
         ("lyapunov", {"count": 3, "warmup": 2, "repeat": 4}),
         ("pseudospectra", {"side": 9}),
     ],
+    ids=str,
 )
 def test_own_options_reach_the_function_without_stored_annotations(name, options):
     shared = {"cell": "lstm", "hidden_size": 8, "steps": 5, "title": "mine", "seed": 1}

@@ -1,6 +1,7 @@
 """`compare`: recorded numbers, quantiles by NumPy, one table and its files, and the grid."""
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -12,7 +13,6 @@ import torch
 from hypothesis import given as drawn_from
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tables import for_each
 
 from gersgorin.analyses.compare import COLUMNS, PANELS, Comparison, compare, quantiles
 from gersgorin.analyses.spectra import spectra
@@ -36,7 +36,7 @@ def test_quantiles_are_those_of_numpy(values, share):
         )
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("values", "share", "wanted"),
     [
         ([-math.inf, 1, 2], 0.25, -math.inf),
@@ -46,6 +46,7 @@ def test_quantiles_are_those_of_numpy(values, share):
         ([-math.inf, math.inf], 0.5, -math.inf),
         ([math.nan, 3], 0.9, 3),
     ],
+    ids=str,
 )
 def test_quantiles_beside_an_infinite_number_are_infinite(values, share, wanted):
     assert quantiles(np.array(values)[:, None], share).tolist() == [wanted]
@@ -105,13 +106,15 @@ def test_two_networks_at_one_place_of_the_grid_are_refused():
     rnn = cell("rnn")[0]
     compare({("a", ""): rnn, ("b", 1): rnn}, X[:2])
     for places in ([("a", ""), ("a", 1)], [("a", 1), ("a", "1")], ["b", ("", "b")]):
-        with pytest.raises(InvalidInputError, match="expected one network at each place"):
+        named = re.escape(", ".join(map(str, places)))
+        message = f"^networks is {named}: expected one network at each place"
+        with pytest.raises(InvalidInputError, match=message):
             compare(dict.fromkeys(places, rnn), X[:2])
     with pytest.raises(InvalidInputError, match=r"^networks is empty: expected one network at "):
         compare({}, X[:2])
 
 
-@pytest.mark.parametrize("panels", [[], ["discs", "plane"]])
+@pytest.mark.parametrize("panels", [[], ["discs", "plane"]], ids=str)
 def test_panels_without_a_name_of_the_list_are_refused(panels):
     with pytest.raises(InvalidInputError, match="expected a list of discs, radius, reach, norm"):
         compare({"rnn": cell("rnn")[0]}, X[:2], panels=panels)
@@ -155,6 +158,9 @@ def test_several_runs_have_a_table_of_medians_and_one_for_each_end_of_the_band(t
         assert float(line[2]) == pytest.approx(found.table(share)[COLUMNS[1]][0], rel=1e-3)
     assert found.table()["runs"].tolist() == [5, 1] and row["runs"] == "5"
     assert "runs, 10 %" not in row, "a network has one number of runs"
+    lines = str(found).splitlines()
+    heads = [before for before, line in itertools.pairwise(lines) if line[:4] == "rhn "]
+    assert [head.partition("  ")[0] for head in heads] == ["median", "10 %", "90 %"]
 
 
 def test_a_product_of_0_is_the_low_end_of_a_band():
@@ -226,7 +232,19 @@ def test_the_grid_has_a_row_for_each_cell_and_a_column_for_each_depth():
         np.testing.assert_allclose(line.get_ydata()[1:], values, rtol=1e-12)
 
 
-@for_each("panels", [("discs",), ("product", "norm"), tuple(PANELS)])
+def test_networks_of_one_row_or_column_are_one_group():
+    rnn = cell("rnn")[0]
+    for places, wanted in (
+        ([("a", 1), ("a", 2)], {"": ["1", "2"]}),
+        ([("a", 1), ("b", 1)], {"": ["a", "b"]}),
+        (["a", "b"], {"": ["a", "b"]}),
+        ([("a", 1), ("b", 2)], {"a": ["1"], "b": ["2"]}),
+    ):
+        groups = compare(dict.fromkeys(places, rnn), X[:2]).groups
+        assert {row: [*group] for row, group in groups.items()} == wanted
+
+
+@pytest.mark.parametrize("panels", [("discs",), ("product", "norm"), tuple(PANELS)], ids=str)
 def test_panels_are_chosen_by_name(panels):
     found = compare({"a": networks(2), "b": cell("rnn")[0]}, X, panels=panels)
     figure = found.figure(limit=3.0, step=2)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tables import for_each
 
 from gersgorin.cli.sequences import READ, read_chorale, read_numbers, text_data
 from rhn.data import chorale
@@ -26,7 +25,7 @@ class Bomb:
         return Path.touch, (Path("exploded"),)
 
 
-@for_each(
+@pytest.mark.parametrize(
     "table",
     [
         "1,2\n3,4\n5,6",
@@ -34,6 +33,7 @@ class Bomb:
         "\ufeff# a\tb\n1\t2\n\n3\t4\n5\t6\n",
         '"a","b"\r\n1.0, 2\r\n"3","4"\r\n5, 6',
     ],
+    ids=["plain", "semicolons", "tabs", "quotes"],
 )
 def test_tables_as_people_write_them(table):
     Path("t.csv").write_text(table, encoding="utf-8")
@@ -42,7 +42,7 @@ def test_tables_as_people_write_them(table):
     assert (found.name, found.unit, found.parts()) == ("t.csv", "steps", [found])
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("table", "steps"),
     [
         ("0,1\n0.5,0.25\n1.0,0.0\n", 2),  # DataFrame(x).to_csv(index=False)
@@ -99,7 +99,7 @@ def write_spoiled():
     np.save("empty.npy", np.zeros((0, 3)))
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("name", "words"),
     [
         ("nan.npy", "nan.npy is NaN or infinite at 2 of 3 places"),
@@ -137,12 +137,14 @@ def test_a_file_that_is_larger_than_the_memory_is_refused_unread(monkeypatch):
     np.save("sine.npy", SINE)
     np.savez_compressed("packed.npz", np.zeros(10**5))  # a kilobyte
     for name, free in {"sine.npy": 100, "packed.npz": 10**5}.items():
-        monkeypatch.setattr("rhn.utils.validation.free_memory", lambda _, free=free: free)
+        monkeypatch.setattr("rhn.utils.resources.free_memory", lambda _, free=free: free)
         with pytest.raises(InvalidInputError, match="of memory"):
             read_numbers(Path(name))
 
 
-@for_each("read", [lambda p: read_numbers(p.rename("pipe.csv")), lambda p: text_data(p, None, 3)])
+@pytest.mark.parametrize(
+    "read", [lambda p: read_numbers(p.rename("pipe.csv")), lambda p: text_data(p, None, 3)]
+)
 def test_no_reader_waits_for_a_pipe(read):
     os.mkfifo("pipe")
     with pytest.raises(DataError, match="a device or a pipe: expected a file"):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from oracles import highway_step, log_norms, transition_step
-from tables import for_each
 
 from gersgorin.analyses.compare import compare
 from gersgorin.analyses.gains import gains
@@ -55,7 +54,7 @@ CELLS = {
 }
 
 
-@for_each("name", CELLS)
+@pytest.mark.parametrize("name", CELLS)
 def test_products_and_spectra_of_any_depth(name):
     kind, depth, options = CELLS[name]
     run = open_run(made(kind, depth, **options), X)
@@ -72,7 +71,7 @@ def test_products_and_spectra_of_any_depth(name):
     assert np.isnan(few.norm[lost]).all() and np.isnan(few.eigenvalues[lost]).all()
 
 
-@for_each("name", ("RHN that shrinks", "DT-RNN that shrinks"))
+@pytest.mark.parametrize("name", ["RHN that shrinks", "DT-RNN that shrinks"])
 def test_comparisons_of_any_depth(name):
     kind, depth, options = CELLS[name]
     cell, (logs, _) = made(kind, depth, **options), expected(made(kind, depth, **options))
@@ -92,8 +91,8 @@ def test_gains_of_any_depth():
     np.testing.assert_allclose(found.layers[0], [np.linalg.norm(J, 2) for J in layers], rtol=1e-9)
 
 
-@for_each("kind", (RHN, DTRNN, DTSRNN))
-@for_each("depth", (1, 3, 250))
+@pytest.mark.parametrize("kind", [RHN, DTRNN, DTSRNN])
+@pytest.mark.parametrize("depth", [1, 3, 250])
 def test_bounds_of_any_depth(kind, depth):
     cell = made(kind, depth, init="gaussian:0.01" if kind is not RHN else "gaussian:1")
     R = cell.weight_hh.detach().numpy()

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tables import for_each
 from torch import nn
 from torch.func import jacfwd, jacrev, vmap
 
@@ -58,7 +57,7 @@ CALLS = {
 }
 
 
-@for_each("call", list(CALLS))
+@pytest.mark.parametrize("call", list(CALLS))
 def test_results_are_those_of_the_default_type_to_the_bit(call):
     torch.set_default_dtype(torch.float64)
     try:
@@ -88,7 +87,7 @@ TRANSFORMS = {
 }
 
 
-@for_each("transform", list(TRANSFORMS))
+@pytest.mark.parametrize("transform", list(TRANSFORMS))
 def test_results_inside_transformations_are_the_same(transform):
     x = torch.randn(4, 3, dtype=torch.float64)
     torch.set_default_dtype(torch.float64)

@@ -13,7 +13,6 @@ from matplotlib.legend import Legend
 from matplotlib.path import Path
 from matplotlib.transforms import Bbox
 from readable import readable
-from tables import for_each
 
 from gersgorin.analyses.compare import compare
 from gersgorin.analyses.complex_plane import (
@@ -190,7 +189,7 @@ PANELS = {
 }
 
 
-@for_each("case", PANELS)
+@pytest.mark.parametrize("case", PANELS)
 def test_a_panel_is_added_if_it_enlarges_twice_and_holds_its_discs_whole(case):
     A, titles = PANELS[case]
     planes = planes_of(spectra_of(A).figure())
@@ -210,7 +209,7 @@ def test_a_panel_is_added_if_it_enlarges_twice_and_holds_its_discs_whole(case):
     assert all(one >= 2 * two for one, two in pairwise(widths))
 
 
-@for_each(("N", "label"), [(64, ROW_DISCS), (65, "row discs (32 largest of 65)")])
+@pytest.mark.parametrize(("N", "label"), [(64, ROW_DISCS), (65, "row discs (32 largest of 65)")])
 def test_single_row_discs_are_circles_of_which_the_largest_is_marked(N, label):
     A = np.random.default_rng(N).standard_normal((N, N)) / N
     discs = sorted(((sum(abs(A[i, j]) for j in range(N) if j != i), A[i, i]) for i in range(N)),
@@ -265,7 +264,7 @@ def test_what_cannot_be_seen_has_no_name():
     assert outside == {CIRCLE}
 
 
-@for_each("half", [10.0**-k for k in range(9)])
+@pytest.mark.parametrize("half", [10.0**-k for k in range(9)])
 def test_the_unit_circle_is_round_in_an_enlarged_panel_around_1(half):
     ax = spectra_of(np.eye(2)).plot()
     (circle,) = [line for line in ax.lines if line.get_label() == CIRCLE]

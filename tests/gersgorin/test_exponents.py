@@ -11,18 +11,16 @@ import pytest
 import torch
 from oracles import qr_exponents
 from readable import other_words, words_in
-from tables import for_each
 from torch import nn
 
-from gersgorin.analyses import lyapunov as home
+from gersgorin.analyses import frames as home
 from gersgorin.analyses.block_errors import standard_errors
 from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS
+from gersgorin.analyses.frames import growth, random_frame
 from gersgorin.analyses.lyapunov import (
     LyapunovSpectrum,
-    growth,
     kaplan_yorke_dimension,
     lyapunov,
-    random_frame,
 )
 from gersgorin.run import open_run
 from tests.gersgorin.published import exponents_by_autograd, exponents_by_diagonals
@@ -62,12 +60,12 @@ def lorenz(x, s):
     return s + h / 6 * (a + 2 * b + 2 * c + slope(s + h * c))
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("step", "s0", "exponent", "near"),
     [
-        (lambda x, s: 4 * s * (1 - s), [0.3], math.log(2), 0.05),
-        (ikeda, [0.1, 0.1], 0.507, 0.08),
-        (lorenz, [1.0, 1.0, 20.0], 0.05 * 0.906, 0.015),
+        pytest.param(lambda x, s: 4 * s * (1 - s), [0.3], math.log(2), 0.05, id="logistic"),
+        pytest.param(ikeda, [0.1, 0.1], 0.507, 0.08, id="Ikeda"),
+        pytest.param(lorenz, [1.0, 1.0, 20.0], 0.05 * 0.906, 0.015, id="Lorenz"),
     ],
 )
 def test_chaotic_maps_have_their_known_exponents(step, s0, exponent, near):
@@ -116,7 +114,7 @@ def test_a_linear_system_has_its_log_moduli_and_a_rotation_none():
     np.testing.assert_allclose(still.exponents, 0, atol=1e-13)
 
 
-@for_each("name", ["rnn", "dts-rnn 3", "rhn 3", "lstm", "nn.LSTM"])
+@pytest.mark.parametrize("name", ["rnn", "dts-rnn 3", "rhn 3", "lstm", "nn.LSTM"])
 def test_every_kind_of_cell_and_every_way_gives_what_dense_jacobians_give(name, monkeypatch):
     f, x, how = NETWORKS[name]()
     run = open_run(f, x, **how)
@@ -133,7 +131,7 @@ def test_every_kind_of_cell_and_every_way_gives_what_dense_jacobians_give(name, 
         assert math.isnan(found.kaplan_yorke) == (one[0] >= 0)
 
 
-@for_each(("name", "depth", "lost"), [("rhn", 5, False), ("dt-rnn", 16, True)])
+@pytest.mark.parametrize(("name", "depth", "lost"), [("rhn", 5, False), ("dt-rnn", 16, True)])
 def test_log_growth_has_the_digits_of_an_exact_product(name, depth, lost):
     """Against 200 digits; one QR decomposition of a step with 16 layers would lose them."""
     f, x, _ = cell(name, str(depth))
@@ -157,7 +155,7 @@ def test_log_growth_has_the_digits_of_an_exact_product(name, depth, lost):
     assert (abs(whole - exact[0]).max() > 1e-9) == lost
 
 
-@for_each("theirs", [exponents_by_autograd, exponents_by_diagonals])
+@pytest.mark.parametrize("theirs", [exponents_by_autograd, exponents_by_diagonals])
 def test_exponents_are_those_of_published_procedures(theirs):
     rnn, x = nn.RNN(3, 3, dtype=d), torch.randn(600, 3, dtype=d)
     found, other = lyapunov(rnn, x), theirs(rnn, x)
@@ -179,7 +177,7 @@ def test_the_growth_of_known_steps_and_the_errors_of_their_pieces():
     assert 0.9 / 20 < found.standard_errors[0] < 1.6 / 20
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("number", "memory", "least"),
     [(20, 0, 0.96), (20, 0.9, 0.86), (40, 0.9, 0.91), (100, 0.8, 0.92), (400, 0.5, 0.94)],
 )
@@ -197,14 +195,14 @@ def test_two_standard_errors_cover_the_exponent_of_short_runs_and_of_long_memori
 
 
 @pytest.mark.filterwarnings("error")
-@for_each(("number", "known"), [(20, True), (19, False), (1, False)])
+@pytest.mark.parametrize(("number", "known"), [(20, True), (19, False), (1, False)])
 def test_a_run_of_fewer_than_20_steps_has_no_margins(number, known):
     found = lyapunov(nn.GRU(3, 5), torch.randn(number, 3))
     assert np.isfinite(found.margins).all() == known
     assert known or found.dimension == (0, 5)
 
 
-@for_each("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_intervals_include_the_rounding_of_the_run(dtype):
     rotation = torch.tensor([[0.955336489, -0.295520207], [0.295520207, 0.955336489]]).to(d)
     for exponent, A in [
@@ -225,7 +223,7 @@ def test_standard_errors_count_what_has_not_settled():
     assert found.standard_errors[0] > 0.25
 
 
-@for_each("N", [4, 8, 64])
+@pytest.mark.parametrize("N", [4, 8, 64])
 def test_exponents_that_rounding_hides_are_a_bound(N):
     """Two exponents are those of V s; all others are -inf or rounding, as LAPACK finds them."""
     g = torch.Generator().manual_seed(5)
@@ -255,7 +253,7 @@ def test_one_step_without_rank_hides_an_exponent_as_a_whole():
     assert np.isnan(found.exponents).tolist() == [False, True, True]
 
 
-@for_each("rank", [0, 1, 2])
+@pytest.mark.parametrize("rank", [0, 1, 2])
 def test_only_a_jacobian_of_0_gives_minus_infinity(rank):
     """LAPACK may find an exact 0 or a rounding error for a direction that is mapped to 0."""
     A = torch.diag(torch.tensor([0.5, 0.25, 0.125]).double() * (torch.arange(3) < rank))
@@ -279,7 +277,7 @@ def test_the_dimension_of_a_run_with_hidden_exponents_is_as_wide_as_they_are():
     assert np.isnan(cycle.exponents[1]) and cycle.kaplan_yorke == 0 and cycle.dimension == (0, 0)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("exponents", "errors", "size", "wanted"),
     [
         ([-7e-5, -0.03], [7e-4, 4e-4], 2, (0, 1.0443)),  # (1.33e-3 - 0) / 0.0301
@@ -288,13 +286,23 @@ def test_the_dimension_of_a_run_with_hidden_exponents_is_as_wide_as_they_are():
         ([0.9, -1e-4], [1e-3, 1e-3], 2, (math.nan, math.nan)),  # volumes grow
         ([0.9, -1e-4], [1e-3, 1e-3], 3, (math.nan, math.nan)),
         ([0.9, -1.0], [1e-3, 1e-3], 3, (1.89621, 1.90381)),
+        ([-0.4], [0.5], 1, (0, 1)),  # the only one may be above 0
     ],
+    ids=str,
 )
 def test_the_dimension_of_exponents_with_margins(exponents, errors, size, wanted):
     found = lyapunov(lambda x, s: torch.tanh(s), steps(2), ZERO)
     found = replace(found, exponents=np.array(exponents), standard_errors=np.array(errors),
                     state_size=size)  # fmt: skip
     np.testing.assert_allclose(found.dimension, wanted, atol=2e-3)
+
+
+def test_the_sum_of_all_exponents_bounds_the_last_one():
+    found = lyapunov(lambda x, s: torch.tanh(s), steps(2), ZERO)
+    exponents, errors = np.array([0.5, -1.0]), np.array([0.1, 0.5])
+    found = replace(found, exponents=exponents, standard_errors=errors, state_size=2)
+    margin = found.margins[0]
+    assert found.dimension[1] == pytest.approx(1 + (0.5 + margin) / (1 + margin), rel=1e-12)
 
 
 def test_kaplan_and_yorkes_dimension():
@@ -319,10 +327,10 @@ def test_a_sequence_that_is_read_three_times_is_three_sequences():
     assert abs(found.exponents - lyapunov(f, x, seed=1).exponents).max() > 1e-3
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("slopes", "s0"),
     [((0.5, 1.5), 0.0), ((0.5, 0.25), 0.0), ((3.0, 2.0), 0.0), ((0.5, 1.5), 1.0),
-     ((0.5, 1.5), -1.0), ((0.5, 0.5), 0.0)],
+     ((0.5, 1.5), -1.0), ((0.5, 0.5), 0.0)], ids=str,
 )  # fmt: skip
 def test_a_run_at_a_kink_has_the_jump_of_its_slopes(slopes, s0):
     found = lyapunov(lambda x, s: torch.maximum(slopes[0] * s, slopes[1] * s), steps(40),
@@ -342,7 +350,7 @@ def test_the_kink_at_a_single_step_is_found():
     assert np.flatnonzero(found.jumps > 1e-3).tolist() == [78 - 5]
 
 
-@for_each("scale", [1.0, 1e-6, 30.0])
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 30.0])
 def test_a_relu_network_at_states_in_general_position_has_no_jumps(scale):
     module = nn.RNN(3, 16, nonlinearity="relu")
     with torch.no_grad():
@@ -351,7 +359,7 @@ def test_a_relu_network_at_states_in_general_position_has_no_jumps(scale):
     assert lyapunov(module, scale * drawn(40, 3), count=2).jumps.max() < 1e-5
 
 
-@for_each("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_smooth_steps_have_no_jumps_in_their_own_precision(dtype):
     W = drawn(5, 5, dtype=dtype)
     for step in (

@@ -1,5 +1,6 @@
 """Functions of matrices against NumPy, SciPy, definitions, closed forms and exact integers."""
 
+import importlib
 import math
 from functools import reduce
 
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 from matrices import MATRICES, REAL_MATRICES, grcar, jordan, shuffled
 from scipy.optimize import linear_sum_assignment, minimize_scalar
 from strategies import square_matrices
-from tables import for_each
 
+import gersgorin
 from gersgorin.linalg import (
     departure_from_normality,
     doubling_time,
@@ -57,7 +58,7 @@ def grid(A, side=25):
     return torch.complex(*torch.meshgrid(x, x, indexing="ij")).ravel()
 
 
-@for_each("name", MATRICES)
+@pytest.mark.parametrize("name", MATRICES)
 def test_eigenvalues_are_numpys(name):
     A = MATRICES[name]
     apart = np.abs(eigenvalues(A).numpy()[:, None] - np.linalg.eigvals(A.numpy()))
@@ -82,7 +83,9 @@ def test_batches_and_workers_change_no_bit_of_eigenvalues():
         assert torch.equal(eigenvalues(A, workers=workers), values)
 
 
-@for_each("name", ["random", "companion", "stochastic", "badly_scaled", "symmetric", "complex"])
+@pytest.mark.parametrize(
+    "name", ["random", "companion", "stochastic", "badly_scaled", "symmetric", "complex"]
+)
 def test_conditions_are_those_of_scipys_eigenvectors_of_both_sides(name):
     values, conditions = eigenvalue_conditions(MATRICES[name])
     assert torch.equal(values, eigenvalues(MATRICES[name]))
@@ -92,7 +95,7 @@ def test_conditions_are_those_of_scipys_eigenvectors_of_both_sides(name):
     np.testing.assert_allclose(conditions, wanted, rtol=1e-6)
 
 
-@for_each("dtype", [torch.float32, d, torch.complex128])
+@pytest.mark.parametrize("dtype", [torch.float32, d, torch.complex128], ids=str)
 def test_the_condition_is_infinite_for_jordan_blocks_only(dtype):
     for value in (1, 0.9, 0.3, 0):
         for above in (100, 1, 0.1, 1e-3):
@@ -107,7 +110,7 @@ def test_the_condition_is_infinite_for_jordan_blocks_only(dtype):
     assert conditions[0].item() == pytest.approx(75**0.5) and conditions.isfinite().all()
 
 
-@for_each("gap", [1e-3, 1e-10])
+@pytest.mark.parametrize("gap", [1e-3, 1e-10])
 def test_the_condition_of_two_near_eigenvalues_is_finite(gap):
     found = eigenvalue_conditions(torch.tensor([[0, 1], [0, gap]]).double())[1]
     np.testing.assert_allclose(found, math.hypot(1, 1 / gap), rtol=1e-5)
@@ -139,7 +142,7 @@ def test_numpys_lapack_is_used_if_torchs_does_not_converge(function, monkeypatch
         function(A)
 
 
-@for_each("name", MATRICES)
+@pytest.mark.parametrize("name", MATRICES)
 def test_discs_are_those_of_numpy(name):
     A = MATRICES[name].numpy()
     for axis, sum_axis, order in (("row", 1, np.inf), ("column", 0, 1)):
@@ -161,7 +164,7 @@ def test_the_tolerance_of_membership_is_needed_and_small():
         assert inside(A, torch.tensor([1 + 1e-9]), 1e-6).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, d])
+@pytest.mark.parametrize("dtype", [torch.float32, d], ids=str)
 @pytest.mark.parametrize("name", ["grcar", "jordan"])
 def test_discs_hold_ill_conditioned_spectra_that_rounding_moves_far(name, dtype):
     n = 100
@@ -174,7 +177,7 @@ def test_discs_hold_ill_conditioned_spectra_that_rounding_moves_far(name, dtype)
     assert 100 * n * eps * gersgorin_discs(A).norm < moved < n * conditions.max() * eps * norm(A)
 
 
-@for_each("key", SETS)
+@pytest.mark.parametrize("key", SETS)
 def test_spectra_lie_inside_every_inclusion_set(key):
     for A in MATRICES.values():
         assert SETS[key](A, eigenvalues(A)).all()
@@ -186,7 +189,7 @@ def test_random_spectra_lie_inside_every_inclusion_set(A, dtype):
     assert all(inside(A, eigenvalues(A)).all() for inside in SETS.values())
 
 
-@for_each("name", REAL_MATRICES)
+@pytest.mark.parametrize("name", REAL_MATRICES)
 def test_inclusion_sets_are_their_definitions_one_inside_the_other(name):
     """A point is in the minimal set if the Perron root of |A off the diagonal| - diag |z - a_ii| is
     not negative.
@@ -207,7 +210,7 @@ def test_inclusion_sets_are_their_definitions_one_inside_the_other(name):
         assert torch.equal(minimal[sure], root[sure] >= 0)
 
 
-@for_each("key", SETS)
+@pytest.mark.parametrize("key", SETS)
 def test_inclusion_sets_of_a_batch_are_those_of_its_matrices(key):
     A, tol = torch.randn(2, 3, 5, 5, dtype=d), torch.rand(2, 3)
     z = torch.randn(2, 3, 40, dtype=torch.complex128) * 3
@@ -237,7 +240,7 @@ def test_an_isolated_point_is_a_curve_and_an_inner_one_is_not():
     assert (point == 0).all() and around.real.min() == pytest.approx(3.0)
 
 
-@for_each("name", SMALL)
+@pytest.mark.parametrize("name", SMALL)
 def test_the_overlap_of_both_unions_ends_where_a_grid_of_points_does(name):
     pairs = [[t.numpy() for t in gersgorin_discs(MATRICES[name], k)] for k in ("row", "column")]
     far, right = overlap_ends(*pairs[0], *pairs[1])
@@ -251,7 +254,7 @@ def test_the_overlap_of_both_unions_ends_where_a_grid_of_points_does(name):
     assert len(z) < 1000 or max(far - reach, right - edge) <= 0.03 * side
 
 
-@for_each("size", [1.0, 1e-190, 1e190])
+@pytest.mark.parametrize("size", [1.0, 1e-190, 1e190])
 def test_the_overlap_may_end_before_both_unions_do(size):
     c, rows, columns = size * np.array([[0.0, 4.0], [3.0, 0.0], [0.0, 3.0]])  # [[0, 3], [0, 4]]
     assert overlap_ends(c, rows, c, columns) == (4 * size, 4 * size)
@@ -259,7 +262,7 @@ def test_the_overlap_may_end_before_both_unions_do(size):
     assert crossing == pytest.approx((5 * size, 5 * size))
 
 
-@for_each("name", REAL_MATRICES)
+@pytest.mark.parametrize("name", REAL_MATRICES)
 def test_the_numerical_radius_is_within_its_bounds(name):
     A = MATRICES[name]
     found, size, radius = float(numerical_radius(A)), norm(A), eigenvalues(A).abs().max().item()
@@ -271,7 +274,7 @@ def test_the_numerical_radius_is_within_its_bounds(name):
         assert found == pytest.approx(radius, abs=1e-12)
 
 
-@for_each("power", [-1060, -500, 0, 500, 1020])
+@pytest.mark.parametrize("power", [-1060, -500, 0, 500, 1020])
 def test_the_range_of_a_jordan_block_is_a_disc_of_known_radius_at_every_scale(power):
     for n in (2, 3, 8):
         block = torch.ldexp(torch.from_numpy(jordan(n, 0.0)), torch.tensor(power))
@@ -280,14 +283,14 @@ def test_the_range_of_a_jordan_block_is_a_disc_of_known_radius_at_every_scale(po
         assert radius * (1 - 1e-3) <= found <= radius / math.cos(math.pi / 128) * (1 + 1e-3)
 
 
-@for_each("angles", [4, 6, 128])
+@pytest.mark.parametrize("angles", [4, 6, 128])
 def test_support_lines_are_largest_eigenvalues_of_hermitian_parts(angles):
     A, turns = MATRICES["random"].numpy(), np.exp(-2j * np.pi * np.arange(angles) / angles)
     wanted = [np.linalg.eigvalsh((turn * A + (turn * A).conj().T) / 2)[-1] for turn in turns]
     np.testing.assert_allclose(support_function(MATRICES["random"], angles), wanted)
 
 
-@for_each("name", REAL_MATRICES)
+@pytest.mark.parametrize("name", REAL_MATRICES)
 def test_henricis_departure_is_the_norm_above_schurs_diagonal(name):
     A, size = MATRICES[name], norm(MATRICES[name]) or 1
     triangle, _ = scipy.linalg.schur(A.numpy() / size, output="complex")
@@ -298,7 +301,7 @@ def test_henricis_departure_is_the_norm_above_schurs_diagonal(name):
     assert name not in NORMAL or relative < 1e-6
 
 
-@for_each("name", MATRICES)
+@pytest.mark.parametrize("name", MATRICES)
 def test_a_pseudospectrum_is_the_smallest_singular_value_at_every_point(name):
     A = MATRICES[name].numpy()
     x = 1.3 * (norm(MATRICES[name]) or 1) * np.linspace(-1, 1, 8)
@@ -316,7 +319,7 @@ def test_grids_in_parts_and_batches_have_the_same_pseudospectra(monkeypatch):
     assert torch.allclose(found[1, 2], pseudospectrum(A[1, 2].double(), z.numpy()))
 
 
-@for_each("n", [2, 7, 20])
+@pytest.mark.parametrize("n", [2, 7, 20])
 def test_the_distance_to_the_circle_is_the_least_over_all_angles(n):
     """The reference is a bounded search around each low point of 300 angles and those of the
     eigenvalues.
@@ -344,6 +347,15 @@ def test_the_distance_of_an_eigenvalue_between_two_angles_of_the_grid_is_found()
     spacing, A = 2 * math.pi / home.ANGLES, np.diag([1 - 1e-3, 1 - 1e-6]).astype(complex)
     A *= np.exp(1j * spacing * np.array([0.25, 0.625]))  # the first one is lower on the grid
     assert home.distance_to_circle(torch.from_numpy(A)) == pytest.approx(1e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("side", [1, -1], ids=["before it", "after it"])
+@pytest.mark.parametrize("place", [4.9, 5.4])
+def test_the_least_of_two_low_points_two_angles_apart_is_found(place, side):
+    """On the grid the point at the other eigenvalue is lower."""
+    spacing = 2 * math.pi / home.ANGLES
+    A = np.diag([0.98 - 5e-5, 0.98]) * np.exp(1j * side * spacing * np.array([3, place]))
+    assert home.distance_to_circle(torch.from_numpy(A)) == pytest.approx(0.02, rel=1e-6)
 
 
 def test_a_product_of_two_thousand_steps_is_that_of_exact_integers():
@@ -374,7 +386,8 @@ def test_short_products_are_plain_ones_also_in_a_batch(A, steps):
     assert steps == 0 or (not P[1].any() and log_scale[1] == 0)
 
 
-@for_each(("rate", "half", "double"), [(0.0, math.inf, math.inf), (-math.inf, 0, math.inf),
+@pytest.mark.parametrize(("rate", "half", "double"), [
+                                       (0.0, math.inf, math.inf), (-math.inf, 0, math.inf),
                                        (math.log(0.9), 6.578813, math.inf),
                                        (math.log(2), math.inf, 1)])  # fmt: skip
 def test_half_lives_and_doubling_times(rate, half, double):
@@ -382,10 +395,26 @@ def test_half_lives_and_doubling_times(rate, half, double):
     assert doubling_time(rate).item() == pytest.approx(double)
 
 
-@for_each("function", [eigenvalues, gersgorin_discs, jacobian_product, numerical_radius])
+@pytest.mark.parametrize(
+    "function", [eigenvalues, gersgorin_discs, jacobian_product, numerical_radius]
+)
 def test_what_is_no_stack_of_finite_square_matrices_is_refused(function):
     bad = (torch.full((3, 3, 3), torch.nan), torch.zeros(2, 3, 4), torch.eye(2).to_sparse(),
            torch.eye(3).int(), np.eye(2), torch.eye(2).half())  # fmt: skip
     for A in bad:
         with pytest.raises(InvalidInputError, match=r"^A (is|has) .*: expected"):
             function(A)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        pytest.param("spectrum", "half_life", id="half-life"),
+        pytest.param("spectrum", "doubling_time", id="doubling time"),
+        pytest.param("spectrum", "jacobian_product", id="product"),
+        pytest.param("discs", "numerical_radius", id="numerical radius"),
+    ],
+)
+def test_a_documented_path_of_0_7_leads_to_the_same_function(module, name):
+    old = importlib.import_module(f"gersgorin.linalg.{module}")
+    assert getattr(old, name) is getattr(gersgorin.linalg, name)

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from readable import other_words, words_in
-from tables import for_each
 from torch import nn
 from zoo import EachState, Embedded, LastState, OwnLoop, Packed, Vectors, WithState
 
@@ -119,7 +118,7 @@ def close(found, wanted, tolerance=1e-9):
     np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=1e-14)
 
 
-@for_each("name", CASES)
+@pytest.mark.parametrize("name", CASES)
 def test_the_influence_on_outputs_is_that_of_autograd(name):
     model, x, how = CASES[name]()
     found, axis = influence(model, x, **how), 1 - int(how.get("batch_first", batch_first_of(model)))
@@ -199,7 +198,7 @@ STEPWISE = {  # name: (step, options, first state)
 }
 
 
-@for_each("name", STEPWISE)
+@pytest.mark.parametrize("name", STEPWISE)
 def test_a_step_runs_along_x(name):
     (f, how, s0), x = STEPWISE[name], numbers()[0]
 
@@ -217,7 +216,7 @@ def test_a_step_runs_along_x(name):
         assert found.difference < HEALTHY_GAP
 
 
-@for_each("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_a_layer_is_its_cell_and_its_run_and_a_part_of_a_model(kind):
     layer, one = getattr(nn, kind)(M, N), getattr(nn, f"{kind}Cell")(M, N)
     for name, weight in one.named_parameters():
@@ -230,6 +229,20 @@ def test_a_layer_is_its_cell_and_its_run_and_a_part_of_a_model(kind):
     close(influence(model, x, layer="1").influence, influence(layer, x.tanh()).influence)
     found, h = influence(WITH_STATE, x, (torch.zeros(1, 6),) * 2), influence(WITH_STATE.cell, x)
     close(found.influence, 2 * h.influence)  # the output beside the state
+
+
+@pytest.mark.parametrize(
+    ("network", "title"),
+    [
+        pytest.param(make_cell("rhn", M, N, depth=3), f"rhn, depth 3, {N} units", id="deep cell"),
+        pytest.param(nn.LSTM(M, N, 2), f"LSTM, depth 2, {N} units", id="layers of torch"),
+        pytest.param(nn.GRUCell(M, N), f"GRUCell, depth 1, {N} units", id="cell of torch"),
+        pytest.param(nn.Sequential(nn.Linear(M, N)), "Sequential", id="model"),
+    ],
+)
+def test_a_network_is_named_with_its_depth(network, title):
+    assert influence(network, numbers()[0]).network == title
+    assert influence(network, numbers()[0], title="mine").network == "mine"
 
 
 def test_a_model_of_transformers_by_a_dictionary():
@@ -276,7 +289,7 @@ HALVES = {  # weights by lag: steps to half
 }
 
 
-@for_each("name", HALVES)
+@pytest.mark.parametrize("name", HALVES)
 def test_steps_to_half(name):
     w, half = HALVES[name]
     found = of_weights(w)
@@ -317,7 +330,7 @@ def test_a_single_number_of_the_inputs():
         close(influence(causal, x, batch_first=True, feature=k).influence, wanted)
 
 
-@for_each("last", [False, True])
+@pytest.mark.parametrize("last", [False, True])
 def test_steps_after_given_lengths_are_not_counted(last):
     model, x, lengths = (
         Packed(2, units=N, inputs=M, last=last).double(),
@@ -386,7 +399,7 @@ GAPS = {  # name: (model, x, whether the gradient is the slope)
 }
 
 
-@for_each("name", GAPS)
+@pytest.mark.parametrize("name", GAPS)
 def test_the_gradient_is_compared_with_differences(name):
     make, x, sound = GAPS[name]
     model, x = make(), x()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from oracles import close
-from tables import for_each
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from zoo import Projected, WithState
@@ -74,7 +73,7 @@ def by_hand(layer, inputs, state=None):
     return layer(inputs.unsqueeze(1 - layer.batch_first), state)[1]
 
 
-@for_each("batch_first", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
 def test_a_model_gives_the_inputs_of_its_layer(batch_first):
     model = filled(tagger(nn.GRU(M, N, batch_first=batch_first)))
     wanted = model.read(X).relu().detach()
@@ -99,7 +98,9 @@ def test_ids_are_embedded_and_a_packed_sequence_is_read():
     np.testing.assert_allclose(run.states[-1], wanted.detach()[0, 0])
 
 
-@for_each("loop", [Loop(), Loop(lambda h, c: (h.detach(), c))])
+@pytest.mark.parametrize(
+    "loop", [Loop(), Loop(lambda h, c: (h.detach(), c))], ids=["plain", "detached"]
+)
 def test_a_loop_over_a_cell_is_the_run_of_the_cell(loop):
     loop = filled(loop)
     run = open_run(loop, X)
@@ -121,7 +122,11 @@ LOOPS = {
 }
 
 
-@for_each("loop", LOOPS)
+@pytest.mark.parametrize(
+    "loop",
+    LOOPS,
+    ids=["feeds back", "feeds back its likeliest", "normalises", "loses its state", "doubles"],
+)
 def test_a_loop_that_does_more_than_call_its_cell_is_refused(loop):
     with pytest.raises(InvalidInputError, match=LOOPS[loop]):
         open_run(filled(loop), X[None])
@@ -185,7 +190,7 @@ class Optional(nn.GRU):
         return super().forward(input, hx)
 
 
-@for_each("layer", [nn.GRU, Optional])
+@pytest.mark.parametrize("layer", [nn.GRU, Optional])
 def test_arguments_by_name_are_those_of_their_parameters_in_any_order(layer):
     model = filled(ByName(layer(M, N)))
     assert torch.equal(layer_inputs(model, X, layer="rnn"), X)
@@ -207,7 +212,7 @@ class Mixed(nn.Module):
         return self.rnn(x.transpose(0, 1) if differ and x.dim() == 3 else x)[0]
 
 
-@for_each(("first", "second"), itertools.product([True, False], repeat=2))
+@pytest.mark.parametrize(("first", "second"), [*itertools.product([True, False], repeat=2)])
 def test_spectra_and_influence_read_one_sequence_alike_whatever_parts_say(first, second):
     model = filled(Mixed(first, second))
     wanted = model.front(*[X[None] if first else X[:, None]] * 3)[0].reshape(T, M)

@@ -13,7 +13,7 @@ import scipy.sparse.linalg
 import torch
 from oracles import close
 from scipy.special import erf
-from tables import for_each, others_slow
+from tables import others_slow
 from torch import nn
 from torch.autograd.functional import jacobian
 from torch.nn import functional as F
@@ -99,7 +99,7 @@ SAME = {
 }
 
 
-@for_each("name", SAME)
+@pytest.mark.parametrize("name", SAME)
 def test_two_ways_to_write_a_step_have_one_jacobian(name):
     one, other, s0 = SAME[name]
     before = [part.clone() for part in s0]
@@ -137,7 +137,7 @@ def test_a_layer_of_transformers_is_measured_through_its_cache(layer):
     assert np.isfinite(found.log_norm_product).all()
 
 
-@for_each("kind", [nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
 def test_the_layer_of_a_model_has_the_jacobians_of_torchs_own_layer(kind):
     model = filled(Projected(kind(M, N, batch_first=True), M, N))
     run = open_run(model, X)
@@ -169,10 +169,17 @@ class Layer(nn.Module):
         return s.real
 
 
-@for_each(("module", "x", "how"), [
-    (Diagonal(M), X, {}), (Diagonal(M, None), X, {"state_size": 2}), (Layer(), X[None], {}),
-    (Diagonal(M), X, {"s0": torch.zeros(1, 2, dtype=torch.cfloat)}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("module", "x", "how"),
+    [
+        pytest.param(Diagonal(M), X, {}, id="step"),
+        pytest.param(Diagonal(M, None), X, {"state_size": 2}, id="a size"),
+        pytest.param(Layer(), X[None], {}, id="layer"),
+        pytest.param(
+            Diagonal(M), X, {"s0": torch.zeros(1, 2, dtype=torch.cfloat)}, id="a state in float32"
+        ),
+    ],
+)
 def test_complex_weights_have_their_eigenvalues_and_conjugates(module, x, how):
     found = spectra(module, x, **how).eigenvalues
     rates = getattr(module, "cell", module).rates.to(torch.cdouble).numpy()
@@ -183,7 +190,7 @@ def test_complex_weights_have_their_eigenvalues_and_conjugates(module, x, how):
         assert open_run(module, x).states[0].tolist() == [1, 0, 1, 0]
 
 
-@for_each("share", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_a_detached_share_of_the_slope_is_the_difference(share):
     run = open_run(
         lambda x, s: 0.75 * (share * s + (1 - share) * s.detach()) + x, X, torch.ones(M).double()
@@ -201,14 +208,14 @@ HEALTHY = {
 }
 
 
-@for_each("name", HEALTHY)
+@pytest.mark.parametrize("name", HEALTHY)
 def test_other_steps_have_a_small_difference(name):
     for seed in range(3):
         s0 = torch.randn(6, dtype=d, generator=torch.Generator().manual_seed(seed))
         assert np.median(spectra(HEALTHY[name], X, s0).difference) < 0.02
 
 
-@for_each("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_numbers_are_the_same_if_the_caller_turned_gradients_off(mode):
     cell = make_cell("dts-rnn", M, N, depth=3)
     step = lambda x, s: torch.tanh(W @ s + x[0])  # noqa: E731
@@ -221,7 +228,7 @@ def test_numbers_are_the_same_if_the_caller_turned_gradients_off(mode):
         np.testing.assert_array_equal(found.eigenvalues, wanted.eigenvalues)
 
 
-@for_each("scale", [1e-30, 1, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1, 1e30])
 def test_leading_norms_and_eigenvalues_are_lapacks(scale):
     for n in (20, 300):
         A = scale * np.random.default_rng(n).standard_normal((n, n))

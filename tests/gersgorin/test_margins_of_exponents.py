@@ -4,10 +4,11 @@ import math
 
 import mpmath
 import numpy as np
+import pytest
 import torch
-from tables import for_each
 
-from gersgorin.analyses.lyapunov import growth, lyapunov, random_frame
+from gersgorin.analyses.frames import growth, random_frame
+from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.run import open_run
 from tests.gersgorin.test_exponents import ZERO, d, drawn, steps
 
@@ -73,7 +74,7 @@ def orthonormal(columns):
     return found, sizes
 
 
-@for_each("name", SYSTEMS)
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_margins_cover_the_rounding_that_50_digits_show(name):
     (some, k), T = SYSTEMS[name], 40
     matrices = [some[t % len(some)] for t in range(T)]

@@ -5,7 +5,6 @@ commands; a recorder and the states of a run do not.
 import numpy as np
 import pytest
 import torch
-from tables import for_each
 from torch import nn
 
 import gersgorin
@@ -26,10 +25,10 @@ ANALYSES = {
 @pytest.fixture
 def little(monkeypatch):
     """As many free bytes as 32 copies of two of the six Jacobians need."""
-    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda _: 8 * 32 * 2 * 4**2)
+    monkeypatch.setattr("rhn.utils.resources.free_memory", lambda _: 8 * 32 * 2 * 4**2)
 
 
-@for_each("name", ANALYSES)
+@pytest.mark.parametrize("name", ANALYSES)
 def test_an_analysis_whose_jacobians_do_not_fit_is_refused(name, little):
     with pytest.raises(InvalidInputError, match=r"^a state of 4 over 6 steps needs about 0\.0 GiB"):
         ANALYSES[name](NETWORK, X)

@@ -3,8 +3,8 @@ only the documented ones are read.
 """
 
 import numpy as np
+import pytest
 import torch
-from tables import for_each
 from torch import nn
 from zoo import Vectors
 
@@ -41,7 +41,7 @@ def measured(module):
     return [np.asarray(value.detach() if torch.is_tensor(value) else value) for value in arrays]
 
 
-@for_each("kind", VALUES)
+@pytest.mark.parametrize("kind", VALUES)
 def test_only_documented_attributes_of_a_module_are_read(kind):
     assert {"sizes", "stacked", "depth", "gates", "states", "blocks", "layers"} <= NAMES
     one, other = filled(Named()), filled(Named(VALUES[kind], sorted(NAMES)))

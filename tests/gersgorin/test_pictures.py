@@ -8,7 +8,6 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from readable import overlap, readable
-from tables import for_each
 
 from gersgorin.analyses.compare import compare
 from gersgorin.analyses.gains import gains
@@ -57,7 +56,7 @@ FIGURES = {
 }  # fmt: skip
 
 
-@for_each(("name", "size"), FIGURES)
+@pytest.mark.parametrize(("name", "size"), FIGURES)
 def test_a_figure_can_be_read(name, size):
     figure = FIGURES[name, size]().figure(size=size, source=SOURCE)
     readable(figure)
@@ -108,7 +107,7 @@ def test_each_panel_has_the_eigenvalues_of_the_step_and_of_all_steps():
     assert [line.get_xdata()[0] for line in (each.lines[-1], growth.lines[-1])] == [3, 3]
 
 
-@for_each("scale", ("linear", "log"))
+@pytest.mark.parametrize("scale", ["linear", "log"])
 def test_names_stand_at_the_ends_of_their_curves_and_in_their_order(scale):
     ends = np.array([5.0, 1.0, 5.01, 900.0 if scale == "log" else 9.0])
     ax = Figure(figsize=(6, 3)).add_subplot()

@@ -4,6 +4,7 @@ published procedure.
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ import scipy.optimize
 import torch
 from readable import other_words, words_in
 from scipy.optimize import brentq
-from tables import for_each
 from torch import nn
 
 from gersgorin import root_search
@@ -55,7 +55,7 @@ def test_a_linear_map_has_the_one_point_that_solves_it():
     np.testing.assert_allclose(after, np.linalg.matrix_power(A, 7) @ b.numpy(), rtol=1e-9)
 
 
-@for_each("rate", [0.96, 0.999])
+@pytest.mark.parametrize("rate", [0.96, 0.999])
 def test_a_point_far_from_the_starts_is_found(rate):
     B = drawn(6)
     found = fixed_points(lambda x, s: rate * s + 4 * B * x, torch.ones(1), starts=drawn(5, 6))
@@ -63,7 +63,7 @@ def test_a_point_far_from_the_starts_is_found(rate):
     assert found.found_from.tolist() == [5] and found.settled_after > 200
 
 
-@for_each("size", [2.0, 1e4])
+@pytest.mark.parametrize("size", [2.0, 1e4])
 def test_one_bistable_unit_has_three_points(size):
     root = brentq(lambda s: math.tanh(2 * s) - s, 0.5, 1)
     starts = torch.cat((grid(-size, size, 40), grid(-0.1, 0.1, 5)))
@@ -105,7 +105,7 @@ def test_an_lstm_has_the_nine_points_that_bisection_finds():
     np.testing.assert_allclose(states, wanted, atol=1e-8)
 
 
-@for_each("theirs", [nn.RNN, nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("theirs", [nn.RNN, nn.GRU, nn.LSTM])
 def test_torchs_own_module_stands_still_at_every_point(theirs):
     module, x = filled(theirs(3, 8)).requires_grad_(False), drawn(60, 3)
     for p in module.parameters():
@@ -129,7 +129,7 @@ def test_torchs_own_module_stands_still_at_every_point(theirs):
     assert (found.residuals[~found.is_slow] < 1e-10).all() and not found.is_slow[0]
 
 
-@for_each("name", CELLS)
+@pytest.mark.parametrize("name", CELLS)
 def test_scipys_roots_from_the_same_starts_are_among_the_points(name):
     f, x, _ = CELLS[name]()
     starts = open_run(f, x).states[:12]
@@ -185,6 +185,25 @@ def test_counts_and_times_of_known_eigenvalues():
     assert line.neutral.tolist() == [1] * 9 and np.abs(line.states[:, 1]).max() < 1e-9
 
 
+@pytest.mark.parametrize(
+    ("values", "growth", "decay"),
+    [
+        pytest.param([math.e**0.5, math.e**-0.1], 2.0, 10.0, id="grows and decays"),
+        pytest.param([math.e**2, math.e], 0.5, math.nan, id="only grows"),
+        pytest.param([math.e**-0.5, 0.0], math.inf, 2.0, id="only decays"),
+        pytest.param([-1.0, 0.5], math.inf, math.inf, id="neutral"),
+        pytest.param([math.nan, math.nan], math.nan, math.nan, id="unknown"),
+    ],
+)
+def test_times_are_those_of_the_fastest_growth_and_the_slowest_decay(values, growth, decay):
+    found = search(lambda s: 0 * s, drawn(3, 2))
+    found = replace(found, eigenvalues=np.array([values], dtype=complex))
+    np.testing.assert_allclose([*found.growth_time, *found.decay_time], [growth, decay])
+    table = found.table()
+    np.testing.assert_array_equal(table["growth time"], found.growth_time)
+    np.testing.assert_array_equal(table["decay time"], found.decay_time)
+
+
 def test_the_size_of_a_time_step_does_not_make_a_point_neutral():
     step, rates = 1e-4, torch.tensor([0.005, -0.5, -1.0], dtype=d)
     found = search(lambda s: s + step * rates * s, drawn(9, 3))
@@ -192,7 +211,7 @@ def test_the_size_of_a_time_step_does_not_make_a_point_neutral():
     assert found.time_constants[0, 0] == pytest.approx(-1 / (0.005 * step), rel=1e-3)
 
 
-@for_each(("margin", "points"), [(1, [2.9]), (0.9, [])])
+@pytest.mark.parametrize(("margin", "points"), [(1, [2.9]), (0.9, [])], ids=str)
 def test_the_search_stays_in_the_box_of_the_starts(margin, points):
     found = search(lambda s: 2 * s - 2.9, torch.tensor([-1.0, 1.0], dtype=d), margin=margin)
     assert found.states.ravel().tolist() == pytest.approx(points)
@@ -256,7 +275,7 @@ MAPS = (  # step, starts, {(moduli above 1, at 1): number of points}
 )  # fmt: skip
 
 
-@for_each("number", range(len(MAPS)))
+@pytest.mark.parametrize("number", range(len(MAPS)))
 def test_points_of_maps_and_the_directions_that_grow_there(number):
     step, starts, wanted = MAPS[number]
     found = search(step, starts)
@@ -302,7 +321,7 @@ def test_a_slow_point_is_a_minimum_of_the_speed():
         assert np.linalg.norm(slopes.T @ r) <= 1e-6 * size + 1e-12
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("step", "starts", "jumps"),
     [
         (torch.tanh, grid(-2, 2, 50), [0]),
@@ -311,7 +330,7 @@ def test_a_slow_point_is_a_minimum_of_the_speed():
         (lambda s: torch.where(s < 2, torch.maximum(0.5 * s, 1.5 * s), 3 + (s - 3) / 2),
          torch.tensor([-1, 0.1, 2.5, 4]).double(), [0, 1]),  # autograd: the mean of 0.5 and 1.5
         (lambda s: torch.remainder(2 * s, 1), grid(0, 1, 41), [1e5] * 2),  # 0, and beside 1
-    ],
+    ], ids=["smooth", "a weak kink", "no point at its kink", "three pieces", "a jump"],
 )  # fmt: skip
 def test_points_at_kinks_have_the_jump_of_the_slopes(step, starts, jumps):
     found = search(step, starts)
@@ -324,7 +343,7 @@ def test_the_scale_of_a_search_is_at_most_ten_times_that_of_the_settled_states()
         assert root_search.ZeroSearch.around(abs, abs, starts, ends, 0.5, 1e-9).scale == scale
 
 
-@for_each(("period", "least"), [(1, 1.0), (2, 2.0)])
+@pytest.mark.parametrize(("period", "least"), [(1, 1.0), (2, 2.0)])
 def test_a_step_may_have_no_point(period, least):
     found = search(lambda s: s + torch.tensor([1.0, 0.0]).double(), torch.ones(3, 2, dtype=d),
                    period=period)  # fmt: skip
@@ -358,7 +377,7 @@ def cycles_by_bisection(rate, period):
     return points, np.prod([rate * (1 - 2 * iterated(points, k)) for k in range(period)], axis=0)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("rate", "period", "number"), [(3.2, 2, 2), (3.5, 4, 4), (3.9, 3, 6), (3.9, 4, 4), (3.2, 4, 0)]
 )
 def test_cycles_of_the_logistic_map_are_those_that_bisection_finds(rate, period, number):
@@ -393,7 +412,9 @@ def test_a_cycle_of_henons_map_has_its_known_points_and_multipliers():
     assert found.unstable.tolist() == [1, 1] and found.cycle.tolist() == [0, 0]
 
 
-@for_each("s0", [(torch.zeros(4, dtype=d), torch.zeros(4, dtype=d)), None])
+@pytest.mark.parametrize(
+    "s0", [(torch.zeros(4, dtype=d), torch.zeros(4, dtype=d)), None], ids=["given", "the layer's"]
+)
 def test_a_state_of_two_tensors_is_searched_as_one_vector(s0):
     def step(x, state):
         h, a = state
@@ -432,7 +453,7 @@ def test_states_that_grow_beyond_all_numbers_are_no_points():
     np.testing.assert_allclose(found.states, [[0, 0]], atol=1e-9)
 
 
-@for_each("suffix", [".json", ".npz"])
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
 def test_a_result_without_points_is_read_back_and_drawn(suffix, tmp_path):
     found = fixed_points(lambda x, s: s + 1, torch.zeros(1), starts=torch.zeros(3, 2))
     again = load(found.save(tmp_path / f"none{suffix}"))

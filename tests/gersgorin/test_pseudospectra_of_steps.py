@@ -8,7 +8,6 @@ import pytest
 import scipy.linalg
 import torch
 from readable import other_words, words_in
-from tables import for_each
 from torch.autograd.functional import jacobian
 
 from gersgorin.analyses.complex_plane import PLANE_TEXTS
@@ -54,7 +53,22 @@ def test_numbers_are_those_of_scipy():
     assert found.table()["time step of the least distance"] == 2 * found.to_circle.argmin()
 
 
-@for_each("K", [0.0, 1.0, 100.0])
+@pytest.mark.parametrize(
+    ("matrix", "middle", "half"),
+    [
+        pytest.param([[0.7, 0.0], [0.0, 0.6]], 0.65, 1.15 * 0.35, id="a part of the circle"),
+        pytest.param([[1.0, 0.0], [0.0, 0.8]], 0.9, 1.35 * 0.1, id="along the real axis"),
+        pytest.param([[0.9, -0.15], [0.15, 0.9]], 0.9, 1.35 * 0.15, id="across it"),
+        pytest.param([[30.0, 0.0], [0.0, -40.0]], 0.0, 1.15 * 40, id="a large range"),
+    ],
+)
+def test_the_grid_holds_the_numerical_range_and_a_part_of_the_circle(matrix, middle, half):
+    found = of_matrix(matrix, side=9)
+    assert found.middle == pytest.approx(middle, abs=1e-12) and len(found.axis) == 9
+    assert found.axis[-1] == -found.axis[0] == pytest.approx(half, rel=1e-3)
+
+
+@pytest.mark.parametrize("K", [0.0, 1.0, 100.0])
 def test_a_block_of_two_has_a_closed_form(K):
     """The singular values of z - [[0, K], [0, 0]] have the product |z|^2 and the squares' sum 2
     |z|^2 + K^2 (L. Trefethen, M. Embree, 2005).

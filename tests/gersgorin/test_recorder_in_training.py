@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from readable import other_words, words_in
-from tables import for_each
 from torch import nn
 from torch.autograd.functional import jacobian
 from zoo import EachState, OwnLoop
@@ -27,7 +26,7 @@ from gersgorin.analyses.disc_panels import DISC_TEXTS
 from gersgorin.recorder import LONGEST_UNSAVED, Recorder, gradient_norms
 from gersgorin.recording import ARRAYS, LOST, MEASURES, NO_GRADIENT, Recording
 from rhn.cells import CELLS
-from rhn.errors import DataError, NotFiniteError
+from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.named_curves import CURVE_TEXTS
 from tests.cases import SHALLOW_CASES
@@ -66,7 +65,7 @@ def train(model, steps, recorder_of=None):
     return [*losses, torch.rand(1).item(), model.training], recorder and recorder.recording
 
 
-@for_each("case", SHALLOW_CASES)
+@pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
 def test_every_number_is_that_of_autograd_and_numpy(case):
     cell = case.build(M, N).requires_grad_(False)
     sequences = [frames(T).double(), frames(T - 3, seed=1).double()]
@@ -150,7 +149,11 @@ def test_gradients_are_those_that_stand_at_the_step_a_layer_apart():
     assert gradient_norms(complex_weights)[0] == pytest.approx([8.0])
 
 
-@for_each("build", [tagger, looped, partial(nn.GRU, M, N), partial(CELLS["rhn"], M, N, 2)])
+@pytest.mark.parametrize(
+    "build",
+    [tagger, looped, partial(nn.GRU, M, N), partial(CELLS["rhn"], M, N, 2)],
+    ids=["tagger", "loop", "GRU", "RHN"],
+)
 def test_a_training_run_with_a_recorder_is_the_same_to_the_bit(build):
     model = build()
     recorded, alone = copy.deepcopy(model), copy.deepcopy(model)
@@ -304,7 +307,12 @@ def test_a_file_holds_all_arrays_and_one_of_version_0_6_0_is_read(tmp_path):
         Recording.load(tmp_path / "old.npz")
 
 
-@for_each("to_none", [True, False])
+def test_a_recorder_of_no_sequence_is_refused():
+    with pytest.raises(InvalidInputError, match=r"^x is an empty list: expected at least one seq"):
+        Recorder(nn.GRU(M, N), [])
+
+
+@pytest.mark.parametrize("to_none", [True, False])
 def test_a_step_after_zero_grad_warns_once_and_records_no_gradients(to_none):
     def trained(late: bool) -> Recording:
         recorder = Recorder(model := looped(), frames(T, 1), every=1)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tables import for_each
 
 from gersgorin import open_run, spectra
 from rhn.cells import RHN
@@ -39,7 +38,7 @@ def no_work(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_work")
-@for_each("name", [name for name in TABLE if name != "recording"])
+@pytest.mark.parametrize("name", [name for name in TABLE if name != "recording"])
 def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
     for output in ("missing/a.npz", "a.mine", "/proc/a.npz", "/dev/full", f"{'a' * 300}.npz"):
         assert run(name, "--cell", "rnn", *SMALL, "--output", output) == 2
@@ -48,7 +47,7 @@ def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
 
 
 @pytest.mark.usefixtures("no_work")
-@for_each(
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ("plot --steps 500", "steps is 500: expected 1 to 85, the steps of bwv269"),

@@ -7,7 +7,6 @@ import pytest
 import torch
 from oracles import differences, log_norms, rows_of_spectra
 from readable import other_words, words_in
-from tables import for_each
 
 from gersgorin.analyses.compare import compare
 from gersgorin.analyses.fixed_points import fixed_points
@@ -25,6 +24,7 @@ from gersgorin.analyses.spectra import (
 )
 from gersgorin.run import open_run
 from rhn.cells import make_cell
+from rhn.errors import InvalidInputError
 from tests.numbers.record import NETWORKS, X, cell, filled
 
 DIAGONAL = torch.diag(torch.tensor([0.5, -0.25, 0.125], dtype=torch.float64))
@@ -52,7 +52,22 @@ def test_a_diagonal_step_has_these_numbers():
     assert table["Jacobian against differences (relative)"] < 1e-8
 
 
-@for_each("name", ["rnn", "lstm", "pair"])
+@pytest.mark.parametrize(
+    ("entry", "share"),
+    [
+        pytest.param(1.0, 0.0, id="on the circle"),
+        pytest.param(1 - 1e-15, 0.0, id="on it up to rounding"),
+        pytest.param(0.999, 0.5, id="inside"),
+        pytest.param(1.001, 0.0, id="outside"),
+    ],
+)
+def test_a_disc_that_touches_the_circle_is_not_inside(entry, share):
+    A = torch.tensor([[0.0, entry], [2.0, 0.0]], dtype=torch.float64)
+    inside = spectra(linear(A)).table()["row discs inside the unit circle (share)"]
+    assert np.unique(inside).tolist() == [share]
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "pair"])
 def test_every_row_of_spectra_is_numpys(name):
     f, x, how = NETWORKS[name]()
     found = spectra(f, x[:6], **how).table()
@@ -67,7 +82,7 @@ def test_every_row_of_spectra_is_numpys(name):
     assert found["log10 ||ds[T]/ds[0]||"] == pytest.approx(logs / math.log(10), rel=1e-9)
 
 
-@for_each(("factor", "rate"), [(1.0, 0.0), (2.0, math.log(2)), (0.0, -math.inf)])
+@pytest.mark.parametrize(("factor", "rate"), [(1.0, 0.0), (2.0, math.log(2)), (0.0, -math.inf)])
 def test_growth_of_a_multiple_of_the_identity(factor, rate):
     found = products(linear(factor * torch.eye(2).double()))
     table = found.table()
@@ -119,6 +134,38 @@ def test_gates_of_a_function_have_its_names():
     assert mine.names == ("input", "forget")
     assert own.names == ("input gate, layer 1", "forget gate, layer 1")
     assert gates(linear(DIAGONAL)).table()["mean of all gates"].shape == (10,)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        pytest.param([0.5, 1.5], "0.5 to 1.5", id="above 1"),
+        pytest.param([-0.5, 0.5], "-0.5 to 0.5", id="below 0"),
+        pytest.param([0.5, math.nan], "nan to nan", id="not a number"),
+    ],
+)
+def test_numbers_that_are_no_gates_are_refused(values, found):
+    with pytest.raises(InvalidInputError, match=f"^gate is {found}: expected 0 to 1$"):
+        gates(linear(DIAGONAL), of=lambda x, s: torch.tensor(values))
+
+
+class TwoFactors(torch.nn.Module):
+    """A user's step s' = 4 s + x with two factors of its Jacobian, which may not say so."""
+
+    state_size = 3
+
+    def step(self, x, s):
+        return 4 * s + x
+
+    def layer_jacobians(self, x, s):
+        return [2 * torch.eye(3).double().expand(*s.shape, 3)] * 2
+
+
+def test_a_user_s_step_has_as_many_layers_as_its_depth():
+    step = TwoFactors()
+    assert gains(step, X).layers.tolist() == [[4.0]] * len(X)
+    step.depth = 2
+    assert gains(step, X).layers.tolist() == [[2.0, 2.0]] * len(X)
 
 
 def test_steps_without_numbers_are_counted(tmp_path):
@@ -281,7 +328,7 @@ def scaled_by_its_input(x, s):
     return s * x
 
 
-@for_each("leading", [None, 1])
+@pytest.mark.parametrize("leading", [None, 1])
 def test_a_step_whose_eigenvalues_do_not_converge_is_nan_and_a_note(leading, one_does_not_converge):
     run = open_run(scaled_by_its_input, FACTORS, torch.ones(3).double())
     found = spectra(run, leading=leading)

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import close
 from strategies import layouts
-from tables import for_each
 from torch import nn
 from zoo import Layered, OnlyStep, Vectors, WithState
 
@@ -59,7 +58,7 @@ STATES = {"function": torch.rand(4).double(), "module of two tensors": (torch.ze
           "module of one row": torch.ones(N)}  # fmt: skip
 
 
-@for_each("name", MODULES)
+@pytest.mark.parametrize("name", MODULES)
 def test_jacobians_are_central_differences(name):
     how = {"s0": STATES[name]} if name in STATES else {}
     run = open_run(MODULES[name], X, **how)
@@ -79,7 +78,7 @@ def test_layers_of_torch_stand_one_after_the_other():
     close(run.states[-1], torch.cat([h1[0, 0], c1[0, 0], h1[1, 0], c1[1, 0]]).detach())
 
 
-@for_each("batch_first", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
 def test_the_rows_of_a_state_of_two_axes_are_its_first_axis(batch_first):
     W = torch.rand(N, N).double()
 
@@ -99,7 +98,7 @@ def test_every_form_of_one_sequence_has_the_same_states(batch_first, data):
     close(open_run(layer, x).states, open_run(layer, X).states)
 
 
-@for_each("batch_first", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
 def test_the_layout_is_what_batch_first_says(batch_first):
     layer = filled(Layered(M, N, batch_first))
     batch = X[None] if batch_first else X[:, None]
@@ -213,7 +212,6 @@ REFUSED = {
     "random numbers": lambda: open_run(lambda x, s: s + torch.rand(N), X, S0),
     "random numbers of zeros": lambda: open_run(lambda x, s: s * torch.rand(N), X, S0),
     "random numbers that all rows share": lambda: open_run(shared_noise(0.1), X, S0.double()),
-    "small random numbers": lambda: open_run(shared_noise(1e-6), X, S0.double() + 1),
     "another number at each call": lambda: open_run(counting(), X, S0.double()),
 }  # fmt: skip
 
@@ -226,7 +224,7 @@ class Starting(nn.Module):
         return x, (torch.tanh(h + x[:, :1]), torch.tanh(c))
 
 
-@for_each("name", REFUSED)
+@pytest.mark.parametrize("name", REFUSED)
 def test_a_refusal_is_one_sentence(name):
     with pytest.raises(InvalidInputError) as raised:
         REFUSED[name]()
@@ -241,6 +239,7 @@ def test_a_refusal_is_one_sentence(name):
         pytest.param(1.0, "float", id="a number"),
         pytest.param((torch.zeros(2), 0.5), r"torch\.float32 of shape \(2,\) and float", id="pair"),
         pytest.param((), "", id="nothing"),
+        pytest.param(torch.zeros(2), r"torch\.float32 of shape \(2,\)", id="too short a state"),
     ],
 )
 def test_a_step_that_returns_no_tensor_of_the_state_is_refused_by_what_it_returns(returned, named):
@@ -266,6 +265,43 @@ def test_rows_of_a_batch_may_differ_from_single_steps_by_rounding_of_float32():
         open_run(Rounded(1e-4), X, ONE + 1)
 
 
+def test_each_state_of_a_batch_is_of_one_row():
+    for rows in ((1, 3), (3, 1), (3, 3)):
+        s0 = torch.zeros(2, rows[0], 2), torch.zeros(2, rows[1], 5)
+        named = rf"\(2, {rows[0]}, 2\) and \(2, {rows[1]}, 5\)"
+        with pytest.raises(InvalidInputError, match=f"^s0 is {named}: expected the state of a "):
+            open_run(LOSSY, X, s0)
+
+
+@pytest.mark.parametrize(
+    ("size", "is_rounding"), [pytest.param(1e-12, True, id="rounding"), (1e-6, False)]
+)
+def test_two_calls_of_one_batch_may_differ_by_rounding_of_float64(size, is_rounding):
+    step, s0 = shared_noise(size), S0.double() + 1
+    if is_rounding:
+        assert len(open_run(step, X, s0)) == T
+        return
+    with pytest.raises(InvalidInputError, match="another one at a second call"):
+        open_run(step, X, s0)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param((), id="no size"),
+        pytest.param((4, 2.5), id="no whole number"),
+        pytest.param((4, 0), id="0"),
+        pytest.param(-1, id="negative"),
+        pytest.param("4", id="text"),
+    ],
+)
+def test_a_state_size_that_is_no_whole_number_is_refused(size):
+    with pytest.raises(
+        InvalidInputError, match=r"^state_size is .*: expected a whole number above"
+    ):
+        open_run(pair, X, state_size=size)
+
+
 class RandomStart(nn.Module):
     """A layer whose first state is drawn at each call."""
 
@@ -280,6 +316,13 @@ class RandomStart(nn.Module):
 def test_a_random_first_state_is_not_refused():
     one, other = (open_run(RandomStart(), X[None]) for _ in range(2))
     assert len(one) == T and not torch.equal(one.states[0], other.states[0])
+
+
+def test_a_function_is_named_by_its_name():
+    assert open_run(pair, X, state_size=(4, 2)).heading["network"] == "pair"
+    assert open_run(lambda x, s: s, X, S0).heading["network"] == "f(x, s)"
+    one_row = MODULES["module of one row"]
+    assert open_run(one_row, X, STATES["module of one row"]).heading["network"] == "OneRow"
 
 
 def test_states_of_several_tensors_and_of_state_size():

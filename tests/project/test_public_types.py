@@ -11,7 +11,6 @@ import typing
 from pathlib import Path
 
 import pytest
-from tables import for_each
 from test_structure import is_for_type_checkers
 
 import gersgorin
@@ -42,7 +41,7 @@ def typed_names(package: str) -> dict[str, str]:
     return {a.name: node.module for node in imports for a in node.names if a.asname == a.name}
 
 
-@for_each("package", PACKAGES)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_type_checkers_see_the_names_that_a_package_has(package):
     names, module = typed_names(package), importlib.import_module(package)
     assert names.keys() - {"__version__"} == {*dir(module)} - {"__version__"}
@@ -56,7 +55,7 @@ def test_type_checkers_see_the_names_that_a_package_has(package):
         assert getattr(module, name) is pkgutil.resolve_name(place), name
 
 
-@for_each("package", PACKAGES)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_name_outside_the_table_is_no_attribute(package):
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nonsense'"):
         importlib.import_module(package).nonsense  # noqa: B018
@@ -70,7 +69,7 @@ def parameters(function) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(function).parameters)
 
 
-@for_each("name", READERS)
+@pytest.mark.parametrize("name", READERS)
 def test_a_reader_shows_the_options_of_open_run(name):
     """`help` and completion read these signatures."""
     shown, wanted = parameters(getattr(gersgorin, name)), parameters(gersgorin.open_run)

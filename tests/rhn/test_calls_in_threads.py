@@ -10,15 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tables import for_each
 
 from gersgorin.autodiff import plain_attention
 from gersgorin.double_precision import module_runs
 from gersgorin.linalg.threads import by_chunks, one_thread
 from rhn.kernels import compiled
-from rhn.training.ensemble import deterministic
 from rhn.training.interrupts import deferred_interrupt
-from rhn.utils.threads import in_threads, is_flushed, until_done
+from rhn.utils.threads import deterministic, in_threads, is_flushed, until_done
 
 LONG = 60  # seconds that no test waits
 
@@ -102,7 +100,7 @@ def test_results_have_the_order_of_the_items():
     assert in_threads(lambda k: k, [], 3) == []
 
 
-@for_each("main_fails", [False, True])
+@pytest.mark.parametrize("main_fails", [False, True])
 def test_an_error_of_any_thread_ends_the_call(main_fails):
     begun, done = threading.Barrier(2), []
 
@@ -181,7 +179,7 @@ def overlapping(context):
         user.join(LONG)
 
 
-@for_each("context", [one_thread, deterministic])
+@pytest.mark.parametrize("context", [one_thread, deterministic])
 def test_the_number_of_torchs_threads_is_changed_for_one_thread(context, two_threads):
     for _ in overlapping(context):
         assert torch.get_num_threads() == 2 == in_new_thread(torch.get_num_threads)
@@ -195,11 +193,13 @@ def cudnn():
     return torch.backends.cudnn.enabled
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("context", "setting"),
     [
-        (module_runs, cudnn),
-        (plain_attention, torch.backends.cuda.mem_efficient_sdp_enabled),
+        pytest.param(module_runs, cudnn, id="cuDNN"),
+        pytest.param(
+            plain_attention, torch.backends.cuda.mem_efficient_sdp_enabled, id="attention"
+        ),
     ],
 )
 def test_settings_of_the_process_are_put_back_by_the_last_thread(context, setting):

@@ -13,7 +13,6 @@ import pytest
 import torch
 from cases import CELL_CASES
 from safetensors.torch import load_file, save_file
-from tables import for_each
 
 from rhn.cells import RNN
 from rhn.checkpoints import load, read, save
@@ -25,12 +24,13 @@ OLDER = Path(__file__).with_name("older")  # files that older versions wrote
 DTYPES = (torch.float64, torch.bfloat16, torch.float16)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("case", "dtype"),
     [
         *((case, torch.float32) for case in CELL_CASES),
         *((CELL_CASES[0], dtype) for dtype in DTYPES),
     ],
+    ids=str,
 )
 def test_a_round_trip_is_bit_exact(case, dtype, tmp_path):
     cell = case.build(dtype=dtype, batch_first=True, init="gaussian:0.1")
@@ -89,25 +89,77 @@ def refused(path, match):
     assert len(str(caught.value)) < 600
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"header": {"class": "this"}}, "cell of .* is rhn: expected rnn, "),
-        ({"config": {"cell": "this:Cell"}}, "cell of .* is this:Cell: expected rnn, "),
-        ({"config": {"cell": "leaky"}}, "cell of .* is leaky: expected rnn, "),
-        ({"header": {"format": 2}}, "format of .* is 2: expected 1; another version"),
-        ({"drop": ("depth",)}, "shape of .* expected"),
-        ({"config": {"hidden_size": 10**6}}, "shape of .* expected"),
-        ({"tensors": {"output.bias": None}}, "shape of output.bias .* is None: expected"),
-        ({"tensors": {"more": torch.zeros(1)}}, r"shape of more .* is \(1,\): expected None"),
-        ({"tensors": {"output.bias": torch.zeros(88) / 0}}, "output.bias .* is NaN or infinite"),
-        ({"tensors": {"output.bias": torch.zeros(88).log()}}, "output.bias .* is NaN or infinite"),
-        ({"tensors": {"output.bias": torch.zeros(88).long()}}, "cannot be built: Only Tensors of"),
-        ({"config": {"more": 1}}, "cannot be built: .* unexpected keyword argument 'more'"),
-        ({"header": {"metadata": [1]}}, r"metadata of .* is \[1\]: expected dict"),
-        ({"later": {"metadata": {"seed": 2}}}, "header_checksum of .*; the file is damaged"),
-        ({"later": {"header_checksum": None}}, "header_checksum of .* is None: expected"),
-        ({"later": {"checksum": None}}, "checksum of .* is None: expected"),
+        pytest.param(
+            {"header": {"class": "this"}}, "cell of .* is rhn: expected rnn, ", id="a class"
+        ),
+        pytest.param(
+            {"config": {"cell": "this:Cell"}},
+            "cell of .* is this:Cell: expected rnn, ",
+            id="a path as a cell",
+        ),
+        pytest.param(
+            {"config": {"cell": "leaky"}},
+            "cell of .* is leaky: expected rnn, ",
+            id="an unknown cell",
+        ),
+        pytest.param(
+            {"header": {"format": 2}},
+            "format of .* is 2: expected 1; another version",
+            id="another format",
+        ),
+        pytest.param({"drop": ("depth",)}, "shape of .* expected", id="no depth"),
+        pytest.param({"config": {"hidden_size": 10**6}}, "shape of .* expected", id="more units"),
+        pytest.param(
+            {"tensors": {"output.bias": None}},
+            "shape of output.bias .* is None: expected",
+            id="a tensor missing",
+        ),
+        pytest.param(
+            {"tensors": {"more": torch.zeros(1)}},
+            r"shape of more .* is \(1,\): expected None",
+            id="one tensor more",
+        ),
+        pytest.param(
+            {"tensors": {"output.bias": torch.zeros(88) / 0}},
+            "output.bias .* is NaN or infinite",
+            id="NaN",
+        ),
+        pytest.param(
+            {"tensors": {"output.bias": torch.zeros(88).log()}},
+            "output.bias .* is NaN or infinite",
+            id="infinite",
+        ),
+        pytest.param(
+            {"tensors": {"output.bias": torch.zeros(88).long()}},
+            "cannot be built: Only Tensors of",
+            id="whole numbers",
+        ),
+        pytest.param(
+            {"config": {"more": 1}},
+            "cannot be built: .* unexpected keyword argument 'more'",
+            id="an unknown option",
+        ),
+        pytest.param(
+            {"header": {"metadata": [1]}},
+            r"metadata of .* is \[1\]: expected dict",
+            id="metadata as a list",
+        ),
+        pytest.param(
+            {"later": {"metadata": {"seed": 2}}},
+            "header_checksum of .*; the file is damaged",
+            id="metadata changed later",
+        ),
+        pytest.param(
+            {"later": {"header_checksum": None}},
+            "header_checksum of .* is None: expected",
+            id="no checksum of the header",
+        ),
+        pytest.param(
+            {"later": {"checksum": None}}, "checksum of .* is None: expected", id="no checksum"
+        ),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_and_imports_nothing(change, match, good):
@@ -115,7 +167,9 @@ def test_a_file_that_does_not_fit_is_refused_and_imports_nothing(change, match, 
     assert "this" not in sys.modules
 
 
-@for_each(("version", "checksums"), [("0.4.0", set()), ("0.5.0", {"checksum"})])
+@pytest.mark.parametrize(
+    ("version", "checksums"), [("0.4.0", set()), ("0.5.0", {"checksum"})], ids=str
+)
 def test_files_of_versions_that_wrote_fewer_checksums_are_read(version, checksums):
     path = OLDER / f"{version}.safetensors"
     header, stored = read(path).header, load_file(path)

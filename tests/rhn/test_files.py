@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import for_each
 
 from rhn.cells import RHN
 from rhn.checkpoints import load, read, save
@@ -41,7 +40,7 @@ def names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-@for_each("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(error, tmp_path):
     target = tmp_path / "record.json"
     target.write_text("old")
@@ -191,7 +190,7 @@ READERS = {  # name: (function that lacks memory, a file, its reader)
 LACKS = (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"))
 
 
-@for_each(("name", "error"), itertools.product(READERS, LACKS))
+@pytest.mark.parametrize(("name", "error"), [*itertools.product(READERS, LACKS)], ids=str)
 def test_a_lack_of_memory_is_not_called_damage(name, error, tmp_path, monkeypatch):
     lacking, file, reader = READERS[name]
     path = tmp_path / file

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from tables import for_each
 
 import optim_study
 from rhn.errors import InvalidInputError, is_out_of_memory
-from rhn.presets import preset
+from rhn.training.configure import preset
 from rhn.training.state import best_epoch
 from rhn.utils.validation import check_values, number, plain, whole_number
 
 KINDS = [np.int64, np.uint8, np.array, torch.tensor, np.float16, np.float32, np.bool_]
 
 
-@for_each("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_configuration_of_scalars_is_that_of_numbers(kind):
     def config(whole, real, boolean):
         options = {"coupled": boolean(False), "gate_constant": real(-1.0)}
@@ -33,7 +32,7 @@ def test_a_configuration_of_scalars_is_that_of_numbers(kind):
     assert optim_study.smoke(**study) == optim_study.smoke(trials=3, budget_scale=0.5, depth=(1, 2))
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("check", "good", "wrong"),
     [
         ({}, [1, np.int64(7), 2**63 - 1], [np.float64(1.5), np.bool_(True), 0, "3", None, 2**63]),
@@ -41,6 +40,7 @@ def test_a_configuration_of_scalars_is_that_of_numbers(kind):
         ({"least": 1, "most": 2}, [1, 1.5, 2], [0.999, 2.001]),
         ({"below": 2}, [-9, 1.999], [2]),
     ],
+    ids=["whole", "above 0", "1 to 2", "below 2"],
 )
 def test_what_is_no_number_of_a_range_is_refused(check, good, wrong):
     checked = number if check else whole_number
@@ -79,7 +79,7 @@ def test_an_epoch_whose_losses_are_not_finite_is_not_the_best():
     assert [best_epoch(losses, name) for name in ("train", "valid")] == [2, 0]
 
 
-@for_each(
+@pytest.mark.parametrize(
     "said", ["[enforce] can't allocate memory: 8 bytes", "Storage size calculation overflowed"]
 )
 def test_a_lack_of_memory_of_torch_is_known(said):

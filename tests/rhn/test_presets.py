@@ -4,11 +4,14 @@ prints; those for chorales are the largest of their budget.
 
 from dataclasses import MISSING, fields
 
-from tables import for_each
+import pytest
 
-from rhn.cells import CELLS, cell_options
-from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, parameters, preset
-from rhn.training.ensemble import build_model
+from rhn.cells import CELLS, RHN, cell_options
+from rhn.errors import InvalidInputError
+from rhn.training.build import build_model, parameters
+from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.configure import preset
+from rhn.training.presets import PRESETS
 
 KINDS = (ChoraleConfig, LanguageConfig)
 
@@ -38,7 +41,7 @@ def test_every_preset_has_its_fields(snapshot):
     assert "\n".join(f"{name}: {row}" for name, row in known.items()) == snapshot
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("name", "millions"),
     [
         ("ptb-sota", 23),
@@ -101,7 +104,7 @@ def count(cell: str, n: int, depth: int, options: dict) -> int:
     return rows * n * 88 + squares * n * n + biases * n + (n + 1) * 88
 
 
-@for_each("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_preset_with_options_is_the_largest_network_of_its_budget(cell, answer):
     assert {*OPTIONS[cell]} == {*cell_options(cell)} - {"transform_bias"}
     for option in ("", *OPTIONS[cell]):
@@ -130,3 +133,14 @@ def test_changes_are_applied_before_the_budget_and_another_cell_drops_options():
     for value in (-3.0, "-3"):
         found = preset("jsb-depth-2", cell_options={"transform_bias": value})
         assert found == preset("jsb-depth-2", transform_bias=-3.0)
+
+
+def test_a_bias_of_the_transform_gate_is_given_to_cells_that_have_it_and_refused_for_others():
+    for bias in (-3.5, None):
+        config = preset("jsb-depth-2", transform_bias=bias)
+        assert config.options["transform_bias"] == bias
+        assert build_model(config).cells[0].transform_bias == bias
+    assert RHN(3, 4, 2).transform_bias is not None, "None is not the cell's own"
+    assert "transform_bias" not in preset("jsb-depth-2", cell="lstm", transform_bias=None).options
+    with pytest.raises(InvalidInputError, match=r"option of lstm is .transform_bias.: expected"):
+        build_model(preset("jsb-depth-2", cell="lstm", transform_bias=-1.0))

@@ -48,6 +48,17 @@ def test_the_time_left_is_what_remains_at_the_rate_since_the_start():
     assert task.seconds_left() == 0
 
 
+def test_there_is_no_time_left_before_a_rate_or_without_a_total():
+    clock = Clock()
+    task = Work("train", done=3, total=10, clock=clock)
+    clock.now = 5.0
+    assert task.counts() == ("3/10", "-"), "nothing is done since the start"
+    task(4, None)
+    assert task.counts() == ("4/-", "-")
+    task(5, 10)
+    assert task.seconds_left() == pytest.approx(5 * 5 / 2)
+
+
 def test_the_rate_starts_anew_when_the_count_falls():
     clock = Clock()
     task = Work("fixed-points", clock=clock)

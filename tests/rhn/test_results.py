@@ -1,12 +1,13 @@
 """Results print one fixed table and are read back from files; long work prints what is done."""
 
 import json
+import sys
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Annotated, ClassVar
 
 import numpy as np
 import pytest
-from tables import for_each
 
 from rhn.errors import DamagedError, DataError
 from rhn.utils.results import Result
@@ -39,9 +40,9 @@ SIZES = Sizes(np.array([1.0, 4.0, np.nan, 2.0]))
 def test_a_table_has_median_and_extremes_without_nan_and_a_note_counts_these():
     assert str(SIZES) == (
         "rnn\n\n"
-        "                    median   smallest   largest\n"
-        "size of a step           2          1         4\n"
-        "half-life (steps)     1.25\n"
+        "                 median   smallest   largest\n"
+        "size of a step        2          1         4\n\n"
+        "half-life (steps)   1.25\n"
         "note: sizes not finite: 1\n"
         "rows explained: docs/sizes.md"
     )
@@ -51,7 +52,23 @@ def test_a_table_has_median_and_extremes_without_nan_and_a_note_counts_these():
     assert shown == ["3", "1", "0.1235", "2", "-", "-"]
 
 
-@for_each("suffix", [".json", ".npz"])
+def test_a_dataset_has_the_arrays_with_their_axes_and_the_other_values_as_attributes(monkeypatch):
+    """A stand-in for xarray, which is optional, returns what it gets."""
+    monkeypatch.setitem(
+        sys.modules, "xarray", SimpleNamespace(Dataset=lambda arrays, attrs: (arrays, attrs))
+    )
+    arrays, attributes = SIZES.to_xarray()
+    assert arrays.keys() == {"sizes"} and attributes == {"result": "Sizes", "half_life": 1.25}
+    modes = np.ones((4, 2))
+    arrays, _ = replace(SIZES, modes=modes).to_xarray()
+    assert {name: axes for name, (axes, _) in arrays.items()} == {
+        "sizes": ("step",),
+        "modes": ("step", "mode"),
+    }
+    assert arrays["sizes"][1] is SIZES.sizes and arrays["modes"][1] is modes
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
 def test_a_file_gives_back_every_field(suffix, tmp_path):
     more = {"others": (("a", np.inf), ("b", 3.0)), "counts": {"x": 2.0}}
     parts = [-np.inf, -0.0, 0.0, 1.5, np.inf, np.nan]

@@ -10,16 +10,25 @@ import numpy as np
 import pytest
 import torch
 from cases import CELL_CASES, SHALLOW_CASES, assert_close, dropout_mask, inputs
-from tables import for_each
 from torch.func import jacrev, vmap
 
-from rhn.cells import GRU, LSTM, RHN, CellMasks, Gates, Layer, Part, described_layers
+from rhn.cells import (
+    GRU,
+    LSTM,
+    RHN,
+    CellMasks,
+    Gates,
+    Layer,
+    Part,
+    StackedCell,
+    described_layers,
+)
 from rhn.errors import InvalidInputError
 from rhn.kernels import TRANSITION
-from rhn.kernels.transition import ACTIVATIONS
+from rhn.kernels.activations import ACTIVATIONS
 
-every_case = for_each("case", CELL_CASES)
-shallow = for_each("case", SHALLOW_CASES)
+every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
+shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
 
 
 def masks_for(cell, B, kind, *, seed=0):
@@ -125,8 +134,8 @@ KINDS = [
 ]
 
 
-@for_each(("case", "kind"), KINDS)
-@for_each("kernel", ["manual", "reference"])
+@pytest.mark.parametrize(("case", "kind"), KINDS, ids=str)
+@pytest.mark.parametrize("kernel", ["manual", "reference"])
 def test_steps_and_runs_are_the_equation_in_numpy(case, kind, kernel):
     cell = case.build(kernel=kernel)
     x, s0 = run(cell)
@@ -165,7 +174,7 @@ def test_layouts_of_a_run(case):
 
 
 @every_case
-@for_each("saturated", [False, True])
+@pytest.mark.parametrize("saturated", [False, True])
 def test_gates_reproduce_the_step(case, saturated):
     cell = case.build(saturated=saturated)
     x, s = inputs(cell, 2, 3)
@@ -185,11 +194,61 @@ def test_gates_reproduce_the_step(case, saturated):
     assert len(gates) == cell.depth and torch.equal(before, cell.step(x, s))
 
 
+class OwnStates(GRU):
+    """A user's cell, of which torch has no kernel."""
+
+    def states(self, x, s0, dropout=None):
+        return super().states(2 * x, s0, dropout)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_torch_s_own_kernel_computes_plain_calls_on_the_cpu_only(name, monkeypatch):
+    calls, kind, own = [], {"lstm": LSTM, "gru": GRU}[name], getattr(torch, name)
+    monkeypatch.setattr(torch, name, lambda *given: calls.append(name) or own(*given))
+
+    def runs_torch(cell, x, *more):
+        calls.clear()
+        cell(x, *more)
+        return bool(calls)
+
+    cell, x = kind(3, 4), torch.randn(5, 2, 3)
+    assert runs_torch(cell, x) and runs_torch(cell.double(), x.double())
+    assert not runs_torch(kind(3, 4, kernel="reference"), x)
+    assert not runs_torch(kind(3, 4, dtype=torch.bfloat16), x.bfloat16())
+    assert not runs_torch(OwnStates(3, 4), x)
+    assert not runs_torch(kind(3, 4), x[:, :0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not runs_torch(kind(3, 4), x)
+    assert not runs_torch(kind(3, 4, device="meta"), x.to("meta"))
+    mapped = kind(3, 4)
+    calls.clear()
+    assert vmap(lambda x: mapped(x)[0])(x).shape == (5, 2, 4) and not calls
+
+
+def test_a_stack_of_cells_of_other_sizes_is_one_cell_after_the_other():
+    first, second, third = GRU(5, 7), LSTM(7, 3), RHN(3, 4, 2)
+    stack = StackedCell([first, second, third]).double()
+    x, s0 = torch.randn(6, 2, 5, dtype=torch.float64), torch.randn(2, 17, dtype=torch.float64)
+    outputs, last = stack(x, s0)
+    y, ends = x, []
+    for cell, s in zip((first, second, third), s0.split((7, 6, 4), -1), strict=True):
+        y, end = cell(y, s.contiguous())
+        ends.append(end)
+    assert_close(outputs, y, 1e-12, "outputs")
+    assert_close(last, torch.cat(ends, -1), 1e-12, "last states")
+    assert (stack.input_size, stack.hidden_size, stack.state_size) == (5, 4, 17)
+    names = (stack.gate_name, stack.carry_name)
+    assert names == (first.gate_name, first.carry_name) != (second.gate_name, second.carry_name)
+    for rows in ((first, third), (second, second)):
+        with pytest.raises(InvalidInputError, match="input_size of the upper cell"):
+            StackedCell(rows)
+
+
 # ---- closed-form Jacobians -----------------------------------------------------------------------
 
 
 @every_case
-@for_each("saturated", [False, True])
+@pytest.mark.parametrize("saturated", [False, True])
 def test_closed_jacobians_are_those_of_autograd(case, saturated):
     cell = case.build(saturated=saturated)
     x, s = inputs(cell, 2, 3)
@@ -215,8 +274,8 @@ def test_jacobians_of_saturated_cells_keep_their_digits_in_float32(case):
         assert ((found - wanted).abs() <= 1e-3 * wanted.abs() + 1e-35).all(), name
 
 
-@for_each("name", ["tanh", "sigmoid"])
-@for_each(("dtype", "largest"), [(torch.float64, 300), (torch.float32, 80)])
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+@pytest.mark.parametrize(("dtype", "largest"), [(torch.float64, 300), (torch.float32, 80)], ids=str)
 def test_slopes_are_accurate_to_a_few_roundings(name, dtype, largest):
     mp = pytest.importorskip("mpmath").mp.clone()
     mp.dps = 300

@@ -4,14 +4,15 @@ outputs, states, gradients and Jacobians of the joint state.
 
 import itertools
 
+import pytest
 import torch
 from cases import assert_close, randomize
-from tables import for_each
+from tables import named
 from torch import nn
 
 from gersgorin import input_jacobian, temporal_jacobian
 from rhn.cells import from_torch, name_of_cell, resolve_cell
-from rhn.cells.base import OURS
+from rhn.cells.conversion import OURS
 from rhn.checkpoints import load
 from rhn.models import PolyphonicModel
 
@@ -45,10 +46,12 @@ def joined(state):
 GRADIENTS = {"weight_ih": "weight_ih", "weight_hh": "weight_hh", "bias": "bias_ih"}
 
 
-@for_each(("kind", "options"), KINDS)
-@for_each("layers", [1, 3])
-@for_each("first", [False, True])
-@for_each("kernel", ["manual", "reference"])  # of one layer, manual is torch's own code
+@pytest.mark.parametrize(("kind", "options"), KINDS, ids=named)
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(
+    "kernel", ["manual", "reference"]
+)  # of one layer, manual is torch's own code
 def test_outputs_states_and_gradients_are_torch_s(kind, options, layers, first, kernel):
     theirs = built(kind, layers, batch_first=first, dropout=0.5 * (layers > 1), **options)
     before = torch.get_rng_state()
@@ -85,7 +88,7 @@ def assert_loaded_by_name(theirs, ours, folder):
         torch.testing.assert_close(p, q.float())
 
 
-@for_each(("kind", "options"), KINDS)
+@pytest.mark.parametrize(("kind", "options"), KINDS, ids=named)
 def test_the_step_the_jacobians_the_gates_and_the_file_of_a_stack(kind, options, tmp_path):
     theirs = built(kind, 3, **options)
     stack = from_torch(theirs)
@@ -110,8 +113,8 @@ def test_the_step_the_jacobians_the_gates_and_the_file_of_a_stack(kind, options,
     assert len(gates) == (0 if kind is nn.RNN else 3)
 
 
-@for_each("kind", OURS)
-@for_each("options", [{}, {"bias": False}, {"nonlinearity": "relu"}])
+@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"nonlinearity": "relu"}], ids=named)
 def test_torch_s_single_step_cells_files_and_names(kind, options, tmp_path):
     if "nonlinearity" in options and not issubclass(kind, nn.RNNCell):
         return

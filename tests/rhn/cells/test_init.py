@@ -4,16 +4,17 @@ everywhere.
 
 import itertools
 
+import pytest
 import torch
 from cases import SHALLOW_CASES, assert_close
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import for_each
 
 from rhn.cells import CELLS, RHN, Initialization
 from rhn.cells.init import DEFAULT_SCALE
+from rhn.errors import InvalidInputError
 
-shallow = for_each("case", SHALLOW_CASES)
+shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
 
 
 def seeded(seed=5):
@@ -60,7 +61,7 @@ def without_identity(case, scheme, name, weight):
     return weight
 
 
-@for_each(("case", "scheme"), itertools.product(SHALLOW_CASES, SPREAD))
+@pytest.mark.parametrize(("case", "scheme"), [*itertools.product(SHALLOW_CASES, SPREAD)], ids=str)
 def test_weights_have_the_mean_and_the_spread_of_their_scheme(case, scheme):
     cell = case.plain(40, 50, init=scheme, generator=seeded())
     of_weights, of_biases = SPREAD[scheme]
@@ -93,7 +94,7 @@ def test_orthogonal_matrices_are_factors_of_the_scaled_ones(case):
         assert R.tril(-1).abs().max() < 1e-12 and R.diagonal(dim1=-2, dim2=-1).min() > 0
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("key", "option", "block", "default"),
     [("rhn", "transform_bias", 1, -2), ("lstm", "forget_bias", 1, 0), ("gru", "update_bias", 1, 0)],
 )
@@ -111,15 +112,24 @@ def test_a_gate_s_bias_starts_where_it_is_told_to_or_as_the_others(key, option, 
     assert uncoupled.bias.view(2, 3, 4).unique(dim=-1).tolist() == [[[0], [-3.5], [3.5]]] * 2
 
 
-def test_memory_keeps_half_of_the_units_for_the_past():
-    cell = CELLS["dts-rnn"](3, 8, 2, init="memory:100", generator=seeded(), dtype=torch.float64)
+@pytest.mark.parametrize("n", [4, 15], ids=["one plane", "three planes, an odd number of units"])
+@pytest.mark.parametrize("steps", [1, 100])
+def test_memory_keeps_half_of_the_units_for_the_past(n, steps):
+    """The angles of the planes are pi / T^(k / (K - 1)): from pi to pi / T."""
+    how = {"init": f"memory:{steps}", "generator": seeded(), "dtype": torch.float64}
+    cell = CELLS["dts-rnn"](3, n, 2, **how)
     W, (R, later), skip = (p.detach() for p in [*cell.parameters()][:3])
-    assert W[:4].all() and not W[4:].any() and not R[:4].any() and not skip.any()
-    assert torch.equal(later, torch.eye(8, dtype=torch.float64))
-    angles = torch.linalg.eigvals(R[4:, 4:]).log()
+    planes, T = n // 4, max(2, steps)
+    sense = n - 2 * planes
+    assert W[:sense].all() and not W[sense:].any() and not R[:sense].any() and not skip.any()
+    assert torch.equal(later, torch.eye(n, dtype=torch.float64))
+    angles = torch.linalg.eigvals(R[sense:, sense:]).log()
     assert angles.real.abs().max() < 1e-12
-    slow = torch.pi / 100
-    assert_close(angles.imag.abs().sort().values[:2] / slow, torch.ones(2).double(), 1e-9, "slow")
+    wanted = sorted(2 * [torch.pi / T ** (k / max(1, planes - 1)) for k in range(planes)])
+    assert_close(angles.imag.abs().sort().values, torch.tensor(wanted).double(), 1e-6, "angles")
+    written = R[sense:, :sense]
+    std = 0.4 / (T * sense) ** 0.5
+    assert 0.6 * std < written.square().mean().sqrt() < 1.5 * std
 
 
 SCALES = {scheme: st.floats(0, 1e6) for scheme in DEFAULT_SCALE} | {
@@ -138,3 +148,24 @@ def test_a_scheme_is_its_text(drawn, bias):
     assert parsed == Initialization(scheme, scale, bias)
     assert Initialization.parse(str(parsed)) == parsed
     assert Initialization.parse(scheme) == Initialization(scheme, DEFAULT_SCALE[scheme])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("uniform:1.1e6", id="too large a scale"),
+        pytest.param("gaussian:-0.1", id="a negative scale"),
+        pytest.param("memory:0.5", id="half a time step"),
+        pytest.param("memory:0", id="no time step"),
+        pytest.param("memory:2.5", id="no whole number of time steps"),
+        pytest.param("uniform,bias:1.1e6", id="too large a bias"),
+        pytest.param("uniform,bias:-1.1e6", id="too large a negative bias"),
+        pytest.param("uniform,bias:nan", id="a bias that is no number"),
+        pytest.param("uniform:nan", id="a scale that is no number"),
+        pytest.param("normal:1", id="an unknown scheme"),
+        pytest.param("uniform:1:2", id="two scales"),
+    ],
+)
+def test_a_text_of_no_scheme_is_refused(text):
+    with pytest.raises(InvalidInputError, match=r"^init is '.*': expected uniform\[:A\], gaussian"):
+        Initialization.parse(text)

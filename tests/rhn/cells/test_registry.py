@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from cases import CELL_CASES, assert_close, dropout_mask
-from tables import for_each
 from torch import nn
 
 import gersgorin
@@ -32,12 +31,13 @@ from rhn.cells import (
     resolve_cell,
 )
 from rhn.cells.base import DERIVED, DeclaredCell
-from rhn.cells.layers import layers_in
-from rhn.cells.registry import import_named, parameters_of
+from rhn.cells.module_layers import layers_in
+from rhn.cells.options import parameters_of
+from rhn.cells.registry import import_named
 from rhn.checkpoints import load, save
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import PolyphonicModel
-from rhn.presets import preset
+from rhn.training.configure import preset
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ def test_a_registered_cell_has_its_name_everywhere(tmp_path):
     assert read_options("rhn", {"coupled": "false"}) == {"coupled": False}
 
 
-@for_each("case", CELL_CASES)
+@pytest.mark.parametrize("case", CELL_CASES, ids=str)
 def test_the_largest_cell_and_output_layer_that_fit_a_budget(case):
     cell = case.plain(7, 16)
     whole = sum(p.numel() for p in cell.parameters()) + 16 * 3 + 3
@@ -109,7 +109,7 @@ def test_the_largest_cell_and_output_layer_that_fit_a_budget(case):
     assert num_parameters(cell) == whole - 51 - cell.weight_ih.numel()
 
 
-@for_each("key", CELLS)
+@pytest.mark.parametrize("key", CELLS)
 def test_a_subclass_with_another_step_inherits_nothing_from_the_old_one(key):
     def half(self, *given):
         return 0.5 * CELLS[key].step(self, *given)

@@ -7,11 +7,11 @@ import sys
 import textwrap
 from dataclasses import asdict
 
+import pytest
 from helps import SUBCOMMANDS, help_of
-from tables import for_each
 
 import rhn.cli.main
-from rhn.presets import preset
+from rhn.training.configure import preset
 
 MOST = 75
 
@@ -29,9 +29,9 @@ def test_all_commands_together_have_few_different_options():
     assert len(calls) == 36 and len(names) <= MOST, (calls, sorted(names))
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("start", "end"),
-    [("ptb-depth-1", "ptb-torch7"), ("ptb-sota", "ptb-modern"), ("jsb-depth-1", "jsb-depth-4")],
+    [("ptb-depth-1", "ptb-torch7"), ("ptb-sota", "ptb-gru"), ("jsb-depth-1", "jsb-depth-4")],
 )
 def test_set_and_config_give_every_field(start, end, answer, tmp_path):
     wanted = asdict(preset(end))
@@ -42,6 +42,29 @@ def test_set_and_config_give_every_field(start, end, answer, tmp_path):
     changes = {name: value for name, value in wanted.items() if value != usual.get(name)}
     (tmp_path / "config.json").write_text(json.dumps({"preset": start} | changes))
     assert answer("rhn train --dry-run --config", tmp_path / "config.json") == found
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(["--seed", "1.5"], "1.5", id="half a number"),
+        pytest.param(["--seed", "3.0"], "3.0", id="a whole number with a point"),
+        pytest.param(["--seed", "1" + "0" * 18], "1000000000000000000", id="19 digits"),
+        pytest.param(["--out", ""], "", id="an empty path"),
+    ],
+)
+def test_a_word_that_is_no_whole_number_or_path_is_refused(words, says, command):
+    found = command("rhn train jsb-depth-1 --dry-run", *words)
+    assert found.code == 2 and "Invalid value" in found.err and says in found.err
+    assert found.err.endswith("(see rhn train --help)\n")
+    assert command("rhn train jsb-depth-1 --dry-run --seed", "1" + "0" * 17).code == 0
+
+
+def test_a_configuration_may_name_a_cell_of_torch(answer, tmp_path):
+    path = tmp_path / "config.json"
+    for cell in ("torch.nn:LSTM", "lstm"):
+        path.write_text(json.dumps({"preset": "jsb-depth-1", "cell": cell}))
+        assert answer("rhn train --dry-run --config", path)["cell"] == cell
 
 
 def test_help_is_printed_without_loading_torch():

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tables import for_each
 
 from rhn.checkpoints import load, read, save
 from rhn.cli import entry
@@ -30,8 +29,10 @@ def hostile(tmp_path, monkeypatch):
     return tmp_path / "ran"
 
 
-@for_each(
-    "base", [{"preset": "jsb-depth-1"}, {"preset": "ptb-depth-1"}, {"seeds": [0], "corpus": "ptb"}]
+@pytest.mark.parametrize(
+    "base",
+    [{"preset": "jsb-depth-1"}, {"preset": "ptb-depth-1"}, {"seeds": [0], "corpus": "ptb"}],
+    ids=str,
 )
 def test_a_configuration_never_decides_what_is_imported(base, hostile, refused, command):
     hostile.unlink(missing_ok=True)
@@ -62,12 +63,13 @@ for words in ("presets", "train jsb-depth-1 --dry-run", "evaluate missing", "dat
 """
 
 
-@for_each(
+@pytest.mark.parametrize(
     "program",
     [
         ["-P", "-c", SCRIPT],
         *(["-m", name, "--help"] for name in ("rhn", "gersgorin", "analysis", "optim_study")),
     ],
+    ids=["a script", "rhn", "gersgorin", "analysis", "optim_study"],
 )
 def test_no_module_of_the_current_folder_is_imported(program, hostile):
     run = subprocess.run([sys.executable, *program], capture_output=True, text=True)
@@ -82,7 +84,7 @@ def fail(*arguments, **keywords):
     raise ValueError("not today")
 
 
-@for_each("cell", ["leave", "fail"])
+@pytest.mark.parametrize("cell", ["leave", "fail"])
 def test_a_cell_of_the_user_that_fails_is_no_success(cell, tmp_path, command):
     path = save(tmp_path / "mine.safetensors", PolyphonicModel("rnn", hidden_size=3))
     for line in (f"rhn train jsb-depth-1 --out {tmp_path / 'out'}", f"rhn evaluate {path}"):
@@ -93,7 +95,7 @@ def test_a_cell_of_the_user_that_fails_is_no_success(cell, tmp_path, command):
     assert run_command(leave) == 2
 
 
-@for_each("folder", entry.OURS + entry.PYTHONS)
+@pytest.mark.parametrize("folder", entry.OURS + entry.PYTHONS)
 def test_a_user_s_file_whose_name_begins_like_a_folder_of_ours_is_named(folder):
     file = f"{folder}_mine.py"  # rhn_mine.py beside rhn/
 

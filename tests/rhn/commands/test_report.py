@@ -28,6 +28,14 @@ def test_the_epoch_of_the_curves_is_that_of_the_checkpoint(tmp_path):
     assert read(tmp_path).metadata["metrics"]["epoch"] == found.best_epoch
 
 
+def test_a_run_of_one_epoch_has_curves(tmp_path):
+    line = {"epoch": 1, "train_perplexity": 9.0, "valid_perplexity": 8.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "config.json").write_text("{}")
+    (curves,) = read_curves(tmp_path)
+    assert [row[1:] for row in curves.rows()] == [("perplexity", 1, 9.0, 8.0)]
+
+
 def test_curves_of_every_seed_are_drawn_with_a_dot_and_written(tmp_path, command):
     folder = tmp_path / "$twins$"
     # the last epoch of the second diverged

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tables import for_each
 
 ROOT = Path(__file__).resolve().parents[3]
 LIGHT = (
@@ -48,7 +47,7 @@ sys.exit({function}())
 """
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("module", "function"),
     [("rhn.cli.entry", "rhn"), ("gersgorin.cli", "gersgorin_plot"), ("analysis.entry", "analyze")],
 )

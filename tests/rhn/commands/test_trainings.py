@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from scipy.special import xlogy
-from tables import for_each
 
 import rhn
 from gersgorin.recording import Recording
@@ -182,7 +181,7 @@ def test_a_folder_stands_for_its_best_weights_and_its_data(task, trained, answer
     assert answer(f"rhn evaluate {folder} --data {task.data}") == found
 
 
-@for_each("split", ["train", "valid", "test"])
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_chorales_are_evaluated_as_in_python(split, music, trained, answer):
     found, data = answer(f"rhn evaluate {trained(music)} --split {split}"), chorales(music.data)
     wanted = rhn.evaluate(rhn.load(trained(music)), data, split)
@@ -190,9 +189,10 @@ def test_chorales_are_evaluated_as_in_python(split, music, trained, answer):
     assert wanted.predicted == sum(len(piece) - 1 for piece in getattr(data, split))
 
 
-@for_each(
+@pytest.mark.parametrize(
     "options",
     [{}, {"batch_size": 4}, {"temperature": 0.5}, {"mc": 3, "seed": 2}, {"max_tokens": 60}],
+    ids=str,
 )
 def test_a_text_is_evaluated_as_in_python(options, prose, trained, answer):
     run, data = trained(prose), read_text("text", prose.data).valid[: options.get("max_tokens")]

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import for_each
 
 from rhn.data import Piece, chorale, chorales, jsb
 from rhn.data.corpus import SPLITS
@@ -59,7 +58,7 @@ ROW = {"transposition_semitones": "0", "segments": "0:3", "parts": "", "rest_hol
 PARTS = [[(0, 1, 60), (2, 3, 64)], [(0.5, 2.5, 55)]]
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("change", "frames"),
     [
         ({}, [[60], [55], [55, 64]]),  # what sounds on the beat
@@ -70,6 +69,7 @@ PARTS = [[(0, 1, 60), (2, 3, 64)], [(0.5, 2.5, 55)]]
         ({"step": "0.5"}, [[60], [55, 60], [55]]),
         ({"rest_hold": "part"}, [[60], [55, 60], [55, 64]]),
     ],
+    ids=str,
 )
 def test_a_row_cuts_chooses_transposes_divides_and_holds(change, frames):
     parts = [[(*(round(t * jsb.TICKS) for t in times), p) for *times, p in part] for part in PARTS]
@@ -87,7 +87,7 @@ SCORES = sorted({row["corpus_path"] for row in jsb.chorale_rows()})
 OTHERS = [*(score for score in SCORES if not score.endswith(".mxl")), "bach/bwv171.6.mxl"]
 
 
-@for_each("score", sorted({*SCORES[::100], *OTHERS}))
+@pytest.mark.parametrize("score", sorted({*SCORES[::100], *OTHERS}))
 def test_every_note_of_a_score_is_that_of_music21(score):
     path, converter = jsb.corpus_folder() / score, pytest.importorskip("music21.converter")
 
@@ -100,7 +100,7 @@ def test_every_note_of_a_score_is_that_of_music21(score):
     assert [sorted(part) for part in jsb.read_score(path)] == [sorted(part) for part in wanted]
 
 
-@for_each(("name", "label"), [("BWV 414", "train-14"), ("Valid-33", "valid-33")])
+@pytest.mark.parametrize(("name", "label"), [("BWV 414", "train-14"), ("Valid-33", "valid-33")])
 def test_a_chorale_is_the_first_of_its_name_in_any_spelling(name, label, rebuilt):
     piece = chorale(name)
     assert (piece.label, piece.name) == (label, "bwv414")
@@ -171,7 +171,11 @@ CHANGES = [{"test": []}, {"test": [3]}, {"train": [[[20]]]}, {"train": [[[109]]]
 DAMAGED = [b"[]", b"", b"[" * 100_000, pickle.dumps(SMALL)[:-5]]
 
 
-@for_each("content", [*(json.dumps(SMALL | change).encode() for change in CHANGES), *DAMAGED])
+@pytest.mark.parametrize(
+    "content",
+    [*(json.dumps(SMALL | change).encode() for change in CHANGES), *DAMAGED],
+    ids=["no test", "a number", "too low", "too high", "a list", "empty", "brackets", "cut"],
+)
 def test_a_file_that_is_no_music_is_refused(content, tmp_path):
     for suffix in (".json", ".pickle"):
         (tmp_path / f"wrong{suffix}").write_bytes(content)

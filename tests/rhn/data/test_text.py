@@ -154,6 +154,12 @@ def test_a_text_that_is_short_ambiguous_or_in_another_code_is_refused(folder):
     refused("expected train, valid and test", "text", folder)
 
 
+def test_a_file_of_another_name_is_no_published_text(enwik):
+    other = enwik.rename(enwik.with_name("wiki8"))
+    refused(r"wiki8 holds no enwik8: expected the files of `rhn data get", "enwik8", other)
+    refused("holds no ptb", "ptb", other)
+
+
 CHARACTERS = st.characters(exclude_categories=["Cs"])
 WORDS = st.text(CHARACTERS, min_size=1).filter(lambda w: w.split() == [w] and w != "<eos>")
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from cases import KERNELS
 from rounding import assert_as_exact
-from tables import for_each
 from test_kernels import assert_exact
 from torch.func import grad_and_value, vmap
 
@@ -47,7 +46,7 @@ def calls(monkeypatch):
 
 
 @every_kernel
-@for_each(("size", "saturated"), SIZES)
+@pytest.mark.parametrize(("size", "saturated"), SIZES, ids=str)
 def test_values_and_every_gradient_are_as_exact_as_the_reference(case, size, saturated, calls):
     calls.clear()
     single = case.arguments(*size, saturated=saturated, dtype=torch.float32)
@@ -75,7 +74,7 @@ def flat(result):
     [case for case in COMPILED if "relu" not in case.name and "last" not in case.name],
     ids=str,
 )
-@for_each(("keys", "bad"), [(1.0, math.inf), (0.1, math.nan)])
+@pytest.mark.parametrize(("keys", "bad"), [(1.0, math.inf), (0.1, math.nan)])
 def test_what_is_not_finite_spreads_as_in_the_equation_and_not_to_other_models(case, keys, bad):
     """Also from and to a weight whose input is zero throughout: 0 times it is NaN."""
     arguments, f = stack_of(case)
@@ -108,6 +107,7 @@ def test_tanh_keeps_its_relative_precision_down_to_the_smallest_numbers(units):
 @pytest.mark.parametrize(
     ("size", "scale"),
     [((1, 1, 1, 1), 40.0), ((5, 33, 7, 88), 0.3), ((3, 32, 29, 130), 40.0), ((2, 64, 3, 300), 0.3)],
+    ids=str,
 )
 def test_the_output_with_its_loss_is_as_exact_as_the_reference(size, scale, calls):
     T, B, n, keys = size

@@ -8,12 +8,11 @@ from cases import FAMILIES, KERNELS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rounding import assert_as_exact, assert_within
-from tables import for_each
 from torch.func import hessian, jacfwd, jacrev
 
 from rhn.kernels import compiled
 
-every_family = for_each("case", FAMILIES)
+every_family = pytest.mark.parametrize("case", FAMILIES, ids=str)
 
 
 def results(case, arguments, *, reference=False, needs=()):
@@ -68,7 +67,7 @@ ROUTES = [
 ]
 
 
-@for_each(("case", "size", "language", "dtype"), ROUTES)
+@pytest.mark.parametrize(("case", "size", "language", "dtype"), ROUTES, ids=str)
 def test_other_types_are_as_exact_as_rounding_lets_them_be(case, size, language, dtype):
     with pytest.MonkeyPatch.context() as patch:
         if language == "Python":
@@ -138,9 +137,9 @@ def error(name: str, found: torch.Tensor, exact: torch.Tensor) -> float:
     )
 
 
-@for_each("language", ["C", "Python"])
-@for_each("case", [case for case in KERNELS if case.deep])
-@for_each(("depth", "std"), [(2, 1e-8), (4, 1e-6), (6, 1e-4)])
+@pytest.mark.parametrize("language", ["C", "Python"])
+@pytest.mark.parametrize("case", [case for case in KERNELS if case.deep], ids=str)
+@pytest.mark.parametrize(("depth", "std"), [(2, 1e-8), (4, 1e-6), (6, 1e-4)])
 def test_tiny_states_and_their_gradients_survive_in_float32(case, depth, std, language):
     """On the plateau of a deep transition every layer multiplies the state by the size of its
     weights. A kernel whose nonlinearity or operands end at 1e-7 returns zeros there.

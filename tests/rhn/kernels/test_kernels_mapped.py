@@ -3,12 +3,11 @@
 import pytest
 import torch
 from cases import FAMILIES, KERNELS, assert_close
-from tables import for_each
 from torch.func import grad, jacrev, vmap
 
 from rhn.kernels import compiled
 
-every_family = for_each("case", FAMILIES)
+every_family = pytest.mark.parametrize("case", FAMILIES, ids=str)
 
 
 BITS = [  # the other sizes take the ways of sparse inputs and of large products
@@ -19,9 +18,11 @@ BITS = [  # the other sizes take the ways of sparse inputs and of large products
 ]
 
 
-@for_each(("case", "language", "size"), BITS)
-@for_each(
-    ("K", "shared", "dim"), [(1, (), 0), (2, (), 1), (3, ("R", "W"), 0), (3, ("x", "s0"), -1)]
+@pytest.mark.parametrize(("case", "language", "size"), BITS, ids=str)
+@pytest.mark.parametrize(
+    ("K", "shared", "dim"),
+    [(1, (), 0), (2, (), 1), (3, ("R", "W"), 0), (3, ("x", "s0"), -1)],
+    ids=str,
 )
 def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(
     case, language, size, K, shared, dim

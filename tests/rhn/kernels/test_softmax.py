@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from choices import recorded_choices
 from rounding import assert_as_exact, largest
-from tables import for_each
 from torch.func import grad, vmap
 
 from rhn.errors import InvalidInputError
@@ -63,8 +62,8 @@ def results(function, y, U, b, targets, mask):
     )
 
 
-@for_each("size", SIZES)
-@for_each(
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(
     ("spread", "rate", "way"),
     [
         (1.0, 0, "torch"),
@@ -88,7 +87,7 @@ def test_values_and_gradients_are_as_exact_as_rounding_lets_them_be(
     assert_as_exact(ours, lambda: results(book, *wide[:3], targets, wide[3]), sizes)
 
 
-@for_each("rate", [0, 0.5])
+@pytest.mark.parametrize("rate", [0, 0.5])
 def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(rate, any_vocabulary):
     *inputs, targets, masks = arguments(7, 11, 33, 300, K=3, rate=rate)
     own, before = 0 if rate else None, torch.get_num_threads()

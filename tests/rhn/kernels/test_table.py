@@ -3,7 +3,6 @@
 import pytest
 import torch
 from cases import KERNELS
-from tables import for_each
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -22,8 +21,16 @@ def arguments(name: str = "highway") -> dict:
     return CASES[name].arguments(3, 5, 4, 7, 3, dtype=torch.float32)
 
 
-@for_each("change", [lambda t: t[:0], lambda t: None, torch.Tensor.tolist, torch.Tensor.to_sparse])
-@for_each("reference", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda t: t[:0], id="empty"),
+        pytest.param(lambda t: None, id="missing"),
+        pytest.param(torch.Tensor.tolist, id="a list"),
+        pytest.param(torch.Tensor.to_sparse, id="sparse"),
+    ],
+)
+@pytest.mark.parametrize("reference", [False, True])
 def test_a_tensor_that_does_not_fit_is_named(change, reference):
     given = arguments()
     for name, t in given.items():
@@ -39,7 +46,7 @@ VIEWS = {
 
 
 @needs_c
-@for_each("view", [*VIEWS, "without memory"])
+@pytest.mark.parametrize("view", [*VIEWS, "without memory"])
 def test_tensors_and_gradients_may_be_any_view(view):
     case, given, grad = CASES["highway"], arguments(), torch.randn(3, 5, 7)
     if view == "without memory":
@@ -54,7 +61,7 @@ def test_tensors_and_gradients_may_be_any_view(view):
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)
 
 
-@for_each("name", TRACED)
+@pytest.mark.parametrize("name", TRACED)
 def test_where_operations_are_recorded_the_record_has_the_result_for_other_inputs(name):
     case, given = CASES[name], arguments(name)
     others = [t * 0.5 for t in given.values()]
@@ -74,7 +81,7 @@ def test_a_backward_pass_alone_cannot_be_recorded():
         make_fx(lambda g: torch.autograd.grad(states, x, g))(torch.ones_like(states))
 
 
-@for_each("name", TRACED)
+@pytest.mark.parametrize("name", TRACED)
 def test_pretended_tensors_have_pretended_results(name):
     case = CASES[name]
     with FakeTensorMode() as mode:

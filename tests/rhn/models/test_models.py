@@ -12,7 +12,6 @@ from cases import assert_close, randomize
 from hypothesis import given
 from hypothesis import strategies as st
 from rounding import assert_within, largest
-from tables import for_each
 from torch.func import vmap
 
 from rhn.cells import CELLS
@@ -23,10 +22,10 @@ from rhn.errors import InvalidInputError
 from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Dropout, draw_masks, require_masks
-from rhn.training.ensemble import deterministic
 from rhn.training.evaluation import evaluate_chorales, score
 from rhn.training.monte_carlo import monte_carlo_score
 from rhn.training.sampling import generate, sample_chorale
+from rhn.utils.threads import deterministic
 
 
 def frames(T=7, B=3, keys=88, dtype=torch.float64):
@@ -55,7 +54,7 @@ class Plain(torch.nn.Module):
         return self.drop(y), y[-1]
 
 
-@for_each("cell", [*CELLS, Plain])
+@pytest.mark.parametrize("cell", [*CELLS, Plain])
 def test_the_nll_of_a_frame_is_that_of_its_keys_after_the_frames_before_it(cell):
     m, x = model(cell, layers=2).eval(), frames()
     y, (O, o) = x, (p.detach().numpy() for p in m.output.parameters())
@@ -66,8 +65,8 @@ def test_the_nll_of_a_frame_is_that_of_its_keys_after_the_frames_before_it(cell)
     np.testing.assert_allclose(m.nll(x).detach().numpy(), wanted, rtol=1e-12)
 
 
-@for_each("keys", [1, 88, 128, 2000])
-@for_each("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("keys", [1, 88, 128, 2000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_the_loss_is_torch_s_cross_entropy_at_any_scale_and_for_any_number_of_keys(keys, dtype):
     """A product of 128 probabilities of 1/2 is below every normal number of float32."""
     for spread, shift in ((0, 0), (0, 30), (0, -30), (1e-3, 0), (1, 0), (30, 0), (1e4, 0)):
@@ -91,7 +90,7 @@ def test_the_loss_has_two_derivatives_and_may_be_mapped():
     torch.testing.assert_close(vmap(frame_nll, (1, None))(z, one[:, 0]).T, frame_nll(z, one))
 
 
-@for_each("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_padding_costs_nothing_and_a_whole_loss_is_the_sum_over_real_frames(dtype):
     m, x = model(dtype=dtype), frames(dtype=dtype)
     mask = torch.arange(7).unsqueeze(1) < torch.tensor([7, 5, 3])
@@ -110,7 +109,7 @@ def drawn(seed, cell="rhn", init="scaled", **options):
     return PolyphonicModel(cell, hidden_size=50, init=init, generator=generator, **options)
 
 
-@for_each("cell", ["rhn", Plain])
+@pytest.mark.parametrize("cell", ["rhn", Plain])
 def test_the_generator_alone_decides_the_initial_weights(cell):
     a, b, other = (list(drawn(seed, cell).named_parameters()) for seed in (1, 1, 2))
     for (name, p), (_, q), (_, r) in zip(a, b, other, strict=True):
@@ -129,7 +128,7 @@ def test_the_output_layers_start_by_the_scheme():
     assert num_parameters(LanguageModel("rhn", **sizes)) - num_parameters(tied) == 13 * 6
 
 
-@for_each("cell", [*CELLS, "torch.nn:LSTM", Plain])
+@pytest.mark.parametrize("cell", [*CELLS, "torch.nn:LSTM", Plain])
 def test_a_checkpoint_gives_the_model_back(cell, tmp_path):
     m, x = model(cell, layers=2, dtype=torch.float32).eval(), frames(dtype=torch.float32)
     path = save(tmp_path / "m.safetensors", m)
@@ -188,9 +187,9 @@ def test_the_share_of_zeros_is_the_rate():
         assert (m == 0).double().mean().item() == pytest.approx(rate, abs=20 * error)
 
 
-@for_each("cell", CELLS)
-@for_each("tied", [True, False])
-@for_each("rate", [0, 0.5])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("rate", [0, 0.5])
 def test_logits_and_losses_are_the_equation(cell, tied, rate):
     """Embedding, one cell after another, and the output layer, with masks before each."""
     net = language_model(cell, tied=tied, depth=1)
@@ -232,7 +231,7 @@ MEASURES = {
 }
 
 
-@for_each("name", MEASURES)
+@pytest.mark.parametrize("name", MEASURES)
 def test_a_model_in_training_mode_is_measured_without_dropout_and_left_in_it(name):
     trained, found = language_model(Plain), []
     for mode in (True, False):

@@ -11,17 +11,16 @@ import torch
 from cases import randomize
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import for_each
 
 from rhn.errors import DataError
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training import evaluation
 from rhn.training.batches import CHORALE_ROWS, batches_of, evaluation_batches
-from rhn.training.ensemble import seeded
 from rhn.training.evaluation import score
-from rhn.training.language import epoch_windows
+from rhn.training.language import window_starts
 from rhn.training.monte_carlo import monte_carlo_score
+from rhn.utils.seeds import seeded
 
 V = 6
 MODELS = {
@@ -45,7 +44,7 @@ def random_text(length):
     return (V * np.random.default_rng(3).random(length) ** 1.5).astype(np.int64)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("name", "window", "temperature"),
     [*itertools.product(MODELS, (1, 7, 64), [1.0]), *(("rhn", 64, t) for t in (1e-3, 0.7, 1e3))],
 )
@@ -63,13 +62,14 @@ def test_windows_of_rows_score_what_one_unbroken_pass_over_each_row_scores(
     assert done[-1] == (148, 148) == (found.predicted, 148) and done == sorted(done)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("options", "dropout"),
     [
         *((options, ALL) for options in MODELS.values()),
         ({"depth": 2}, Dropout(input=0.4, hidden=0.3, gate_masks="separate")),
         ({"depth": 2}, Dropout(embedding=0.3, candidate=0.4)),
     ],
+    ids=[*MODELS, "masks apart", "of candidates"],
 )
 def test_monte_carlo_dropout_is_a_loop_over_single_samples_and_steps(options, dropout):
     model, text, samples, done = random_model(**options), random_text(24), [], []
@@ -93,14 +93,10 @@ def test_monte_carlo_dropout_is_a_loop_over_single_samples_and_steps(options, dr
     assert done[-1] == (4 * 23, 4 * 23) and done == sorted(done)
 
 
-@given(st.integers(2, 2000), st.integers(1, 50), st.integers(0, 9))
-def test_windows_cover_the_text_without_gaps(columns, window, epoch):
-    vary, end = epoch > 0 and window >= 5, 0
-    least = 5 if vary else window
-    for start, steps in epoch_windows(columns, window, vary=vary, epoch=epoch):
-        assert start == end and least <= steps <= (2 * window if vary else window)
-        end += steps
-    assert 0 <= columns - 1 - end < least
+@given(st.integers(2, 2000), st.integers(1, 50))
+def test_windows_cover_the_text_without_gaps(columns, window):
+    steps, starts = columns - 1, [*window_starts(columns, window)]
+    assert starts == [k * window for k in range(steps // window)]
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=75), st.integers(1, 40), st.booleans())

@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 import torch
 from cases import randomize
-from tables import for_each
 from torch.utils._pytree import tree_flatten
 
 from rhn.data.text import in_rows
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout
 from rhn.training import graphs
-from rhn.training.ensemble import Ensemble, captured
+from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import ensemble_nll
+from rhn.training.graphs import captured
 from rhn.training.monte_carlo import monte_carlo_score
 from tests.rhn.pieces import chorale_trainer, shortest_chorales
 from tests.rhn.texts import EVERYTHING, SMALL, finish, small_corpus, text_trainer
 
 MUSIC = shortest_chorales(37)
-# the draws of dropout and resets are the device's own
+# the draws of dropout are the device's own
 DRAWS = ("drop_embedding", "drop_input", "drop_hidden", "drop_output", "drop_candidate")
-STILL = dict.fromkeys((*DRAWS, "reset_probability"), 0.0)
+STILL = dict.fromkeys(DRAWS, 0.0)
 begin_chorales = partial(chorale_trainer, corpus=MUSIC)
 begin_text = partial(text_trainer, replace(EVERYTHING, epochs=2), small_corpus(20))
 
@@ -51,7 +51,9 @@ class FakeGraphs:
         return results
 
 
-each_training = pytest.mark.parametrize("begin", [begin_chorales, begin_text])
+each_training = pytest.mark.parametrize(
+    "begin", [begin_chorales, begin_text], ids=["chorales", "text"]
+)
 
 
 @each_training
@@ -93,12 +95,13 @@ def no_garbage_collector():
 
 
 @pytest.mark.gpu
-@for_each(
+@pytest.mark.parametrize(
     "begin",
     [
         *(partial(begin_chorales, cell=cell) for cell in ("rhn", "dts-rnn")),
         *(partial(text_trainer, replace(c, **STILL), small_corpus()) for c in (SMALL, EVERYTHING)),
     ],
+    ids=["rhn", "dts-rnn", "text", "text with everything"],
 )
 def test_a_gpu_trains_and_resumes_as_the_cpu_does(begin):
     on_gpu = partial(begin, (0, 1), device="cuda")
@@ -112,7 +115,9 @@ def test_a_gpu_trains_and_resumes_as_the_cpu_does(begin):
 
 
 @pytest.mark.gpu
-@for_each("options", [{"depth": 2, "tied": True}, {"layers": 2}, {"cell": "lstm"}])
+@pytest.mark.parametrize(
+    "options", [{"depth": 2, "tied": True}, {"layers": 2}, {"cell": "lstm"}], ids=str
+)
 def test_a_gpu_scores_texts_as_the_cpu_does(options):
     models = [LanguageModel(vocabulary_size=6, hidden_size=7, **options).double() for _ in "abc"]
     for seed, model in enumerate(models):

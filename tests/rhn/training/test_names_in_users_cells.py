@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 import torch
-from tables import for_each
 from torch import nn
 
 from rhn.errors import InvalidInputError
@@ -69,7 +68,7 @@ def losses(folder, cell, stops=0, **changes):
     return [(each.train_nll, each.valid_nll) for each in run()]
 
 
-@for_each("seeds", [(0,), (0, 1)])
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=str)
 def test_names_of_parts_change_no_bit_of_a_stopped_run(seeds, tmp_path, monkeypatch):
     folder = tmp_path / f"{len(seeds)}"
     whole = losses(folder / "whole", "Own", seeds=seeds)

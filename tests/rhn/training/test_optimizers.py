@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from tables import for_each
 
-from rhn.presets import preset
 from rhn.training.config import LanguageConfig
+from rhn.training.configure import preset
 from rhn.training.optimizers import OPTIMIZERS, make_optimizer
 
 THEIRS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
@@ -35,8 +34,10 @@ def taken(t: dict, places) -> dict:
     return {name: values[places].clone() for name, values in t.items()}
 
 
-@for_each(
-    ("case", "dtype"), [(case, dtype) for case in CASES for dtype in (torch.float64, torch.float32)]
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [(case, dtype) for case in CASES for dtype in (torch.float64, torch.float32)],
+    ids=str,
 )
 def test_each_model_takes_torch_s_steps_also_after_pruning_and_a_resume(case, dtype):
     name, options = case.split()[0], CASES[case]

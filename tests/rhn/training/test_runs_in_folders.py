@@ -256,6 +256,7 @@ def test_a_state_that_is_damaged_or_of_another_training_is_refused_and_nothing_i
         ("seed-1/metrics.jsonl", [0, 1]),
         ("seed-1/record.npz", [0, 1]),
     ],
+    ids=str,
 )
 def test_what_is_no_trainings_is_not_overwritten(name, seeds, task, tmp_path):
     """A study keeps its best network under the name that a training gives it."""

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tables import for_each
 
 from rhn.data.text import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
@@ -93,7 +92,9 @@ def constant_model(logits):
     return model
 
 
-@for_each("options", [{"top_k": 1}, {"temperature": 1e-3}, {"temperature": 1e-320}])
+@pytest.mark.parametrize(
+    "options", [{"top_k": 1}, {"temperature": 1e-3}, {"temperature": 1e-320}], ids=str
+)
 def test_the_coldest_text_takes_the_likeliest_known_symbol_every_time(options):
     model, ids = random_model(LETTERS), [1, 3]
     for _ in range(20):
@@ -105,7 +106,7 @@ def test_the_coldest_text_takes_the_likeliest_known_symbol_every_time(options):
     assert generate(unknown, WORDS, prompt="the", length=3, **options) == "the cat cat cat"
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("options", "odds"),
     [
         ({"temperature": 0.5}, [1, 4, 9, 16]),
@@ -113,6 +114,7 @@ def test_the_coldest_text_takes_the_likeliest_known_symbol_every_time(options):
         ({"temperature": 2.0}, [1, 2**0.5, 3**0.5, 2]),
         ({"top_k": 2}, [0, 0, 3, 4]),
     ],
+    ids=str,
 )
 def test_symbols_come_as_often_as_the_model_says(options, odds):
     model = constant_model(np.log([1.0, 2, 3, 4]).tolist())
