@@ -18,6 +18,7 @@ from rhn.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from trainability import cures as cures
+    from trainability import initial_weights as initial_weights
     from trainability.checks import Check as Check
     from trainability.checks import check as check
     from trainability.cures import Cure as Cure
