@@ -10,10 +10,25 @@ folder; then `pieces` are, by default, the data of its training run. `pieces` ar
 and `report` call these functions.
 """
 
+from typing import TYPE_CHECKING
+
 from rhn.utils.lazy import lazy_names
 from rhn.version import __version__ as __version__
 
-__all__, __getattr__, __dir__ = lazy_names(
+if TYPE_CHECKING:
+    from analysis.activity import GateActivity as GateActivity
+    from analysis.damage import LesionTable as LesionTable
+    from analysis.gates import gate_activity as gate_activity
+    from analysis.lesion_modes import Lesion as Lesion
+    from analysis.lesion_modes import lesioned as lesioned
+    from analysis.lesions import lesion as lesion
+    from analysis.lesions import paired_interval as paired_interval
+    from analysis.report import report_page as report_page
+    from analysis.texts import Excerpt as Excerpt
+    from analysis.texts import excerpts as excerpts
+    from analysis.texts import stretches as stretches
+
+__all__, _load, __dir__ = lazy_names(
     __name__,
     {
         "activity": ("GateActivity",),
@@ -25,3 +40,5 @@ __all__, __getattr__, __dir__ = lazy_names(
         "texts": ("Excerpt", "excerpts", "stretches"),
     },
 )
+if not TYPE_CHECKING:  # a name outside the table is an error
+    __getattr__ = _load

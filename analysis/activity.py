@@ -101,7 +101,8 @@ class GateActivity(LayerResult):
         """Draw the mean gate of each layer along the first sequence, into these axes or new ones.
         The tokens of a text stand below the axis if they fit.
         """
-        from gersgorin.analyses.panels import new_axes, over_steps, place_names
+        from rhn.utils.composer import new_axes
+        from rhn.utils.named_curves import over_steps, place_names
 
         one = self.sequences[0]
         curves = dict(zip((CURVE_OF + label for label in self.labels), one.activity, strict=True))

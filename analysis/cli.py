@@ -6,9 +6,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from gersgorin.cli.outputs import OutputOptions, checked_outputs, show
-from rhn.cli.entry import resolve_device, run_command
-from rhn.utils.command_line import Count, command_class, command_line, run_read
+from gersgorin.cli.outputs import DeviceOption, OutputOptions, checked_outputs, show
+from rhn.cli.entry import run_command
+from rhn.utils.command_line import command_class, command_line, run_read
+from rhn.utils.resources import resolve_device
+from rhn.utils.validation import Count
 
 DESCRIPTION = """\
 Measure trained networks: the activity of their transform gates, and the damage of lesions.
@@ -37,9 +39,11 @@ class TrainedNetwork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerCommand(OutputOptions, TrainedNetwork):
+class LayerCommand(DeviceOption, OutputOptions, TrainedNetwork):
     """A command with a table of layers."""
 
+    function: ClassVar[str]
+    """The function of the command, as module:name."""
     keywords: ClassVar[tuple[str, ...]] = ("cell", "length")
     """Own options that are arguments of the function."""
 
@@ -50,7 +54,7 @@ class LayerCommand(OutputOptions, TrainedNetwork):
 
     def run(self) -> None:
         """Measure, print the table, and write the files."""
-        from rhn.training.ensemble import tune_malloc
+        from rhn.utils.resources import tune_malloc
 
         outputs = checked_outputs(self)
         tune_malloc()

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from analysis.cli import LayerCommand, TrainedNetwork
-from rhn.cli.entry import resolve_device
 from rhn.utils.command_line import Device, command_class
 from rhn.utils.io import atomic_path, check_output
+from rhn.utils.resources import resolve_device
 
 
 @command_class
@@ -35,7 +35,7 @@ class ReportCommand(TrainedNetwork):
     def run(self) -> None:
         """Measure, and write the page."""
         from analysis.report import report_page  # loads torch
-        from rhn.training.ensemble import tune_malloc
+        from rhn.utils.resources import tune_malloc
 
         check_output(self.output, (".html",))
         tune_malloc()

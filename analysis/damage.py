@@ -110,7 +110,7 @@ class LesionTable(LayerResult):
         """Draw the damage of each layer's lesion with its 95 % interval (figure 6), into these axes
         or new ones; diamonds are the blind controls.
         """
-        from gersgorin.analyses.panels import new_axes
+        from rhn.utils.composer import new_axes
 
         ax = new_axes() if ax is None else ax
         layers = self.of_kind()
@@ -127,7 +127,7 @@ class LesionTable(LayerResult):
         return ax
 
     def draw(self, part: "SubFigure") -> float:
-        from gersgorin.analyses.panels import one_panel, pair
+        from rhn.utils.composer import one_panel, pair
 
         if "pair" not in self.row_kind:
             return one_panel(part, self.plot)

@@ -33,8 +33,8 @@ from gersgorin import checks
 from rhn.cells import Cell
 from rhn.data.text import TextCorpus
 from rhn.models.networks import RecurrentModel
-from rhn.training.ensemble import deterministic
 from rhn.utils.progress import Progress, reported
+from rhn.utils.threads import deterministic
 
 OPEN, CLOSED = 0.9, 0.1
 EXCERPT = 60  # tokens of an excerpt of a text

@@ -41,9 +41,11 @@ from gersgorin import checks
 from rhn.cells import Cell
 from rhn.models.networks import RecurrentModel
 from rhn.training.batches import ChoraleBatch
-from rhn.training.ensemble import Ensemble, deterministic
+from rhn.training.ensemble import Ensemble
 from rhn.utils.progress import Advance, Progress, reported
-from rhn.utils.validation import free_memory, whole_number
+from rhn.utils.resources import free_memory
+from rhn.utils.threads import deterministic
+from rhn.utils.validation import whole_number
 
 # of the states and gates of networks that run together; more is not faster (measured)
 CPU_BYTES = 384 << 20

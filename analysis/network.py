@@ -20,7 +20,8 @@ from gersgorin import checks
 from rhn import cells
 from rhn.cells import Cell, Layer, Part, described_layers
 from rhn.models.networks import RecurrentModel
-from rhn.utils.validation import check_device, signature_of
+from rhn.utils.resources import check_device
+from rhn.utils.validation import signature_of
 
 RECURRENT = (Cell, nn.RNNBase, nn.RNNCellBase)
 SUPPORTED = "a module with cells of rhn.cells or RNN, LSTM, GRU of torch.nn"

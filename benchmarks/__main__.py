@@ -20,7 +20,7 @@ from benchmarks.registry import (
     paired,
     write_rows,
 )
-from rhn.training.ensemble import tune_malloc
+from rhn.utils.resources import tune_malloc
 
 ATTEMPTS = 3  # of a row that is below its floor: a busy machine is not a defect
 

@@ -15,9 +15,10 @@ from torch import nn
 from benchmarks.registry import benchmark
 from rhn.data.text import TextCorpus, Vocabulary
 from rhn.models.dropout import draw_masks
-from rhn.presets import preset
+from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import Ensemble, build_model
+from rhn.training.configure import preset
+from rhn.training.ensemble import Ensemble
 from rhn.training.language import LanguageTask
 from rhn.training.optimizers import OPTIMIZERS
 from rhn.training.trainer import Trainer

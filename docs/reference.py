@@ -22,7 +22,7 @@ PANEL = re.compile(r"^(?!examples:)(\S[^\n]*):\n(?=  )", re.MULTILINE)
 COMMANDS = {  # the command, its module with `main`, its subcommands
     "gersgorin": (
         "gersgorin.cli.commands",
-        "plot compare influence fixed-points lyapunov products gains gates pseudospectra run recording",
+        " ".join([*importlib.import_module("gersgorin.catalog").BY_COMMAND, "run", "recording"]),
     ),
     "trainability": ("trainability.cli", "check cure"),
     "rhn": ("rhn.cli.main", "train resume evaluate sample generate report data presets info"),
@@ -134,11 +134,12 @@ def help_of(module: str, word: str) -> str:
 
 def result_classes() -> list[type]:
     """The classes of results whose rows are listed."""
-    homes = importlib.import_module("gersgorin.results").HOMES | {
-        "Check": "trainability.checks",
-        "Cure": "trainability.cures",
-    }
-    return [getattr(importlib.import_module(module), name) for name, module in homes.items()]
+    homes = [
+        *sorted(importlib.import_module("gersgorin.catalog").RESULTS.items()),
+        ("Check", "trainability.checks"),
+        ("Cure", "trainability.cures"),
+    ]
+    return [getattr(importlib.import_module(module), name) for name, module in homes]
 
 
 def rows_page() -> str:

@@ -30,24 +30,46 @@ Single steps s' = f(x, s), and matrices:
 `import gersgorin` is fast: torch is imported when one of these names is first used.
 """
 
+from typing import TYPE_CHECKING
+
+from gersgorin.catalog import ANALYSES
 from rhn.utils.lazy import lazy_names
 from rhn.version import __version__ as __version__
 
-__all__, __getattr__, __dir__ = lazy_names(
+if TYPE_CHECKING:
+    from gersgorin import analyses as analyses
+    from gersgorin import linalg as linalg
+    from gersgorin.analyses.compare import compare as compare
+    from gersgorin.analyses.fixed_points import fixed_points as fixed_points
+    from gersgorin.analyses.gains import gains as gains
+    from gersgorin.analyses.gates import gates as gates
+    from gersgorin.analyses.influence import influence as influence
+    from gersgorin.analyses.lyapunov import lyapunov as lyapunov
+    from gersgorin.analyses.products import products as products
+    from gersgorin.analyses.pseudospectra import pseudospectra as pseudospectra
+    from gersgorin.analyses.spectra import spectra as spectra
+    from gersgorin.layers import layer_inputs as layer_inputs
+    from gersgorin.linalg.discs import gersgorin_discs as gersgorin_discs
+    from gersgorin.linalg.jacobian_products import jacobian_product as jacobian_product
+    from gersgorin.linalg.spectrum import eigenvalues as eigenvalues
+    from gersgorin.one_step import input_jacobian as input_jacobian
+    from gersgorin.one_step import layer_jacobians as layer_jacobians
+    from gersgorin.one_step import norm_bound as norm_bound
+    from gersgorin.one_step import temporal_jacobian as temporal_jacobian
+    from gersgorin.one_step import trajectory as trajectory
+    from gersgorin.recorder import Recorder as Recorder
+    from gersgorin.results import load as load
+    from gersgorin.run import Run as Run
+    from gersgorin.run import open_run as open_run
+
+__all__, _load, __dir__ = lazy_names(
     __name__,
     {
-        "analyses.compare": ("compare",),
-        "analyses.fixed_points": ("fixed_points",),
-        "analyses.gains": ("gains",),
-        "analyses.gates": ("gates",),
-        "analyses.influence": ("influence",),
-        "analyses.lyapunov": ("lyapunov",),
-        "analyses.products": ("products",),
-        "analyses.pseudospectra": ("pseudospectra",),
-        "analyses.spectra": ("spectra",),
+        **{analysis.module: (analysis.function,) for analysis in ANALYSES},
         "layers": ("layer_inputs",),
         "linalg.discs": ("gersgorin_discs",),
-        "linalg.spectrum": ("eigenvalues", "jacobian_product"),
+        "linalg.jacobian_products": ("jacobian_product",),
+        "linalg.spectrum": ("eigenvalues",),
         "one_step": (
             "input_jacobian",
             "layer_jacobians",
@@ -61,3 +83,5 @@ __all__, __getattr__, __dir__ = lazy_names(
     },
     submodules=("analyses", "linalg"),
 )
+if not TYPE_CHECKING:  # a name outside the table is an error
+    __getattr__ = _load

@@ -1,12 +1,11 @@
-"""Every check of what a user gave, each with one sentence "name is VALUE: expected
-RANGE". Nothing checks it again.
+"""The checks of the values that a user gives, each with one sentence "name is VALUE: expected
+RANGE". They are called where a value enters, and nothing checks it again.
 
-Afterwards x is a tensor of numbers (T, m) or of ids (T,), a state is a tensor or a nest of
-tensors, and a network is a function or a copy of the user's module in float64.
+Afterwards x is a tensor of numbers (T, m) or of ids (T,), and a state is a tensor or a nest of
+tensors. Checks of a value against a network are in the module that first has both.
 """
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,19 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin.linalg.spectrum import not_dense_real
-from rhn.cells import Cell
+from gersgorin.linalg.matrices import not_dense_real
 from rhn.errors import USERS_FAULT, InvalidInputError, NotFiniteError, RhnError, UsersCodeError
-from rhn.utils.torch_private import replace_tensors, tree_leaves, tree_map, uncompiled
-from rhn.utils.validation import (
-    check_room,
-    is_whole_number,
-    number,
-    signature_of,
-    whole_number,
-)
+from rhn.utils.resources import check_room
+from rhn.utils.torch_private import tree_leaves, tree_map, uncompiled
+from rhn.utils.validation import is_whole_number, number, whole_number
 
 PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+DENSE = "a dense tensor or array of numbers"
 FEW = 3  # names or values in a message
 Sizes = int | tuple[int, ...]
 
@@ -46,14 +40,22 @@ def kind(value: Any) -> str:
     return type(value).__name__
 
 
-def numbers(name: str, value: Any) -> Tensor:
-    """A tensor of finite numbers, which shares no memory with the user's."""
+def tensor_of(name: str, value: Any) -> Tensor:
+    """A dense tensor of real or complex numbers with its graph, or a table or an array of NumPy as
+    a tensor.
+    """
     value = value.to_numpy() if hasattr(value, "to_numpy") else value
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         value = torch.from_numpy(np.array(value))
     form = not_dense_real(value) if isinstance(value, Tensor) else kind(value)
     dense = isinstance(value, Tensor) and form in (None, "complex")
-    require(dense, name, form, "a dense tensor or array of numbers")
+    require(dense, name, form, DENSE)
+    return value
+
+
+def numbers(name: str, value: Any) -> Tensor:
+    """A tensor of finite numbers, which shares no memory with the user's."""
+    value = tensor_of(name, value)
     require(value.numel() > 0, name, kind(value), "at least one number")
     bad = int((~torch.isfinite(value)).sum())
     if bad:
@@ -114,160 +116,6 @@ def a_network(network: Any) -> Any:
     good = callable(network) and not isinstance(network, type)
     require(good, "network", kind(network), "a module or a function f(x, s)")
     return uncompiled(network)
-
-
-def nothing_beside_a_run(**given: Any) -> None:
-    """Refuse arguments beside a `Run`, which was computed without them."""
-    for name, value in given.items():
-        require(value is None, name, kind(value), "None beside a Run")
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """A copy in float64 and evaluation mode, whose weights are constants."""
-    name = type(module).__name__
-    with torch.inference_mode(False), users_code(f"{name} cannot be copied"):
-        found = copy.deepcopy(module).eval().requires_grad_(False)
-        replace_tensors(found, _in_double)
-        bad = [name for name, p in found.named_parameters() if not torch.isfinite(p).all()]
-    if bad:
-        said = f"weights of {name} are NaN or infinite in {', '.join(bad[:FEW])}"
-        raise NotFiniteError(f"{said}: expected numbers", of="weights")
-    return found
-
-
-def _in_double(t: Tensor) -> Tensor:
-    """Real and complex numbers in double precision; whole numbers as they are."""
-    if t.is_complex():
-        return t.to(torch.complex128)
-    return t.to(torch.float64) if t.is_floating_point() else t
-
-
-def one_direction(module: nn.Module) -> None:
-    """Refuse a module that reads a sequence in two directions."""
-    both = any(getattr(part, "bidirectional", False) for part in module.modules())
-    require(not both, "bidirectional", both, "False, for a step from each state to the next")
-
-
-def takes(function: Callable, *given: Any) -> bool:
-    """True if a function, or the forward of a module, takes these arguments."""
-    called = function.forward if isinstance(function, nn.Module) else function
-    try:
-        signature_of(called).bind(*given)
-    except TypeError:
-        return False
-    except ValueError:  # a built-in function without a signature
-        pass
-    return True
-
-
-def has_step(module: Any) -> bool:
-    """True for an object with a method step(x, s); a part of this name, such as a cell, is none."""
-    own = getattr(module, "step", None)
-    return callable(own) and not isinstance(own, nn.Module) and takes(own, None, None)
-
-
-def is_step(network: Any, has_state: bool) -> bool:
-    """True for a function, a recurrent layer, and a module that takes a state; a module with a
-    recurrent layer inside whose state is optional is a step only if a state is given.
-    """
-    if not isinstance(network, nn.Module) or is_recurrent(network) or has_step(network):
-        return True
-    optional = takes(network, None) and not has_state
-    return takes(network, None, None) and not (optional and bool(recurrent_layers(network)))
-
-
-def is_recurrent(module: nn.Module) -> bool:
-    """True for a layer that `layer=` can name: of torch.nn, of rhn.cells, or a step of known
-    size.
-    """
-    if isinstance(module, nn.RNNBase | nn.RNNCellBase | Cell):
-        return True
-    return hasattr(module, "state_size") and (has_step(module) or takes(module, None, None))
-
-
-def recurrent_layers(module: nn.Module) -> list[str]:
-    """The names of the recurrent layers in a module, without parts of them."""
-    found = list[str]()
-    for place, part in module.named_modules():
-        inside = any(place.startswith(f"{outer}.") for outer in found)
-        if place and not inside and is_recurrent(part):
-            found.append(place)
-    return found
-
-
-def recurrent_layer(module: nn.Module, name: str | None) -> str:
-    """The name of the recurrent layer in a module; None: of its only one."""
-    found = recurrent_layers(module)
-    if name is None:
-        names = f"None, {type(module).__name__} has recurrent layers {', '.join(found) or 'none'}"
-        require(len(found) == 1, "layer", names, "the name of one of its layers, or s0")
-        return found[0]
-    is_name = isinstance(name, str) and name != ""
-    part = dict(module.named_modules()).get(name) if is_name else None
-    good = part is not None and (is_recurrent(part) or takes(part, None, None))
-    usual = ", ".join(found) or "rnn"
-    require(good, "layer", repr(name), f"the name of a recurrent layer, such as {usual}")
-    return name
-
-
-def one_step_read(x: Tensor) -> Tensor:
-    """The input (1, m), or id (1,), that a cell without a layout reads in one call."""
-    rows = x[None] if x.dim() == x.is_floating_point() else x
-    good = len(rows) == 1 and rows.dim() == 1 + x.is_floating_point()
-    require(good, "input of one call of the layer", kind(x), f"one row (1, m); {WHOLE_STEP}")
-    return rows
-
-
-WHOLE_STEP = "give the whole step as f(x, s) with s0"
-
-
-def entries(name: str, parts: list[Tensor], count: int, layers: int) -> list[Tensor]:
-    """The tensors of a first state with the number of entries that a cell has."""
-    total = sum(t.numel() for t in parts)
-    good = total == count and not any(t.numel() % layers for t in parts)
-    require(good, "s0", f"{total} numbers", f"{count} for {name}")
-    return parts
-
-
-def state_known(name: str, known: bool) -> None:
-    """Refuse a network without a first state."""
-    require(known, "s0", "None", f"the first state of {name}, or its state_size")
-
-
-def no_next_state(name: str, returned: Any, like: list[Tensor]) -> None:
-    """Refuse a step that returns no state like the one that it gets."""
-    got = " and ".join(kind(part) for part in tree_leaves(returned)[:FEW])
-    shapes = " and ".join(kind(part) for part in like[:FEW])
-    require(False, f"what {name} returns", got, f"a state {shapes}, or (output, state)")
-
-
-def step_runs(name: str, rows: Callable, x: Tensor, s: Tensor) -> None:
-    """Run one step of rows x (1, m) or ids (1,) and s (1, N), and check the next state."""
-    with users_code(f"{name} takes no step from x[0] {tuple(x.shape[1:])} and a state"):
-        after = rows(x, s)
-    good = isinstance(after, Tensor) and after.shape == s.shape and after.dtype == s.dtype
-    require(good, f"next state of {name}", kind(after), f"{s.dtype} of shape {tuple(s.shape)}")
-
-
-def rows_are_alone(name: str, together: Tensor, alone: Tensor) -> None:
-    """Refuse states (T, N) of one batch that differ from those of single steps: rows that mix,
-    random numbers, or a state that the network keeps.
-    """
-    # a part may compute in float32
-    _are_the_same(name, together, alone, max(torch.finfo(alone.dtype).eps ** 0.5, 1e-5))
-
-
-def calls_are_equal(name: str, first: Tensor, second: Tensor) -> None:
-    """Refuse states of one batch that change at a second call: random numbers that all rows share,
-    small ones, or a state that the network keeps.
-    """
-    _are_the_same(name, first, second, torch.finfo(first.dtype).eps ** 0.5)
-
-
-def _are_the_same(name: str, first: Tensor, second: Tensor, close: float) -> None:
-    same = torch.allclose(first, second, rtol=close, atol=close)
-    require(same, f"state of {name} from equal x and s", "another one at a second call",
-            "the same one: rows are independent, no dropout, no kept state")  # fmt: skip
 
 
 def are_finite(name: str, t: Tensor, first: int = 0) -> None:

@@ -18,13 +18,22 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gersgorin import checks
-from gersgorin.step import batch_first_of, layout_of, module_runs
+from gersgorin.double_precision import copied, module_runs
+from gersgorin.kinds import (
+    batch_first_of,
+    batch_first_of_step,
+    is_recurrent,
+    recurrent_layers,
+    takes,
+)
+from gersgorin.step import one_direction
 from rhn.utils.torch_private import tree_leaves, tree_map
 from rhn.utils.validation import signature_of
 
 Change = Callable[[Tensor], Tensor]
 OTHER_STATE = "not the state that the call before returned"
 OF_OUTPUTS = "a function of its earlier outputs"
+WHOLE_STEP = "give the whole step as f(x, s) with s0"
 
 
 @dataclass
@@ -53,7 +62,7 @@ def layer_inputs(
         x: one sequence: (T, m) or ids (T,), which get the axis of the batch that `batch_first`
             says, or a batch of one.
         layer: the name of the layer; None: the only one.
-        batch_first: the layout of the model; None: see `gersgorin.step.batch_first_of`.
+        batch_first: the layout of the model; None: see `gersgorin.kinds.batch_first_of`.
 
     Raises InvalidInputError.
 
@@ -77,10 +86,10 @@ def record(
     checks.require(
         isinstance(model, nn.Module), "model", checks.kind(model), "a module with layers"
     )
-    name = checks.recurrent_layer(model, layer)
-    model = checks.copied(model)
+    name = recurrent_layer(model, layer)
+    model = copied(model)
     part = model.get_submodule(name)
-    checks.one_direction(part)
+    one_direction(part)
     given = _as_read(x, batch_first_of(model) if batch_first is None else batch_first, model)
     calls = _calls(model, part, given)
     starts = sum(not call.state for call in calls[1:]) + bool(calls)
@@ -91,24 +100,42 @@ def record(
         for each in (calls, changed):
             for k, (one, other) in enumerate(itertools.pairwise(each), 1):
                 said = f"the state given to layer {name} at call {k}"
-                wanted = f"this state; {checks.WHOLE_STEP}"
+                wanted = f"this state; {WHOLE_STEP}"
                 checks.require(_is_returned(one, other), said, OTHER_STATE, wanted)
         said, free = f"the input of layer {name}", torch.equal(rows, _rows_of(changed, part))
-        checks.require(free, said, OF_OUTPUTS, f"one that is none; {checks.WHOLE_STEP}")
+        checks.require(free, said, OF_OUTPUTS, f"one that is none; {WHOLE_STEP}")
     return part, rows, calls[0].given
+
+
+def recurrent_layer(module: nn.Module, name: str | None) -> str:
+    """The name of the recurrent layer in a module; None: of its only one."""
+    found = recurrent_layers(module)
+    if name is None:
+        names = f"None, {type(module).__name__} has recurrent layers {', '.join(found) or 'none'}"
+        checks.require(len(found) == 1, "layer", names, "the name of one of its layers, or s0")
+        return found[0]
+    is_name = isinstance(name, str) and name != ""
+    part = dict(module.named_modules()).get(name) if is_name else None
+    good = part is not None and (is_recurrent(part) or takes(part, None, None))
+    usual = ", ".join(found) or "rnn"
+    checks.require(good, "layer", repr(name), f"the name of a recurrent layer, such as {usual}")
+    return name
 
 
 def _rows_of(calls: list[Call], part: nn.Module) -> Tensor:
     """The steps (T, m) or ids (T,) that calls of a part read."""
-    return torch.cat([_rows(call.x, layout_of(part)) for call in calls])
+    return torch.cat([_rows(call.x, batch_first_of_step(part)) for call in calls])
 
 
 def _as_read(x: Any, batch_first: bool | None, model: nn.Module) -> Any:
     """x as the model reads it, in float64, with an axis of the batch if its place is known."""
     t = tree_map(lambda value: checks.argument(value, model), x)
-    if batch_first is None or not isinstance(t, Tensor) or t.dim() != 1 + t.is_floating_point():
+    if batch_first is None or not isinstance(t, Tensor):
         return t
-    return t.unsqueeze(int(not batch_first))
+    axes_of_a_sequence = 2 if t.is_floating_point() else 1
+    if t.dim() != axes_of_a_sequence:
+        return t
+    return t.unsqueeze(0 if batch_first else 1)
 
 
 def _calls(model: nn.Module, part: nn.Module, x: Any, change: Change | None = None) -> list[Call]:
@@ -179,5 +206,15 @@ def _rows(x: Any, batch_first: bool | None) -> Tensor:
         checks.require(bool((x.batch_sizes == 1).all()), "x", "packed", "one sequence")
         return x.data
     if batch_first is None:
-        return checks.one_step_read(x)
+        return one_step_read(x)
     return checks.sequence(x, batch_first)
+
+
+def one_step_read(x: Tensor) -> Tensor:
+    """The input (1, m), or id (1,), that a cell without a layout reads in one call."""
+    axes_of_a_row = 1 if x.is_floating_point() else 0
+    rows = x[None] if x.dim() == axes_of_a_row else x
+    is_one_row = rows.dim() == axes_of_a_row + 1 and len(rows) == 1
+    wanted = f"one row (1, m); {WHOLE_STEP}"
+    checks.require(is_one_row, "input of one call of the layer", checks.kind(x), wanted)
+    return rows

@@ -21,9 +21,11 @@ from torch.overrides import TorchFunctionMode
 
 from gersgorin import checks
 from gersgorin.autodiff import BLOCK, vjps
+from gersgorin.double_precision import copied, module_runs
+from gersgorin.kinds import batch_first_of, takes
 from gersgorin.losses import Loss, frame_losses, name_of_loss
 from gersgorin.run import Run, open_run
-from gersgorin.step import batch_first_of, module_runs, name_of
+from gersgorin.step import name_of
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel
@@ -49,19 +51,35 @@ class Axes:
 
     def frames(self, name: str, o: Tensor) -> Tensor:
         """Outputs, losses or targets as (T, B, k), or (1, B, k). Raises InvalidInputError."""
-        if self.B == 1:
-            o = o.reshape([*(n for n in o.shape[:2] if n > 1), *o.shape[2:]])
-            each_step = o.shape[:1] == (self.T,)
-        else:
-            each_step = o.shape[:2] == ((self.B, self.T) if self.batch == 0 else (self.T, self.B))
-        if each_step and not self.one:
-            o = o.transpose(0, 1) if self.B > 1 and self.batch == 0 else o
+        return self._frames_of_one(name, o) if self.B == 1 else self._frames_of_all(name, o)
+
+    def _frames_of_one(self, name: str, o: Tensor) -> Tensor:
+        """The frames (T, 1, k) or (1, 1, k) of one sequence."""
+        longer = [n for n in o.shape[:2] if n > 1]  # without the axis of the batch
+        o = o.reshape([*longer, *o.shape[2:]])
+        has_each_step = o.shape[:1] == (self.T,)
+        if has_each_step and not self.one:
+            return o.reshape(self.T, 1, -1)
+        numbers = o.shape[-1] if o.dim() > 0 else 1
+        self._check_frames(o.numel() == numbers, name, o)
+        return o.reshape(1, 1, -1)
+
+    def _frames_of_all(self, name: str, o: Tensor) -> Tensor:
+        """The frames (T, B, k) or (1, B, k) of several sequences."""
+        is_batch_first = self.batch == 0
+        leading = (self.B, self.T) if is_batch_first else (self.T, self.B)
+        has_each_step = o.shape[:2] == leading
+        if has_each_step and not self.one:
+            o = o.transpose(0, 1) if is_batch_first else o
             return o.reshape(self.T, self.B, -1)
-        numbers = o.shape[-1] if o.dim() > (self.B > 1) else 1
-        fits = o.numel() == self.B * numbers and (self.B == 1 or self.B in o.shape[:2])
+        numbers = o.shape[-1] if o.dim() > 1 else 1
+        has_sequences = self.B in o.shape[:2]
+        self._check_frames(has_sequences and o.numel() == self.B * numbers, name, o)
+        return o.reshape(1, self.B, -1)
+
+    def _check_frames(self, fits: bool, name: str, o: Tensor) -> None:
         wanted = f"{self.T} steps, or one, of {self.B} sequences"
         checks.require(fits, name, checks.kind(o), wanted)
-        return o.reshape(1, self.B, -1)
 
     def by_step(self, slopes: Tensor) -> Tensor:
         """Derivatives (j, ...) with the axes of x after j, as (j, T, B, m)."""
@@ -171,10 +189,14 @@ def model_maps(
 
 def _is_step(model: Any, x: Any) -> bool:
     """True for a run, and for a module that does not read a sequence by itself."""
-    if not isinstance(model, nn.Module) or isinstance(x, tuple | Mapping):
-        return isinstance(model, Run)
-    own = type(model).forward is not nn.Module.forward
-    return not own or isinstance(model, nn.RNNCellBase) or not checks.takes(model, None)
+    if isinstance(model, Run):
+        return True
+    has_several_arguments = isinstance(x, tuple | Mapping)
+    if not isinstance(model, nn.Module) or has_several_arguments:
+        return False
+    has_forward = type(model).forward is not nn.Module.forward
+    reads_steps = isinstance(model, nn.RNNCellBase)
+    return reads_steps or not has_forward or not takes(model, None)
 
 
 def _along(run: Run) -> Read:
@@ -204,8 +226,8 @@ class _Reader:
         self._arguments = {name: checks.argument(value, model) for name, value in given.items()}
         self._first: Any = next(iter(given), 0)
         x = self._arguments.get(self._first)
-        good = isinstance(x, Tensor) and not x.is_complex() and x.dim() > x.is_floating_point()
-        checks.require(good, "x", checks.kind(x), "a sequence of numbers (T, m), or of ids (T,)")
+        wanted = "a sequence of numbers (T, m), or of ids (T,)"
+        checks.require(_is_sequence(x), "x", checks.kind(x), wanted)
         parts = model.modules() if self._is_module else ()
         embeds = any(isinstance(part, nn.Embedding | LanguageModel) for part in parts)
         may_be_ids = x.dim() == 1 or not self._is_module or embeds
@@ -214,15 +236,21 @@ class _Reader:
         self.axes = self._axes(batch_first_of(model) if batch_first is None else batch_first)
 
     def _axes(self, batch_first: bool | None) -> Axes:
-        x, least, known = self._x, 1 if self._ids else 2, batch_first is not None
-        if x.dim() == least and known and len(self._arguments) == 1:
-            x = self._x = x.unsqueeze(int(not batch_first))
-        several, wanted = x.dim() > least, "True for (B, T, ...), False for (T, B, ...)"
+        axes_of_one = 1 if self._ids else 2
+        known = batch_first is not None
+        if known and self._x.dim() == axes_of_one and len(self._arguments) == 1:
+            self._x = self._x.unsqueeze(0 if batch_first else 1)
+        x = self._x
+        several = x.dim() > axes_of_one
+        wanted = "True for (B, T, ...), False for (T, B, ...)"
         checks.require(known or not several, f"batch_first of x {tuple(x.shape)}", None, wanted)
-        batch = int(not batch_first) if several else None
-        T, B = x.shape[int(batch == 0)], 1 if batch is None else x.shape[batch]
-        checks.require(T > 1, f"number of time steps in x {tuple(x.shape)}", T, "at least 2")
-        return Axes(T, B, batch)
+        axes = Axes(x.shape[0], 1, None)
+        if several:
+            batch, time = (0, 1) if batch_first else (1, 0)
+            axes = Axes(x.shape[time], x.shape[batch], batch)
+        said = f"number of time steps in x {tuple(x.shape)}"
+        checks.require(axes.T > 1, said, axes.T, "at least 2")
+        return axes
 
     def heading(self, title: str | None, data: str | None, unit: str | None) -> dict[str, Any]:
         """The fields of a result that name the model and x."""
@@ -238,8 +266,9 @@ class _Reader:
     def __call__(self, shift: Any, steps: int | None = None) -> tuple[Tensor, Tensor, int]:
         model, runs = self._model, without_cudnn()
         if self._is_module:
-            model, runs = _by_equations(checks.copied(model)), module_runs()
-        x = self._x.narrow(int(self.axes.batch == 0), 0, steps or self.axes.T)
+            model, runs = _by_equations(copied(model)), module_runs()
+        time = 1 if self.axes.batch == 0 else 0
+        x = self._x.narrow(time, 0, steps or self.axes.T)
         embedded = _Embedded(x, shift)
         leaf = None if self._ids else x.clone().requires_grad_()
         given = self._arguments | {self._first: x if leaf is None else leaf + shift}
@@ -253,6 +282,14 @@ class _Reader:
                 f"x is {checks.kind(x)}: expected numbers, or ids of an embedding"
             )
         return leaf, found[0], len(found)
+
+
+def _is_sequence(x: Any) -> bool:
+    """True for real numbers (T, ..., m), and ids (T, ...)."""
+    if not isinstance(x, Tensor) or x.is_complex():
+        return False
+    axes_of_a_row = 1 if x.is_floating_point() else 0
+    return x.dim() > axes_of_a_row
 
 
 class _Embedded(TorchFunctionMode):

@@ -14,19 +14,26 @@ Legend: m inputs; N entries of a state; L layers of a step.
 """
 
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import jacfwd, jacrev, vmap
+from torch.func import jacfwd, jacrev
 
 from gersgorin import checks
-from gersgorin.autodiff import plain_attention
-from gersgorin.linalg.spectrum import not_dense_real
-from gersgorin.run import input_jacobians, jacobians
-from gersgorin.step import Step, declared_state, name_of, real_view, step_of_cell, step_of_function
+from gersgorin.jacobians import Argument, by_passes, by_transforms
+from gersgorin.kinds import has_step
+from gersgorin.packing import real_view
+from gersgorin.run import step_runs
+from gersgorin.step import (
+    Step,
+    declared_state,
+    name_of,
+    state_known,
+    step_of_cell,
+    step_of_function,
+)
 from rhn.cells import Cell, from_torch
 from rhn.errors import InvalidInputError, UsersCodeError
 from rhn.utils.torch_private import tree_leaves, tree_map
@@ -58,7 +65,7 @@ def temporal_jacobian(cell: Any, x: Tensor, s: Any, *, method: str | None = None
     >>> A.tolist()
     [[0.0, 2.0], [2.0, 0.0]]
     """
-    return _derivative("jacobian", *_at_rows(cell, x, s), method)
+    return _temporal(*_at_rows(cell, x, s), method)
 
 
 def input_jacobian(cell: Any, x: Tensor, s: Any, *, method: str | None = None) -> Tensor:
@@ -69,10 +76,10 @@ def input_jacobian(cell: Any, x: Tensor, s: Any, *, method: str | None = None) -
     >>> input_jacobian(lambda x, s: s + x[0] * x[1], x, s).tolist()
     [[5.0, 3.0]]
     """
-    given = _at_rows(cell, x, s)
-    floating = given[2].is_floating_point()
+    step, lead, rows, states = _at_rows(cell, x, s)
+    floating = rows.is_floating_point()
     checks.require(floating, "x", checks.kind(x), "floating point, which has a derivative")
-    return _derivative("input_jacobian", *given, method)
+    return _by_input(step, lead, rows, states, method)
 
 
 def layer_jacobians(
@@ -98,7 +105,7 @@ def layer_jacobians(
     own, cell = step.own("layer_jacobians"), step.cell
     depth = cell.depth if isinstance(cell, Cell) else step.depth
     if depth == 1:
-        return _derivative("jacobian", step, lead, x, s, method)[None]
+        return _temporal(step, lead, x, s, method)[None]
     if own is None or method not in (None, "analytic"):
         wanted = "analytic, its own layer_jacobians(x, s)"
         raise InvalidInputError(f"method for {depth} layers of {step.name}: expected {wanted}")
@@ -126,17 +133,14 @@ def trajectory(
     if s0 is None:
         zeros = checks.first_state(None, state_size)
         s0 = declared_state(cell, x) if zeros is None else zeros
-        checks.state_known(name_of(cell), s0 is not None)
+        state_known(name_of(cell), s0 is not None)
         s0 = tree_map(lambda t: t.to(x.dtype).flatten().expand(*batch, t.numel()), s0)
     checks.require(len(tree_leaves(s0)) > 0, "s0", "empty", "at least one tensor")
     step, s = _step_at(cell, s0, batch)
     checks.require(s.shape[:-1] == batch, "s0", checks.kind(s), f"{tuple(batch)} states")
     x, s = (x, s) if batch else (x[:, None], s[None])
     _runs(step, x[0], s)
-    if own := step.own("states"):
-        found = torch.cat((s[None], own(x, s)))
-    else:
-        found = torch.stack([*accumulate(x, lambda s, x_t: step.rows(x_t, s), initial=s)])
+    found = step.states(x, s)
     return found if batch else found[:, 0]
 
 
@@ -168,32 +172,61 @@ def _converted(network: Any) -> Any:
 
 
 def _tensor(name: str, value: Any) -> Tensor:
-    """A tensor with the user's graph, or NumPy's array as a tensor."""
-    value = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-    form = not_dense_real(value) if isinstance(value, Tensor) else checks.kind(value)
-    is_complex_state = isinstance(value, Tensor) and form == "complex" and name != "x"
-    checks.require(
-        form is None or is_complex_state, name, form, "a dense tensor or array of numbers"
-    )
+    """A tensor with the user's graph, or an array as a tensor; only a state may be complex."""
+    value = checks.tensor_of(name, value)
+    checks.require(name != "x" or not value.is_complex(), name, "complex", checks.DENSE)
     return value.clone() if value.is_inference() else value
 
 
 def _step_at(network: Any, s: Any, lead: torch.Size) -> tuple[Step, Tensor]:
     """The step of a network that is not copied, and the states (..., N) as vectors."""
     s = tree_map(lambda part: _tensor("s", part), s)
-    parts, name = tree_leaves(s), name_of(network)
     if isinstance(network, Cell):
-        s = torch.cat(parts, -1)
-        return step_of_cell(network, name, s), s
-    k = len(lead) if all(part.shape[: len(lead)] == lead for part in parts) else 0
-    k = s.dim() - 1 if isinstance(s, Tensor) else k
-    module = isinstance(network, nn.Module) and not checks.has_step(network)
-    several = k > 0 and not isinstance(s, Tensor)
-    row = (1,) if module and (several or parts[0].is_complex()) else ()
-    like = tree_map(lambda part: part.new_zeros(*row, *part.shape[k:]), s)
-    f = network.step if checks.has_step(network) else network
-    step = step_of_function(f, like, name, network if isinstance(network, nn.Module) else None)
-    return step, torch.cat([real_view(part).flatten(k) for part in parts], -1)
+        return _at_state_of_cell(network, s)
+    if isinstance(s, Tensor):
+        return _at_one_tensor(network, s)
+    return _at_several_tensors(network, s, lead)
+
+
+def _at_state_of_cell(cell: Cell, s: Any) -> tuple[Step, Tensor]:
+    joined = torch.cat(tree_leaves(s), -1)
+    return step_of_cell(cell, name_of(cell), joined), joined
+
+
+def _at_one_tensor(network: Any, s: Tensor) -> tuple[Step, Tensor]:
+    """A network whose state is one tensor, at states (..., n)."""
+    leading = s.dim() - 1
+    like = s.new_zeros(s.shape[leading:])
+    if _is_module(network) and s.is_complex():
+        like = like[None]
+    return _step_like(network, like), real_view(s).flatten(leading)
+
+
+def _at_several_tensors(network: Any, s: Any, lead: torch.Size) -> tuple[Step, Tensor]:
+    """A network whose state has several tensors, at states that all begin with the axes `lead`, or
+    at one state.
+    """
+    parts = tree_leaves(s)
+    has_lead = all(part.shape[: len(lead)] == lead for part in parts)
+    leading = len(lead) if has_lead else 0
+    like = tree_map(lambda part: part.new_zeros(part.shape[leading:]), s)
+    reads_rows = leading > 0 or parts[0].is_complex()
+    if _is_module(network) and reads_rows:
+        like = tree_map(lambda part: part[None], like)
+    vectors = [real_view(part).flatten(leading) for part in parts]
+    return _step_like(network, like), torch.cat(vectors, -1)
+
+
+def _is_module(network: Any) -> bool:
+    """True for a module (x, state), which is none with step(x, s)."""
+    return isinstance(network, nn.Module) and not has_step(network)
+
+
+def _step_like(network: Any, like: Any) -> Step:
+    """The step of a network whose state of one row is like these tensors."""
+    f = network.step if has_step(network) else network
+    cell = network if isinstance(network, nn.Module) else None
+    return step_of_function(f, like, name_of(network), cell)
 
 
 def _at_rows(network: Any, x: Any, s: Any) -> tuple[Step, tuple[int, ...], Tensor, Tensor]:
@@ -219,36 +252,47 @@ def _runs(step: Step, x: Tensor, s: Tensor) -> None:
     good = s.dtype in (torch.float32, torch.float64)
     checks.require(good, "s", checks.kind(s), "numbers in float32 or float64")
     if len(s) and not isinstance(step.cell, Cell):
-        checks.step_runs(step.name, step.rows, x[:1], s[:1])
+        step_runs(step, x[:1], s[:1])
+
+
+def _temporal(
+    step: Step, lead: tuple[int, ...], x: Tensor, s: Tensor, method: str | None
+) -> Tensor:
+    """ds'/ds (*lead, N, N) at rows of x and s."""
+    A = _derivative(step, step.own("jacobian"), x, s, "s", method)
+    N = s.shape[1]
+    return _checked(f"jacobian of {step.name}", A, (len(s), N, N)).reshape(*lead, N, N)
+
+
+def _by_input(
+    step: Step, lead: tuple[int, ...], x: Tensor, s: Tensor, method: str | None
+) -> Tensor:
+    """ds'/dx (*lead, N, m) at rows of x and s."""
+    A = _derivative(step, step.own("input_jacobian"), x, s, "x", method)
+    N, m = s.shape[1], x.shape[1]
+    return _checked(f"input_jacobian of {step.name}", A, (len(s), N, m)).reshape(*lead, N, m)
 
 
 def _derivative(
-    name: str, step: Step, lead: tuple[int, ...], x: Tensor, s: Tensor, method: str | None
+    step: Step, own: Callable | None, x: Tensor, s: Tensor, argument: Argument, method: str | None
 ) -> Tensor:
-    """The Jacobians `name` at rows of x and s, by the method of the cell or by autograd."""
-    own, at_s = step.own(name), name == "jacobian"
-    known = [*(["analytic"] if own else []), *METHODS]
+    """A derivative by the closed form `own` of a cell, or by autograd: by torch's transforms, or by
+    passes if an operation cannot be batched.
+    """
+    known = ["analytic", *METHODS] if own else [*METHODS]
     checks.require(method in (None, *known), "method", repr(method), " or ".join(known))
     if own and method in (None, "analytic"):
         shapes = f"x {tuple(x.shape)} and s {tuple(s.shape)}"
         with checks.users_code(f"{step.name} takes no step from {shapes}"):
-            A = own(x, s)
-    else:
-        A = _by_autograd(step, x, s, at_s, method)
-    shape = len(s), s.shape[1], (x, s)[at_s].shape[1]
-    checks.require(A.shape == shape, f"{name} of {step.name}", checks.kind(A), f"{shape}")
-    return A.reshape(*lead, *shape[1:])
-
-
-def _by_autograd(step: Step, x: Tensor, s: Tensor, at_s: bool, method: str | None) -> Tensor:
-    """The derivatives by torch's transforms, or row by row if an operation cannot be batched."""
-    of_one = METHODS[method or "jacrev"](
-        lambda x, s: step.rows(x[None], s[None])[0], argnums=int(at_s)
-    )
+            return own(x, s)
     try:
-        with plain_attention(), checks.users_code(f"{step.name} cannot be differentiated"):
-            return vmap(of_one)(x, s).to(s.dtype)  # forward mode may widen tangents
+        return by_transforms(step, x, s, argument, METHODS[method or "jacrev"])
     except UsersCodeError:
         if method:
             raise
-    return (jacobians if at_s else input_jacobians)(step, x, s)
+    return by_passes(step, x, s, argument, 0)
+
+
+def _checked(name: str, A: Tensor, shape: tuple[int, ...]) -> Tensor:
+    checks.require(A.shape == shape, name, checks.kind(A), f"{shape}")
+    return A

@@ -12,21 +12,23 @@ import math
 import time
 import warnings
 import weakref
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gersgorin import checks
-from gersgorin.analyses.gains import gains_of
+from gersgorin.analyses.gains import input_gains, layer_gains
+from gersgorin.double_precision import copied
+from gersgorin.jacobians import jacobians
 from gersgorin.linalg import gersgorin_discs, jacobian_product
-from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
+from gersgorin.linalg.spectrum import eigenvalues_or_nan
+from gersgorin.linalg.threads import one_thread
+from gersgorin.packing import real_view
 from gersgorin.recording import ARRAYS, Recording
-from gersgorin.run import Run, open_run
-from gersgorin.step import real_view
+from gersgorin.run import Run, RunOptions, names_options, open_run
 from rhn.cells import Cell
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.utils.io import check_output
@@ -55,7 +57,7 @@ class Recorder:
         positions: number P of time steps at which spectra, gains and gates are measured. Position k
             of P lies in sequence k of the probe (after the last one, in the first one again), at
             the share (k - 1) / (P - 1) of its length.
-        how: as for `open_run`.
+        s0, state_size, ..., progress: as for `open_run`.
 
     Raises InvalidInputError; DataError if the resumed file records another network, probe, `every`
     or `positions`; OutputError if the file cannot be written.
@@ -69,6 +71,7 @@ class Recorder:
     [0, 2, 4]
     """
 
+    @names_options(RunOptions)
     def __init__(
         self,
         model: nn.Module,
@@ -80,16 +83,17 @@ class Recorder:
         loss: Tensor | float | None = None,
         constant: float | None = None,
         positions: int = 4,
-        **how: Any,
+        s0: Any = None,
+        **how: Unpack[RunOptions],
     ):
         checks.require(isinstance(model, nn.Module), "model", checks.kind(model), "a module")
         self._model, self._probe = checks.a_network(model), x if isinstance(x, list) else [x]
         self._probe = self._probe[: whole_number("positions", positions)]
         checks.require(len(self._probe) > 0, "x", "an empty list", "at least one sequence")
         self._every, self._steps = whole_number("every", every), whole_number("start", start, 0)
-        self._positions, self._how = positions, how
+        self._positions, self._s0, self._how = positions, s0, how
         self._path = None if path is None else check_output(path, (".npz",))
-        self._copy = checks.copied(self._model)
+        self._copy = copied(self._model)
         constant = None if constant is None else number("constant", constant)
         self._fixed: dict[str, Any] = {
             "every": self._every,
@@ -158,7 +162,7 @@ class Recorder:
     def _look(self) -> dict[str, np.ndarray]:
         """Measure a copy of the network."""
         self._copy.load_state_dict(self._model.state_dict())
-        runs = [open_run(self._copy, x, **self._how) for x in self._probe]
+        runs = [open_run(self._copy, x, self._s0, **self._how) for x in self._probe]
         steps = min(LONGEST_PRODUCT, *map(len, runs))
         self._fixed |= {"network": runs[0].title, "data": runs[0].data, "exponent_steps": steps}
         return snapshot(runs, self._positions, steps)
@@ -202,18 +206,16 @@ def snapshot(runs: list[Run], positions: int, steps: int) -> dict[str, np.ndarra
     """Measure single time steps of the runs of several sequences, and the mean growth rate of the
     products of their first steps. Returns arrays by the names of the fields of `Recording`.
     """
-    P, B = min(positions, max(map(len, runs))), len(runs)
-    places = [(k, runs[k % B]) for k in range(P)]
-    at = [(run, round(k * (len(run) - 1) / max(1, P - 1))) for k, run in places]
-    inputs = torch.stack([run.inputs[t] for run, t in at])
-    states = torch.stack([*(run.states[t] for run, t in at), runs[0].states[-1]])
-    few = replace(runs[0], inputs=inputs, states=states)
-    A, own, gain = few.jacobians(), few.step.own("gates"), gains_of(few)
+    step, P = runs[0].step, min(positions, max(map(len, runs)))
+    at = [place_of(k, P, runs[k % len(runs)]) for k in range(P)]
+    x = torch.stack([run.inputs[t] for run, t in at])
+    s = torch.stack([run.states[t] for run, t in at])
+    A, own = jacobians(step, x, s), step.own("gates")
     discs, values = gersgorin_discs(A), eigenvalues_or_nan(A)
     first = [run.jacobians(slice(steps)) for run in runs[:P]]
     product, log_scale = jacobian_product(torch.stack(first, 1))
     growth = (torch.linalg.matrix_norm(product, 2).log() + log_scale) / steps
-    gates = [gate.mean(-1) for gate in own(*few.at()).t] if own else []
+    gates = [gate.mean(-1) for gate in own(x, s).t] if own else []
     found = {
         "radius": values[:, 0].abs(),
         "bulk": discs.centers.mean(-1),
@@ -223,9 +225,16 @@ def snapshot(runs: list[Run], positions: int, steps: int) -> dict[str, np.ndarra
         "eigenvalues": values[P // 2],
         "centers": discs.centers[P // 2],
         "radii": discs.radii[P // 2],
+        "input_gain": input_gains(step, x, s).double(),
+        "state_gain": layer_gains(step, x, s).double(),
     }
-    arrays = {name: t.cpu().numpy() for name, t in found.items()}
-    return arrays | {"input_gain": gain.input, "state_gain": gain.layers}
+    return {name: t.cpu().numpy() for name, t in found.items()}
+
+
+def place_of(k: int, P: int, run: Run) -> tuple[Run, int]:
+    """The run, and the time step in it, of position k of P."""
+    last = len(run) - 1
+    return run, round(k * last / max(1, P - 1))
 
 
 def _number(loss: Any) -> float:

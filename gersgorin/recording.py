@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-    from gersgorin.analyses.disc_panels import JacobianDiscs, Square
+    from gersgorin.analyses.complex_plane import Square
+    from gersgorin.analyses.disc_panels import JacobianDiscs
 
 STEP, LOSS, RADIUS = "optimiser step", "loss", "spectral radius"
 MEASURES = {
@@ -183,7 +184,7 @@ class Recording(FigureResult):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the spectral radius over the optimiser steps."""
-        from gersgorin.analyses.panels import new_axes  # loads matplotlib
+        from rhn.utils.composer import new_axes  # loads matplotlib
 
         return self._draw(new_axes() if ax is None else ax, RADIUS, {"": self.mean("radius")})
 
@@ -191,10 +192,11 @@ class Recording(FigureResult):
         """Draw the eigenvalues and row discs of the middle position at one measurement. The axes
         have room for the discs of all measurements.
         """
-        from gersgorin.analyses import disc_panels, panels  # loads matplotlib
+        from gersgorin.analyses import disc_panels  # loads matplotlib
+        from rhn.utils.composer import new_axes
 
         whole = max(disc_panels.whole_square(self._discs(k)) for k in range(len(self)))
-        return self._draw_moment(panels.new_axes() if ax is None else ax, moment, whole)
+        return self._draw_moment(new_axes() if ax is None else ax, moment, whole)
 
     def _discs(self, moment: int) -> "JacobianDiscs":
         """The discs of one measurement."""
@@ -208,11 +210,11 @@ class Recording(FigureResult):
 
     def _draw_moment(self, ax: "Axes", moment: int, square: "Square") -> "Axes":
         """Draw the discs of one measurement in a square of the complex plane."""
-        from gersgorin.analyses import panels  # loads matplotlib
+        from gersgorin.analyses.complex_plane import IMAGINARY, REAL  # loads matplotlib
         from gersgorin.analyses.disc_panels import draw_discs
 
         draw_discs(ax, self._discs(moment), square)
-        ax.set(xlabel=panels.REAL, ylabel=panels.IMAGINARY)
+        ax.set(xlabel=REAL, ylabel=IMAGINARY)
         ax.set_title(f"{STEP} {self.step[moment]}", loc="left")
         return ax
 
@@ -220,8 +222,10 @@ class Recording(FigureResult):
         """Draw the spectra of four measurements, and a panel for each quantity that is known; a
         column and a slide have four of them. Returns the height that they need, in inches.
         """
-        from gersgorin.analyses.disc_panels import IN_LEGEND, disc_squares, label_planes
-        from gersgorin.analyses.panels import SLIDE, STACKED, figure_width, legend_above
+        from gersgorin.analyses.complex_plane import label_planes
+        from gersgorin.analyses.disc_panels import IN_LEGEND, disc_squares
+        from rhn.utils.composer import SLIDE, STACKED, legend_above
+        from rhn.utils.figures import figure_width
 
         panels, width = self.panels(), figure_width(part)
         across, tall = (1, 1.2) if width < STACKED else (2, 0.3)
@@ -248,7 +252,7 @@ class Recording(FigureResult):
 
     def _draw(self, ax: "Axes", title: str, curves: Mapping[str, np.ndarray]) -> "Axes":
         """Draw curves over the optimiser steps, with their names at their ends."""
-        from gersgorin.analyses.panels import over_steps
+        from rhn.utils.named_curves import over_steps
 
         over_steps(ax, curves, "")
         later = np.concatenate([curve[1:] for curve in curves.values()])

@@ -1,11 +1,9 @@
-"""The base classes of results with a figure and of results along one run, the rows about its
-growth, and `load`, which reads any result from the file that its `save` wrote. This module does not
-import torch.
+"""The base classes of results with a figure and of results along one run, and `load`, which reads
+any result from the file that its `save` wrote. This module does not import torch.
 
 Legend: T time steps.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,39 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from gersgorin.catalog import RESULTS
 from rhn.errors import DataError
-from rhn.utils.results import COLUMNS, Result, content_of
+from rhn.utils.results import COLUMNS, Result, content_of, median_and_ends
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-# Rounding moves a double eigenvalue by the root of the precision, 1.5e-8. A rate of 1e-7 changes a
-# norm by a thousandth in 10,000 steps.
-ROUNDING = 1e-7
 DEPTH, UNITS, STEPS, X = "depth", "units", "steps", "x"
-GROWTH, PRODUCT = "log10 ||ds[t]/ds[0]||", "product norm (log10)"
-FROM_FIRST = "from first state"
-LOG_NORM, RATE = "log10 ||ds[T]/ds[0]||", "growth rate of ||ds[t]/ds[0]|| (1/step)"
-HALF_LIFE = "half-life of ||ds[t]/ds[0]|| (steps)"
+PRODUCT, FROM_FIRST = "product norm (log10)", "from first state"
 DIFFERENCE = "Jacobian against differences (relative)"
-DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
-HOMES = {
-    "Comparison": "gersgorin.analyses.compare",
-    "FixedPoints": "gersgorin.analyses.fixed_points",
-    "Gains": "gersgorin.analyses.gains",
-    "GateActivity": "analysis.activity",
-    "Influence": "gersgorin.analyses.influence",
-    "LesionTable": "analysis.damage",
-    "LyapunovSpectrum": "gersgorin.analyses.lyapunov",
-    "MeanGates": "gersgorin.analyses.gates",
-    "Products": "gersgorin.analyses.products",
-    "Pseudospectra": "gersgorin.analyses.pseudospectra",
-    "Recording": "gersgorin.recording",
-    "Spectra": "gersgorin.analyses.spectra",
-}
-"""The module of each class of results."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -62,7 +39,7 @@ class FigureResult(Result):
         title: None: network, data, and at most two numbers. size: "page", "column", "slide", or the
         width in inches. source: the footer. how: arguments of `draw`.
         """
-        from gersgorin.analyses.panels import composed  # loads matplotlib
+        from rhn.utils.composer import composed  # loads matplotlib
 
         title = self.figure_title() if title is None else title
         return composed(partial(self.draw, **how), title, size, source)
@@ -98,21 +75,15 @@ class StepResult(FigureResult):
     def title(self) -> list[str]:
         return [f"{self.network}; {self.data}, {self.steps} {self.unit}"]
 
-    def blocks(self) -> list[list[list[str]]]:
-        arrays, single = [["", *COLUMNS]], list[list[str]]()
-        for label, value in self.table().items():
-            cells = map(formatted, median_and_ends(value) if np.ndim(value) else [value])
-            (arrays if np.ndim(value) else single).append([label, *cells])
-        return [arrays, single] if single else [arrays]
-
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the result over the time steps, into these axes or new ones."""
-        from gersgorin.analyses.panels import new_axes, over_steps  # loads matplotlib
+        from rhn.utils.composer import new_axes  # loads matplotlib
+        from rhn.utils.named_curves import over_steps
 
         return over_steps(new_axes() if ax is None else ax, self.curves(), self.unit, self.label)
 
     def draw(self, part: "SubFigure") -> float:
-        from gersgorin.analyses.panels import one_panel  # loads matplotlib
+        from rhn.utils.composer import one_panel  # loads matplotlib
 
         return one_panel(part, self.plot)
 
@@ -144,32 +115,9 @@ def listed_blocks(item: str, rows: Mapping[str, Any]) -> list[list[list[str]]]:
     return [[[item, *columns], *listed], single]
 
 
-def median_and_ends(values: Any) -> list[Any]:
-    """The median, smallest and largest of numbers, without NaN; three times None without any."""
-    known = np.atleast_1d(np.asarray(values, float))
-    known = known[~np.isnan(known)]
-    return [np.median(known), known.min(), known.max()] if known.size else [None] * 3
-
-
 def values_or_nan(values: np.ndarray | None, count: int) -> np.ndarray:
     """Values (count,) as they are; NaN for None, which results of 0.7.0 have for newer rows."""
     return np.full(count, np.nan) if values is None else values
-
-
-def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:
-    """The rows of a table about log norms ||ds[t+1]/ds[0]|| (T,), natural logarithms. A growth
-    rate of at most 1e-7 counts as 0.
-    """
-    rate = float(log_norm[-1]) / len(log_norm)
-    rate = 0.0 if abs(rate) <= ROUNDING else rate
-    halves, doubles = (math.inf if e >= 0 else 1 / e * -math.log(2) for e in (rate, -rate))
-    log10 = float(log_norm[-1]) / math.log(10)
-    return {LOG_NORM: log10, RATE: rate, HALF_LIFE: halves, DOUBLING: doubles}
-
-
-def growth_curve(log_norm: np.ndarray) -> dict[str, np.ndarray]:
-    """The curve of log norms (T,) of a figure, in decades, from the first state on."""
-    return {FROM_FIRST: np.append(0, log_norm) / math.log(10)}
 
 
 def load(path: str | Path) -> Any:
@@ -184,6 +132,6 @@ def load(path: str | Path) -> Any:
     Gains
     """
     name, _, _ = content_of(path, "save() of a result")
-    if name not in HOMES:
+    if name not in RESULTS:
         raise DataError(f"{path} was written by another version: it has a {name}")
-    return getattr(import_module(HOMES[name]), name).load(path)
+    return getattr(import_module(RESULTS[name]), name).load(path)

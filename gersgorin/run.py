@@ -1,46 +1,39 @@
-"""`open_run`: the states of a network along one sequence, which every analysis takes, and the
-derivatives of its step at many rows, in one batched way.
+"""`open_run`: the states of a network along one sequence, which every analysis takes.
 
     run = open_run(model, x)
     run.inputs, run.states, run.jacobians()    (T, m), (T + 1, N), (T, N, N)
 
-    jacobians(step, x, s)          ds'/ds (B, N, N)
-    input_jacobians(step, x, s)    ds'/dx (B, N, m)
-    difference, jumps              the step beside a state, to compare with its derivative
-
-A cell with a closed form uses it. All other steps are differentiated by autograd: rows do not see
-each other, so one reverse pass from entry i of the next states gives row i of every Jacobian, and N
-batched passes give everything. A step that writes in place, as into a cache, has no reverse pass;
-one forward pass for each column takes its place.
-
-Legend: T time steps, B rows, m inputs, N entries of a state.
+Legend: T time steps, m inputs, N entries of a state.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from inspect import Parameter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from gersgorin import checks
-from gersgorin.autodiff import BLOCK, vjps, with_gradients
-from gersgorin.step import Rows, Step, as_step
+from gersgorin.autodiff import BLOCK
+from gersgorin.jacobians import input_jacobians, jacobians, with_scale
+from gersgorin.kinds import is_step
+from gersgorin.step import Step, as_step
 from rhn.utils.io import check_output, write_arrays
 from rhn.utils.progress import Progress, reported
-from rhn.utils.scale import Scaled, out_of_range, scaled
-from rhn.utils.validation import check_room
+from rhn.utils.resources import check_room
+from rhn.utils.validation import signature_of
 
 FEW_ROWS, MOVED = 16, 1e-3  # steps that run twice, at states moved by this share
 LONGEST = 4096  # steps of a block; autograd holds several times its numbers
 LARGE = 4096  # entries of the largest state whose whole Jacobians are computed
 COPIES = 32  # of a block of Jacobians, at most (measured: 23 to 31)
 KEPT = 8  # numbers in a result for each entry of the state at each step
+F = TypeVar("F", bound=Callable)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -157,6 +150,39 @@ class Run:
         return write_arrays(path, arrays | names)
 
 
+class ReadOptions(TypedDict, total=False):
+    """The keywords of `open_run` beside the first state and the progress."""
+
+    state_size: checks.Sizes | None
+    layer: str | None
+    batch_first: bool | None
+    title: str | None
+    data: str | None
+    unit: str | None
+
+
+class RunOptions(ReadOptions, total=False):
+    """The keywords of `open_run` beside the first state."""
+
+    progress: Progress
+
+
+def names_options(options: type) -> Callable[[F], F]:
+    """Return a decorator of a function with `**how: Unpack[options]`: help() and completion name
+    each option. options: a TypedDict of keywords whose default is None.
+    """
+
+    def named(function: F) -> F:
+        signature = signature_of(function)
+        own = [p for p in signature.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+        for name, kind in get_type_hints(options).items():
+            own.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+        function.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+        return function
+
+    return named
+
+
 def open_run(
     network: Any,
     x: Any = None,
@@ -198,16 +224,17 @@ def open_run(
     """
     if isinstance(network, Run):
         given = {"s0": s0, "state_size": state_size, "layer": layer, "batch_first": batch_first}
-        checks.nothing_beside_a_run(x=x, **given, title=title, data=data, unit=unit)
+        nothing_beside_a_run(x=x, **given, title=title, data=data, unit=unit)
         return network if progress is None else replace(network, progress=progress)
     network = checks.a_network(network)
     has_state = s0 is not None or state_size is not None
-    if layer is not None or not checks.is_step(network, has_state):
+    if layer is not None or not is_step(network, has_state):
         from gersgorin.layers import record  # not needed for a step
 
         network, x, own = record(network, x, layer, batch_first)
         s0, batch_first = s0 if has_state else own, None
     step, x = as_step(network, x, s0, state_size=state_size, batch_first=batch_first)
+    step_runs(step, x[:1], step.first[None])
     states = run_states(step, x, progress)
     return Run(step=step, inputs=x, states=states, title=title or step.title, data=data or "x",
                unit=unit or "steps", progress=progress)  # fmt: skip
@@ -216,16 +243,11 @@ def open_run(
 @torch.no_grad()
 def run_states(step: Step, x: Tensor, progress: Progress = None) -> Tensor:
     """Return the states (T + 1, N) along x (T, m), the first state first. Raises InvalidInputError
-    unless all steps in one batch give the same states, and other states twice the same.
+    unless the step itself gives the same states in one batch, and other states twice the same.
     """
-    states = [step.first[None]]
     of_states = False if callable(progress) else progress  # a callback counts the analysis only
     with reported(of_states, "states", total=len(x)) as advance:
-        for t in range(len(x)):
-            with checks.users_code(f"{step.name} fails at step {t}"):
-                states.append(step.rows(x[t : t + 1], states[-1]))
-            advance(t + 1, len(x))
-    found = torch.cat(states)
+        found = step.states(x[:, None], advance=advance)[:, 0]
     checks.are_finite(f"state of {step.name}", found)
     first, before = x[:FEW_ROWS], found[:-1][:FEW_ROWS]
     moved = before + MOVED * (1 + before.abs())  # dropout of zeros is invisible
@@ -233,11 +255,50 @@ def run_states(step: Step, x: Tensor, progress: Progress = None) -> Tensor:
         parts = zip(x.split(LONGEST), found[:-1].split(LONGEST), strict=True)
         after = torch.cat([step.rows(*part) for part in parts])
         twice = [step.rows(torch.cat((first, first)), torch.cat((moved, moved))) for _ in range(2)]
-    checks.rows_are_alone(step.name, after, found[1:])
+    rows_are_alone(step.name, after, found[1:])
     one, other = twice[0].chunk(2)
-    checks.rows_are_alone(step.name, one, other)  # random numbers of each row
-    checks.calls_are_equal(step.name, *twice)  # random numbers of each call
+    rows_are_alone(step.name, one, other)  # random numbers of each row
+    calls_are_equal(step.name, *twice)  # random numbers of each call
     return found
+
+
+def nothing_beside_a_run(**given: Any) -> None:
+    """Refuse arguments beside a `Run`, which was computed without them."""
+    for name, value in given.items():
+        checks.require(value is None, name, checks.kind(value), "None beside a Run")
+
+
+@torch.no_grad()
+def step_runs(step: Step, x: Tensor, s: Tensor) -> None:
+    """Run one step of rows x (1, m) or ids (1,) and s (1, N), and check the next state."""
+    said = f"{step.name} takes no step from x[0] {tuple(x.shape[1:])} and a state"
+    with checks.users_code(said):
+        after = step.rows(x, s)
+    good = isinstance(after, Tensor) and after.shape == s.shape and after.dtype == s.dtype
+    wanted = f"{s.dtype} of shape {tuple(s.shape)}"
+    checks.require(good, f"next state of {step.name}", checks.kind(after), wanted)
+
+
+def rows_are_alone(name: str, together: Tensor, alone: Tensor) -> None:
+    """Refuse states (T, N) of one batch that differ from those of single steps: rows that mix,
+    random numbers, or a state that the network keeps.
+    """
+    # a part may compute in float32
+    _are_the_same(name, together, alone, max(torch.finfo(alone.dtype).eps ** 0.5, 1e-5))
+
+
+def calls_are_equal(name: str, first: Tensor, second: Tensor) -> None:
+    """Refuse states of one batch that change at a second call: random numbers that all rows share,
+    small ones, or a state that the network keeps.
+    """
+    _are_the_same(name, first, second, torch.finfo(first.dtype).eps ** 0.5)
+
+
+def _are_the_same(name: str, first: Tensor, second: Tensor, close: float) -> None:
+    same = torch.allclose(first, second, rtol=close, atol=close)
+    wanted = "the same one: rows are independent, no dropout, no kept state"
+    said = f"state of {name} from equal x and s"
+    checks.require(same, said, "another one at a second call", wanted)
 
 
 def check_memory(N: int, T: int, weights: int = 0) -> None:
@@ -247,127 +308,3 @@ def check_memory(N: int, T: int, weights: int = 0) -> None:
     block = COPIES * min(T * N**2, max(BLOCK, N**2)) if N <= LARGE else 0
     need = torch.float64.itemsize * (block + weights + KEPT * N * T)
     check_room(need, f"a state of {N} over {T} steps", "give fewer units or steps")
-
-
-def jacobians(step: Step, x: Tensor, s: Tensor, first: int | None = 0) -> Tensor:
-    """Return ds'/ds (B, N, N), with A[b, i, j] = ds'_i/ds_j, at rows x (B, m) and s (B, N).
-
-    first: the number of the first row, for messages. Raises NotFiniteError for a derivative by
-    autograd that is NaN or infinite; not for `first` None.
-
-    >>> from gersgorin.step import as_step
-    >>> step, x = as_step(lambda x, s: 2 * s.flip(-1), torch.zeros(1, 1), torch.zeros(2))
-    >>> jacobians(step, x, torch.zeros(1, 2))[0].tolist()
-    [[0.0, 2.0], [2.0, 0.0]]
-    """
-    if own := step.own("jacobian"):
-        with torch.no_grad():
-            return own(x, s)
-    return _by_autograd(step, x, s, 1, first)
-
-
-def input_jacobians(step: Step, x: Tensor, s: Tensor, first: int = 0) -> Tensor:
-    """Return ds'/dx (B, N, m); for ids, which have no derivative, NaN (B, N, 1). Arguments and
-    errors as for `jacobians`.
-    """
-    if not x.is_floating_point():
-        return s.new_full((*s.shape, 1), torch.nan)
-    if own := step.own("input_jacobian"):
-        with torch.no_grad():
-            return own(x, s)
-    return _by_autograd(step, x, s, 0, first)
-
-
-def _by_autograd(step: Step, x: Tensor, s: Tensor, argument: int, first: int | None) -> Tensor:
-    """The derivative with respect to x (0) or s (1)."""
-    with checks.users_code(f"{step.name} cannot be differentiated"):
-        try:
-            A = _by_reverse_passes(step, x, s, argument)
-        except RuntimeError as error:  # a step that writes in place
-            if "numpy" in str(error):  # in a forward pass, NumPy drops derivatives without an error
-                raise
-            A = _by_forward_passes(step, x, s, argument)
-    if first is not None:
-        checks.are_finite(f"derivative of {step.name}", A, first)
-    return A
-
-
-@with_gradients()
-def _by_reverse_passes(step: Step, x: Tensor, s: Tensor, argument: int) -> Tensor:
-    given = [x.detach().clone(), s.detach().clone()]
-    leaf = given[argument].requires_grad_()
-    after = step.rows(*given)
-    B, N = after.shape
-    W = torch.eye(N, dtype=s.dtype, device=s.device)[:, None].expand(N, B, N)
-    return vjps(after, [leaf], W)[0].transpose(0, 1).detach()
-
-
-def _by_forward_passes(step: Step, x: Tensor, s: Tensor, argument: int) -> Tensor:
-    columns = list[Tensor]()
-    for e in torch.eye((x, s)[argument].shape[1], dtype=s.dtype, device=s.device):
-        given = [x.clone(), s.clone()]
-        with torch.inference_mode(False), forward_ad.dual_level():
-            v = given[argument]
-            given[argument] = forward_ad.make_dual(v, e.expand_as(v).clone())
-            y, tangent = forward_ad.unpack_dual(step.rows(*given))
-            columns.append(torch.zeros_like(y) if tangent is None else tangent.to(y).detach())
-    return torch.stack(columns, -1)
-
-
-def with_scale(step: Step, name: str, A: Tensor, x: Tensor, s: Tensor) -> Scaled:
-    """Write the derivatives A (B, N, k) that the method `name` of a cell computes at rows x and s
-    as M 2^e. The integer e is 0 unless A over- or underflows and the cell has a scaled form.
-    """
-    lost = out_of_range(A)
-    e, own = torch.zeros_like(lost, dtype=torch.long), step.own(f"scaled_{name}")
-    if own and lost.any():
-        with torch.no_grad():
-            M, e[lost] = scaled(*own(x[lost], s[lost]))
-        A = A.index_put((lost.nonzero()[:, 0],), M)
-    return A, e
-
-
-@torch.no_grad()
-def difference(rows: Rows, x: Tensor, s: Tensor, push: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """|A v - d| / (|d| + rounding) at rows x (B, m) and s (B, N), (B,): d is the central difference
-    of a step along v, from s - h v to s + h v with h = eps^(1/3), and v are random signs times the
-    largest modulus in s. The rounding of d is 1000 eps^(2/3) |v|. push: v (B, N) -> A v.
-    """
-    v, eps = random_signs(s), torch.finfo(s.dtype).eps
-    h = eps ** (1 / 3)
-    above, below = rows(torch.cat((x, x)), torch.cat((s + h * v, s - h * v))).chunk(2)
-    d = (above - below) / (2 * h)
-    rounding = 1000 * eps ** (2 / 3) * v.norm(dim=1)
-    return ((push(v) - d).norm(dim=1) / (d.norm(dim=1) + rounding)).cpu().double().numpy()
-
-
-def random_signs(s: Tensor, size: Tensor | None = None) -> Tensor:
-    """Random signs for states s (B, N), times their size, (B, N). size: (B, 1) or 0-dim; None: the
-    largest modulus of an entry, or 1 for 0.
-    """
-    if size is None:
-        size = s.abs().amax(1, keepdim=True)
-        size = torch.where(size > 0, size, 1)
-    generator = torch.Generator("cpu").manual_seed(0)
-    signs = torch.randn(s.shape[1], generator=generator, device="cpu").sign()
-    return size * signs.to(s).expand_as(s)
-
-
-def jumps(rows: Rows, x: Tensor, s: Tensor, after: Tensor, size: Tensor | None = None) -> Tensor:
-    """|d - e| / |v| at rows x (B, m) and s (B, N), (B,): the difference quotients d and e of a step
-    on two sides of s, along random signs v. Near 0 for a smooth step; the difference of the slopes
-    at a kink; far above 1 if the step itself jumps. The smaller number of two distances: the short
-    one has the rounding of the step, the long one its curvature.
-
-    after: the next states (B, N).
-    size: as for `random_signs`.
-
-    >>> s = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    >>> jumps(lambda x, s: torch.relu(s), s, s, s).round(decimals=6).tolist()
-    [1.0, 0.0]
-    """
-    unit, eps = random_signs(s, size), torch.finfo(s.dtype).eps
-    with checks.users_code("the step fails beside a state"):
-        each = [(rows(x, s + v) + rows(x, s - v) - 2 * after).norm(dim=1) / v.norm(dim=1)
-                for v in (eps**power * unit for power in (1 / 2, 1 / 3))]  # fmt: skip
-    return torch.minimum(*each)

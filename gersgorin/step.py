@@ -9,7 +9,8 @@ independent.
                                   reads sequences of one step, any other module reads (B, m)
 
 A step returns the next state, or (output, next state). Modules are copied and run in float64,
-functions in the precision of their state. s is a state as one vector, see `Packing`. The layers of
+functions in the precision of their state. s is a state as one vector, see `gersgorin.packing`. The
+layers of
 torch.nn stand one after the other, each with h and c.
 
 Legend: B rows, m inputs, N entries of a state, L layers, n units.
@@ -17,9 +18,7 @@ Legend: B rows, m inputs, N entries of a state, L layers, n units.
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,15 +27,17 @@ from torch.func import vmap
 
 from gersgorin import checks
 from gersgorin.autodiff import SLOW
-from gersgorin.default_dtype import DoubleByDefault
+from gersgorin.double_precision import copied, in_double, in_module, module_runs
+from gersgorin.kinds import batch_first_of_step, has_step, takes
+from gersgorin.packing import Packing
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
-from rhn.utils.threads import without_cudnn
-from rhn.utils.torch_private import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
+from rhn.utils.progress import Advance
+from rhn.utils.torch_private import tree_flatten, tree_leaves, tree_map
 from rhn.utils.validation import is_whole_number
 
 Rows = Callable[[Tensor, Tensor], Tensor]
-DOUBLE = (torch.float64, torch.complex128)
+AT_ONCE = 1 << 20  # numbers of states that a fused path computes at once: it holds some 20 times
 OF_MODULES = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound")
 """The methods beside step(x, s) of a user's module that are used, see docs/guides/inputs.md."""
 
@@ -73,11 +74,57 @@ class Step:
         >>> as_step(torch.nn.RNN(1, 2), torch.zeros(3, 1))[0].own("gates") is None
         False
         """
-        promised = name in OF_MODULES and checks.has_step(self.cell)
+        promised = name in OF_MODULES and has_step(self.cell)
         if not isinstance(self.cell, Cell) and not promised:
             return None
         found = getattr(self.cell, name, None)
         return found if callable(found) and not isinstance(found, nn.Module) else None
+
+    def states(self, x: Tensor, s0: Tensor | None = None, advance: Advance | None = None) -> Tensor:
+        """Compute the states (T + 1, B, N) along x (T, B, m) or ids (T, B), the first one first: by
+        the fused path of a cell of rhn.cells, else step by step. Gradients flow.
+
+        s0: the first states (B, N); None: `first`.
+        advance: called with the numbers of steps done and in all.
+
+        Raises InvalidInputError.
+
+        >>> step = as_step(lambda x, s: s / 2 + x, torch.ones(3, 1), torch.zeros(1))[0]
+        >>> step.states(torch.ones(3, 1, 1)).flatten().tolist()
+        [0.0, 1.0, 1.5, 1.75]
+        """
+        s0 = self.first.repeat(x.shape[1], 1) if s0 is None else s0
+        fused = self._fused if len(x) > 1 else None  # for one step it only costs time
+        parts = self._single_states(x, s0) if fused is None else self._many_states(fused, x, s0)
+        found, done = [s0[None]], 0
+        for part in parts:
+            found.append(part)
+            done += len(part)
+            if advance is not None:
+                advance(done, len(x))
+        return torch.cat(found)
+
+    def _single_states(self, x: Tensor, s: Tensor) -> Iterator[Tensor]:
+        """Yield the states after s, (1, B, N) each."""
+        for t, x_t in enumerate(x):
+            with checks.users_code(f"{self.name} fails at step {t}"):
+                s = self.rows(x_t, s)
+            yield s[None]
+
+    @property
+    def _fused(self) -> Callable | None:
+        """The method `states` of a cell that has one of its own."""
+        own = self.own("states")
+        is_loop = getattr(own, "__func__", own) is Cell.states
+        return None if is_loop else own
+
+    def _many_states(self, fused: Callable, x: Tensor, s: Tensor) -> Iterator[Tensor]:
+        """Yield the states after s of many steps at once, (steps, B, N)."""
+        for part in x.split(max(1, AT_ONCE // max(1, s.numel()))):
+            with checks.users_code(f"{self.name} fails at {len(part)} steps"):
+                found = fused(part, s)
+            yield found
+            s = found[-1]
 
     @property
     def depth(self) -> int:
@@ -90,25 +137,6 @@ class Step:
         return depth if is_whole_number(depth) else 1
 
 
-@contextmanager
-def module_runs() -> Iterator[None]:
-    """Context in which a module in float64 runs: what it creates in this thread is float64 too,
-    and CUDA's own kernels, which have no batched derivatives, are off.
-    """
-    with without_cudnn(), DoubleByDefault():
-        yield
-
-
-def in_module(f: Callable) -> Callable:
-    """The same function of a module, which runs as `module_runs` says."""
-
-    def run(*given: Any) -> Any:
-        with module_runs():
-            return f(*given)
-
-    return run
-
-
 def as_step(
     network: Any,
     x: Any,
@@ -117,7 +145,7 @@ def as_step(
     state_size: checks.Sizes | None = None,
     batch_first: bool | None = None,
 ) -> tuple[Step, Tensor]:
-    """Convert a network to a `Step`, and run one step. Returns (the step, x as it reads it).
+    """Convert a network to a `Step`. Returns (the step, x as it reads it).
 
     network: a cell, a module or a function, as in the table above. x: numbers (T, m), or ids (T,),
     with an axis of length 1 for the batch if `batch_first` is known. s0, state_size: the first
@@ -128,11 +156,11 @@ def as_step(
     >>> step.name, step.depth, step.first.shape, x.dtype
     ('LSTM', 2, torch.Size([16]), torch.float64)
     """
-    batch_first = layout_of(network) if batch_first is None else batch_first
+    batch_first = batch_first_of_step(network) if batch_first is None else batch_first
     x, s0 = checks.sequence(x, batch_first), checks.first_state(s0, state_size)
     if isinstance(network, nn.Module):
-        checks.one_direction(network)
-        network = checks.copied(network)
+        one_direction(network)
+        network = copied(network)
         like = next((p for p in network.parameters()), x)
         x = x.to(like.device) if x.dim() == 1 else x.to(like.device, torch.float64)
         if state_size is not None:
@@ -141,12 +169,17 @@ def as_step(
             s0 = in_double(s0, like.device)
         step = _of_module(network, x[:1], s0, batch_first)
     else:
-        checks.state_known(name_of(network), s0 is not None)
+        state_known(name_of(network), s0 is not None)
         step = step_of_function(network, s0)
         x = x if x.dim() == 1 else x.to(step.first.dtype)
-    with torch.no_grad():
-        checks.step_runs(step.name, step.rows, x[:1], step.first[None])
     return step, x
+
+
+def one_direction(module: nn.Module) -> None:
+    """Refuse a module that reads a sequence in two directions."""
+    both = any(getattr(part, "bidirectional", False) for part in module.modules())
+    wanted = "False, for a step from each state to the next"
+    checks.require(not both, "bidirectional", both, wanted)
 
 
 def name_of(network: Any) -> str:
@@ -155,34 +188,6 @@ def name_of(network: Any) -> str:
         return name_of_cell(network)
     name = getattr(network, "__name__", type(network).__name__)
     return "f(x, s)" if name == "<lambda>" else name
-
-
-def batch_first_of(model: Any) -> bool | None:
-    """The layout of a model that reads a sequence: its attribute batch_first, or that of all its
-    parts that have one; None if there is none, or if parts differ.
-
-    >>> batch_first_of(nn.Sequential(nn.GRU(2, 3, batch_first=True))), batch_first_of(nn.Tanh())
-    (True, None)
-    """
-    return _layout(model, lambda part: True)
-
-
-def layout_of(layer: Any) -> bool | None:
-    """The layout of a layer or a step, as `batch_first_of`, but of its recurrent parts only:
-    attention inside a step reads other axes.
-    """
-    return _layout(layer, checks.is_recurrent)
-
-
-def _layout(network: Any, counts: Callable[[nn.Module], bool]) -> bool | None:
-    """The attribute batch_first of a network, or of all parts that count and have one."""
-    own = getattr(network, "batch_first", None)
-    if own is not None:
-        return bool(own)
-    inside = network.modules() if isinstance(network, nn.Module) else ()
-    each = [getattr(part, "batch_first", None) for part in inside if counts(part)]
-    known = {bool(first) for first in each if first is not None}
-    return known.pop() if len(known) == 1 else None
 
 
 def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) -> Step:
@@ -195,7 +200,7 @@ def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) 
             return _of_batches(module, name, x, s0, batch_first)
     if isinstance(module, Cell):
         return _of_cell(module, name, x, s0)
-    if checks.has_step(module):
+    if has_step(module):
         return _of_vectors(module, name, x, s0)
     if s0 is not None and batch_first is None and not has_rows(tree_leaves(s0)):
         return step_of_function(in_module(module), s0, name)
@@ -210,7 +215,7 @@ def has_rows(parts: list[Tensor]) -> bool:
 def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
     first = x.new_zeros(cell.state_size, dtype=torch.float64)
     if s0 is not None:
-        parts = checks.entries(name, tree_leaves(s0), cell.state_size, cell.stacked)
+        parts = entries(name, tree_leaves(s0), cell.state_size, cell.stacked)
         first = torch.cat([part.reshape(cell.stacked, -1) for part in parts], 1).flatten()
 
     def unpack(s: Tensor) -> Any:
@@ -221,6 +226,14 @@ def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
         return tuple(one) if len(one) > 1 else one[0]
 
     return step_of_cell(cell, name, first, unpack)
+
+
+def entries(name: str, parts: list[Tensor], count: int, layers: int) -> list[Tensor]:
+    """The tensors of a first state with the number of entries that a cell has."""
+    total = sum(t.numel() for t in parts)
+    good = total == count and not any(t.numel() % layers for t in parts)
+    checks.require(good, "s0", f"{total} numbers", f"{count} for {name}")
+    return parts
 
 
 def step_of_cell(
@@ -241,7 +254,7 @@ def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
     """A module of the user's with step(x, s) for vectors x (m,), s (N,)."""
     if s0 is None:
         s0 = declared_state(module, x)
-        checks.state_known(name, s0 is not None)
+        state_known(name, s0 is not None)
     s0 = tree_map(lambda t: t.flatten(), s0)
     return step_of_function(in_module(module.step), s0, name, module)
 
@@ -249,7 +262,7 @@ def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
 def declared_state(module: Any, x: Tensor) -> Any:
     """The result of `initial_state()`, or zeros of the attribute `state_size`; else None."""
     own = getattr(module, "initial_state", None)
-    if callable(own) and checks.takes(own):
+    if callable(own) and takes(own):
         return in_double(tree_map(torch.detach, own()), x.device)
     return _zeros(module, getattr(module, "state_size", None))
 
@@ -301,11 +314,14 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
     """A module that reads a batch of rows, as module(x, state)."""
 
     def read(x: Tensor) -> Tensor:
-        return x if batch_first is None else x.unsqueeze(int(batch_first))
+        if batch_first is None:
+            return x
+        return x.unsqueeze(1 if batch_first else 0)
 
     s0 = _started(module, name, read(x)) if s0 is None else s0
     parts, tree = tree_flatten(s0)
-    axes = [int(batch_first is not None and t.dim() > 2) for t in parts]
+    has_layers = [batch_first is not None and t.dim() > 2 for t in parts]  # as (L, B, n)
+    axes = [1 if before_rows else 0 for before_rows in has_layers]
     good = all(t.dim() > 1 and t.shape[k] == 1 for t, k in zip(parts, axes, strict=True))
     shapes = " and ".join(str(tuple(t.shape)) for t in parts)
     checks.require(good, "s0", shapes, f"the state of a batch of one for {name}, such as (1, n)")
@@ -338,75 +354,10 @@ def _started(module: nn.Module, name: str, x: Tensor) -> Any:
         _, after = module(x)
         zeros = tree_map(torch.zeros_like, after)
         same = tree_map(torch.allclose, module(x, zeros)[1], after)
-    checks.state_known(name, all(tree_leaves(same)))
+    state_known(name, all(tree_leaves(same)))
     return zeros
 
 
-@dataclass(frozen=True, eq=False)
-class Packing:
-    """The tensors of a state as one vector for each row, a complex number as two real ones."""
-
-    name: str
-    like: list[Tensor]
-    """The tensors of a state of one row, in the user's shapes."""
-    tree: TreeSpec
-    axes: list[int] | None = None
-    """The axis of the rows of each tensor; None for states without such an axis."""
-
-    def pack(self, state: Any) -> Tensor:
-        """A state of B rows -> (B, N); without an axis of rows -> (N,)."""
-        parts = [real_view(t) for t in tree_leaves(state)]
-        if self.axes is None:
-            return torch.cat([t.flatten() for t in parts])
-        moved = [t.movedim(k, 0).flatten(1) for t, k in zip(parts, self.axes, strict=True)]
-        return torch.cat(moved, 1)
-
-    def unpack(self, s: Tensor) -> Any:
-        """(B, N) -> a state of B rows; (N,) -> a state without an axis of rows."""
-        parts, start = list[Tensor](), 0
-        for t, shape in zip(self.like, self._own_shapes, strict=True):
-            size = shape.numel()
-            part = s[..., start : start + size].reshape(*s.shape[:-1], *shape)
-            part = part if self.axes is None else part.movedim(0, self.axes[len(parts)])
-            parts.append(torch.complex(*part.unbind(-1)) if t.is_complex() else part)
-            start += size
-        return tree_unflatten(parts, self.tree)
-
-    def next_of(self, returned: Any, s: Tensor) -> Tensor:
-        """The next states (B, N) or (N,) in what a step returns at states s."""
-        parts = tree_leaves(returned)
-        is_pair = isinstance(returned, tuple | list) and len(returned) == 2
-        if is_pair and len(parts) != len(self.like):
-            parts = tree_leaves(returned[1])
-        tensors = len(parts) == len(self.like) and all(isinstance(t, Tensor) for t in parts)
-        fits = tensors and self._shapes(parts) == self._own_shapes
-        if not fits:
-            checks.no_next_state(self.name, returned, self.like)
-        return self.pack(parts).to(s.dtype)
-
-    def output_of(self, returned: Any) -> Tensor:
-        """The output (k,) of one row that a step returns beside its state; else the state."""
-        parts = tree_leaves(returned)
-        alone = len(parts) == len(self.like)
-        return torch.cat([real_view(t).flatten() for t in (parts if alone else parts[:1])])
-
-    @cached_property
-    def _own_shapes(self) -> list[torch.Size]:
-        return self._shapes(self.like)
-
-    def _shapes(self, parts: list[Tensor]) -> list[torch.Size]:
-        """The shapes of the real parts, without the axis of the rows."""
-        shapes = [list(real_view(t).shape) for t in parts]
-        for shape, k in zip(shapes, self.axes or [], strict=self.axes is not None):
-            del shape[k : k + 1]
-        return [torch.Size(shape) for shape in shapes]
-
-
-def real_view(t: Tensor) -> Tensor:
-    """A complex tensor (...) as real numbers (..., 2); a real tensor unchanged."""
-    return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
-
-
-def in_double(state: Any, device: torch.device) -> Any:
-    """The tensors of a state in float64 or complex128 on a device."""
-    return tree_map(lambda t: t.to(device, DOUBLE[t.is_complex()]), state)
+def state_known(name: str, known: bool) -> None:
+    """Refuse a network without a first state."""
+    checks.require(known, "s0", "None", f"the first state of {name}, or its state_size")

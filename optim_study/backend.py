@@ -21,12 +21,15 @@ from rhn.checkpoints import save
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
-from rhn.training import ensemble
 from rhn.training.batches import CHORALE_ROWS, constant_output_nll, evaluation_batches
 from rhn.training.chorales import ChoraleTask, mean_nll
+from rhn.training.ensemble import Ensemble, part_size, step_bytes
 from rhn.training.optimizers import OPTIMIZERS, Optimizer
 from rhn.training.state import TrialState, best_epoch
 from rhn.training.trainer import Trainer
+from rhn.utils.resources import tune_malloc, weight_bytes
+from rhn.utils.seeds import weights_generator
+from rhn.utils.threads import deterministic
 from rhn.version import __version__
 
 SILENT_NLL = 88 * math.log(2)  # nats per frame of an output of zeros
@@ -83,7 +86,7 @@ class TorchBackend:
         """Start trials with these settings, by trial number, or continue all from saved states of
         one epoch. Raises DataError if `data` is not the data set of the study.
         """
-        ensemble.tune_malloc()
+        tune_malloc()
         if self.device != "cpu":
             torch.cuda.set_device(self.device)  # streams and graphs go to the current device
         corpus = chorales_of_study(self.data)
@@ -95,16 +98,16 @@ class TorchBackend:
         """Return the row of a trial that has ended."""
         corpus, model = chorales_of_study(self.data), fused.best_model(number)
         batches = evaluation_batches(corpus.test, device=self.device, dtype=torch.float32)
-        with ensemble.deterministic():
-            test = mean_nll(ensemble.Ensemble.of([model], self.device), batches).item()
+        with deterministic():
+            test = mean_nll(Ensemble.of([model], self.device), batches).item()
         found = model.hidden_size, test, constant_output_nll(corpus)
         return finished_row(config, number, fused.curve(number), *found)
 
     def write_best(self, path: Path, fused: Trainer, number: int, **about) -> None:
         """Write the best weights of a trial that has ended, with its data and other metadata."""
         corpus = chorales_of_study(self.data)
-        data = {"source": corpus.source, "checksum": corpus.checksum}
-        data |= {"path": None if self.data is None else str(self.data.absolute())}
+        file = None if self.data is None else str(self.data.absolute())
+        data = {"source": corpus.source, "checksum": corpus.checksum, "path": file}
         save(path, fused.best_model(number), **about, data=data)
 
 
@@ -115,7 +118,7 @@ def start_training(
     task, models = ChoraleTask(config, corpus, device), models_of_trials(config, settings)
     rates = {number: s.learning_rate for number, s in settings.items()}
     positions = max(batch.mask.numel() for batch in task.batches(1))
-    part = ensemble.part_size(next(iter(models.values())), positions, task.device)
+    part = part_size(next(iter(models.values())), positions, task.device)
     how: dict = {"optimizer": optimizer_of_study(config), "saved": saved or None}
     return Trainer(task, models, rates, part_size=part, **how)
 
@@ -134,7 +137,7 @@ def models_of_trials(
     models, gated = {}, config.gated
     for number, s in settings.items():
         options |= {"transform_bias": s.transform_bias} if gated else {}
-        generator = ensemble.weights_generator(config.seed, config.arch, config.depth, number)
+        generator = weights_generator(config.seed, config.arch, config.depth, number)
         own = {"init": s.init, "generator": generator, **options, **config.options}
         models[number] = PolyphonicModel(config.arch, **own)
     return models
@@ -159,9 +162,9 @@ def memory(study: StudyConfig, model, device: str, steps: int) -> Callable[[int]
 
     On a CPU the trainer computes a step of the K models in parts of k <= K models; on a GPU, k = K.
     """
-    weights = ensemble.weight_bytes(model)
+    weights = weight_bytes(model)
     positions = steps * -(-study.batch_size // CHORALE_ROWS) * CHORALE_ROWS
     trial = (3 + len(optimizer_of_study(study).kept)) * weights + TRIAL_BYTES
-    step = 2 * weights + ensemble.step_bytes(model, positions)
-    part = ensemble.part_size(model, positions, torch.device(device))
+    step = 2 * weights + step_bytes(model, positions)
+    part = part_size(model, positions, torch.device(device))
     return lambda trials: BASE[device] + trials * trial + min(trials, part or trials) * step

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from optim_study.config import PRESETS, RunConfig, SharedSettings
 from optim_study.shares import BELOW, share_table
-from rhn.cli.entry import print_json, resolve_device, run_command
+from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_line, field_options, read_fields, run_read
+from rhn.utils.resources import resolve_device
 
 DESCRIPTION = """\
 Can deep recurrences be optimised? Train random settings of each architecture and depth.

@@ -18,20 +18,22 @@ from zlib import crc32
 
 import numpy as np
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
-from rhn.cells.registry import (
-    cell_options,
-    has_depth,
-    parameters_of,
-    read_options,
-    resolve_cell,
-)
+from rhn.cells.options import cell_options, has_depth, parameters_of, read_options
+from rhn.cells.registry import resolve_cell
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.training.state import Objective
-from rhn.utils.command_line import Count, Device, Fraction, Natural, NonNegative
+from rhn.utils.command_line import Device
 from rhn.utils.io import as_path
-from rhn.utils.validation import LARGEST_INIT, check_values
+from rhn.utils.validation import (
+    LARGEST_INIT,
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Range,
+    check_values,
+)
 
 LOWEST = 1e-30  # of learning rates and deviations: products of smaller ones underflow in float32
 Scheme = Literal["gaussian", "scaled", "orthogonal", "identity"]
@@ -75,13 +77,13 @@ class SharedSettings:
     """The settings that the studies of a run share. Raises InvalidInputError."""
 
     # settings and rows are held in memory
-    trials: Annotated[int, Parameter(validator=Number(gte=1, lte=100_000))] = 60
+    trials: Annotated[int, Range(least=1, most=100_000)] = 60
     """Total number of trials of each study. A larger number extends a study."""
     epochs: Count = 1000
     """Maximum number of epochs of a trial."""
     patience: Count = 100
     """A trial stops after this number of epochs without a lower loss."""
-    budget_scale: Annotated[float, Parameter(validator=Number(gt=0, lte=1e6))] = 1.0
+    budget_scale: Annotated[float, Range(above=0, most=1e6)] = 1.0
     """Multiply the paper's budget of parameters (150,000 per layer) by this factor."""
     objective: Objective = "train"
     """The loss by which a trial is judged, at its best epoch: training (train) or validation loss
@@ -237,7 +239,7 @@ class RunConfig(SharedSettings):
     """Longest time to wait for the database each time that it cannot be reached; 0: do not wait."""
     fuse: Count | None = None
     """Number of trials to train as one program (default: chosen by the device and its memory)."""
-    jobs: Annotated[int, Parameter(validator=Number(gte=1, lte=100_000))] | None = None
+    jobs: Annotated[int, Range(least=1, most=100_000)] | None = None
     """Number of workers, which train trials at the same time (default: one on each GPU, or one on
     the CPU; with Ray, one on each GPU or each CPU of the cluster).
     """

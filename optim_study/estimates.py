@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from optim_study.backend import meta_model, start_training
 from optim_study.config import RunConfig, StudyConfig
 from optim_study.runner import most_fused
 from rhn.cells.registry import num_parameters
 from rhn.data import Corpus
-from rhn.training.ensemble import tune_malloc
+from rhn.utils.resources import tune_malloc
 from rhn.utils.tables import aligned
 
 FRAMES = 16, 64  # of the timed minibatches
@@ -96,8 +97,8 @@ def seconds_of_epoch(
 
 def beginning(corpus: Corpus, pieces: int, frames: int) -> Corpus:
     """Return the first frames of a minibatch, and of a third as many for validation."""
-    train = [piece[:frames] for piece in corpus.train[:pieces]]
-    valid = [piece[: max(2, frames // 3)] for piece in corpus.valid[:pieces]]
+    train: list[Any] = [piece[:frames] for piece in corpus.train[:pieces]]
+    valid: list[Any] = [piece[: max(2, frames // 3)] for piece in corpus.valid[:pieces]]
     return Corpus(train, valid, valid, corpus.source)
 
 

@@ -14,9 +14,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from optim_study.config import OF_ONE_SIZE, OptimizerName, Scheme, StudyConfig
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.training.state import Objective
-from rhn.utils.command_line import Count, Natural, Positive
 from rhn.utils.io import as_path, atomic_path, check_file
-from rhn.utils.validation import check_values, in_short, unexpected
+from rhn.utils.validation import Count, Natural, Positive, check_values, in_short, unexpected
 
 _logger = logging.getLogger(__name__)
 

@@ -19,15 +19,15 @@ from optim_study.results import TrialRow, write_csv
 from optim_study.shares import SHARE_COLUMNS, Share, training_shares
 from optim_study.storage import JOURNAL, address_of, open_storage
 from rhn.cells.registry import num_parameters
-from rhn.cli.entry import resolve_device
 from rhn.errors import InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
 from rhn.training.state import LOCK, locked
 from rhn.utils.figures import save_figure
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.progress import Progress, is_asked_for, reported
+from rhn.utils.resources import free_memory, resolve_device
 from rhn.utils.tables import aligned
-from rhn.utils.validation import free_memory, in_short
+from rhn.utils.validation import in_short
 
 OUTPUTS = ("trials.csv", "shares.csv", "swarm.png")
 # measured: 30 are 3 to 10 % faster in small networks, but two workers end less evenly

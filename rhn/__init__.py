@@ -15,20 +15,42 @@
 Each name loads its module on first use, so `import rhn` loads neither torch nor data.
 """
 
+from typing import TYPE_CHECKING
+
 from rhn.errors import RhnError as RhnError
 from rhn.utils.lazy import lazy_names
 from rhn.version import __version__ as __version__
 
-__all__, __getattr__, __dir__ = lazy_names(
+if TYPE_CHECKING:
+    from rhn import cells as cells
+    from rhn import data as data
+    from rhn import models as models
+    from rhn.cells.base import Cell as Cell
+    from rhn.cells.conversion import from_torch as from_torch
+    from rhn.cells.registry import make_cell as make_cell
+    from rhn.cells.registry import register_cell as register_cell
+    from rhn.checkpoints import load as load
+    from rhn.checkpoints import save as save
+    from rhn.data import load_data as load_data
+    from rhn.models import LanguageModel as LanguageModel
+    from rhn.models import PolyphonicModel as PolyphonicModel
+    from rhn.presets import preset as preset
+    from rhn.training.ensemble import Ensemble as Ensemble
+    from rhn.training.evaluation import evaluate as evaluate
+    from rhn.training.run import train as train
+    from rhn.training.sampling import sample as sample
+
+__all__, _load, __dir__ = lazy_names(
     __name__,
     {
-        "cells.base": ("Cell", "from_torch"),
+        "cells.base": ("Cell",),
+        "cells.conversion": ("from_torch",),
         "cells.registry": ("make_cell", "register_cell"),
         "checkpoints": ("load", "save"),
         "data": ("load_data",),
         "errors": ("RhnError",),
         "models": ("LanguageModel", "PolyphonicModel"),
-        "presets": ("preset",),
+        "training.configure": ("preset",),
         "training.ensemble": ("Ensemble",),
         "training.evaluation": ("evaluate",),
         "training.run": ("train",),
@@ -37,3 +59,5 @@ __all__, __getattr__, __dir__ = lazy_names(
     },
     submodules=("cells", "data", "models"),
 )
+if not TYPE_CHECKING:  # a name outside the table is an error
+    __getattr__ = _load

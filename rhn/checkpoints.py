@@ -6,7 +6,6 @@ which the module is rebuilt. Loading unpickles nothing and imports nothing that 
                      "header_checksum": of all other entries}
 """
 
-import copy
 import json
 import os
 import platform
@@ -23,6 +22,7 @@ from rhn.cells.registry import CELLS, TORCH_CELLS, factory_of
 from rhn.errors import CheckpointError, DataError, InvalidInputError, first_line
 from rhn.files import checksum, read_tensors, write_tensors
 from rhn.utils.io import as_path
+from rhn.utils.torch_private import with_tensors
 from rhn.version import __version__
 
 ENTRY, FORMAT = "rhn", 1  # of the header
@@ -55,12 +55,9 @@ class Checkpoint:
                 model = self.new(cell, device="meta")
             own = dict(model.named_parameters()) | dict(model.named_buffers())  # a tied one once
             self._require_fit(own, dict(model.named_parameters()))
-            values: dict[int, Tensor] = {id(t): self.tensors[n].clone() for n, t in own.items()}
-            for p in model.parameters():
-                values[id(p)] = nn.Parameter(values[id(p)], p.requires_grad)
+            return with_tensors(model, {t: self.tensors[n].clone() for n, t in own.items()})
         except (TypeError, RuntimeError) as error:
             raise CheckpointError(f"{self.path} cannot be built: {first_line(error)}") from error
-        return copy.deepcopy(model, values)
 
     def _require_fit(self, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
         found = {name: tuple(t.shape) for name, t in self.tensors.items()}
@@ -76,14 +73,14 @@ class Checkpoint:
         """Build the cell or model with new weights. options: device, dtype and generator."""
         name, config = self.header["class"], self.header["config"]
         of_model, own = name in models.__all__, config.get("cell", name)
-        known = {*CELLS, *TORCH_CELLS}
-        rows = CELLS.data.items()
-        classes = {str(getattr(row, "__name__", row)).rpartition(":")[2]: n for n, row in rows}
+        known, classes = {*CELLS, *TORCH_CELLS}, CELLS.class_names()
         # never a class that only the file names
-        if cell is None and not (str(own) in known if of_model else own in classes):
+        is_ours = str(own) in known if of_model else own in classes
+        if cell is None and not is_ours:
             expected = f"{', '.join(CELLS)}, or --cell"
             raise CheckpointError(f"cell of {self.path} is {own!s:.60}: expected {expected}")
-        if of_model and isinstance(cell, str) and cell in known and cell != own:
+        is_known = isinstance(cell, str) and cell in known
+        if of_model and is_known and cell != own:
             raise InvalidInputError(f"cell is {cell}: expected {own}, that of {self.path}")
         if of_model:
             return getattr(models, name)(
@@ -153,7 +150,7 @@ def load(path: str | Path, cell: Any = None, *, before_training: bool = False) -
 
 def _initial_weights(checkpoint: Checkpoint) -> torch.Generator:
     """Return the generator that drew the initial weights of a training run or a trial."""
-    from rhn.training.ensemble import weights_generator  # loads the training loop
+    from rhn.utils.seeds import weights_generator  # loads the training loop
 
     about = checkpoint.metadata
     try:

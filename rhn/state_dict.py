@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rhn.cells.base import Cell, from_torch
+from rhn.cells.base import Cell
+from rhn.cells.conversion import from_torch
 from rhn.errors import CheckpointError, unreadable
 
 

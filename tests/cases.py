@@ -121,6 +121,9 @@ class KernelCase:
     def __str__(self) -> str:
         return self.name
 
+    def _repr_pretty_(self, printer, cycle) -> None:  # in a failing example of Hypothesis
+        printer.text(self.name)
+
     def arguments(
         self, T, B, m, n, L, *, seed=0, saturated=False, stack=None, dtype=torch.float64
     ) -> dict:

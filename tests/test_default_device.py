@@ -3,9 +3,9 @@ a tensor.
 """
 
 import numpy as np
+import pytest
 import torch
 from cases import CELL_CASES
-from tables import for_each
 
 import gersgorin
 from analysis import gate_activity, lesion
@@ -50,13 +50,13 @@ MEASURES = {
 }
 
 
-@for_each("name", MEASURES)
+@pytest.mark.parametrize("name", MEASURES)
 def test_a_measure_runs_where_its_tensors_are(name):
     with torch.device("meta"):  # of which no number can be read
         MEASURES[name]()
 
 
-@for_each("case", CELL_CASES)
+@pytest.mark.parametrize("case", CELL_CASES, ids=str)
 def test_the_bound_of_a_cell_lies_where_its_weights_are(case):
     cell = case.build()
     wanted = cell.norm_bound()
@@ -65,8 +65,8 @@ def test_the_bound_of_a_cell_lies_where_its_weights_are(case):
     assert cell.to("meta").norm_bound().device.type == "meta"
 
 
-@for_each("key", CELLS)
-@for_each("init", ["orthogonal", "uniform:0.1", "memory"])
+@pytest.mark.parametrize("key", CELLS)
+@pytest.mark.parametrize("init", ["orthogonal", "uniform:0.1", "memory"])
 def test_weights_are_drawn_on_the_cpu(key, init):
     if init == "memory" and key not in ("rnn", "dt-rnn", "dts-rnn"):
         return

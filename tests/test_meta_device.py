@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 import gersgorin
 import rhn
-from gersgorin import linalg, one_step
-from gersgorin.linalg import discs, inclusion, spectrum
+from gersgorin import checks, linalg
+from gersgorin.linalg import discs, inclusion, jacobian_products, matrices, spectrum
 from rhn.cells import CellMasks, Gates, StackedCell
 from rhn.kernels import GRU, LSTM, OUTPUT, SOFTMAX, TRANSITION
 from rhn.models import LanguageModel, PolyphonicModel
@@ -134,7 +134,7 @@ def ensemble():
 
 
 def optimizer_step(name: str):
-    optimizer = OPTIMIZERS[name](clip=1.0, weight_decay=0.1, averaging=2)
+    optimizer = OPTIMIZERS[name](clip=1.0, weight_decay=0.1)
     weights, gradient = {"w": single(K, N, M)}, {"w": single(K, N, M)}
     state = optimizer.start(weights)
     return optimizer.step(weights, gradient, state, numbers(K)), weights, state
@@ -219,9 +219,9 @@ CALLS = {
 @pytest.fixture
 def no_door(monkeypatch):
     """Without the checks of arguments, which read all numbers once."""
-    for module in (discs, inclusion, spectrum):
+    for module in (discs, inclusion, jacobian_products, spectrum):
         monkeypatch.setattr(module, "check_square", lambda A, **how: A)
-    for module in (spectrum, one_step):
+    for module in (matrices, checks):
         monkeypatch.setattr(
             module, "not_dense_real", lambda t: "complex" if t.is_complex() else None
         )

@@ -6,14 +6,14 @@ from functools import cache
 from pathlib import Path
 
 import oracles
-from tables import for_each
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "rows.md").read_text()
 RESULTS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 
 
-@for_each("name", RESULTS)
+@pytest.mark.parametrize("name", RESULTS)
 def test_each_row_of_the_page_has_an_oracle(name):
     rows = {row for kinds, _, _, words in oracles.TABLE if name in kinds.split()
             for row in words.split("; ")}  # fmt: skip
@@ -28,7 +28,7 @@ def names_in(path: str) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
-@for_each("test", sorted({test for _, _, test, _ in oracles.TABLE}))
+@pytest.mark.parametrize("test", sorted({test for _, _, test, _ in oracles.TABLE}))
 def test_each_test_of_the_table_exists(test):
     path, _, name = test.partition("::")
     assert name in names_in(path)

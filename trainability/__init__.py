@@ -11,15 +11,27 @@
 `import trainability` is fast: torch is imported when one of these names is first used.
 """
 
+from typing import TYPE_CHECKING
+
 from rhn.utils.lazy import lazy_names
 from rhn.version import __version__ as __version__
 
-__all__, __getattr__, __dir__ = lazy_names(
+if TYPE_CHECKING:
+    from trainability import cures as cures
+    from trainability.checks import Check as Check
+    from trainability.checks import check as check
+    from trainability.cures import Cure as Cure
+    from trainability.cures import cure as cure
+    from trainability.testing import assert_learns as assert_learns
+
+__all__, _load, __dir__ = lazy_names(
     __name__,
     {
         "checks": ("Check", "check"),
         "cures": ("Cure", "cure"),
         "testing": ("assert_learns",),
     },
-    submodules=("cures",),
+    submodules=("cures", "initial_weights"),
 )
+if not TYPE_CHECKING:  # a name outside the table is an error
+    __getattr__ = _load

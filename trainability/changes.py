@@ -1,12 +1,11 @@
 """Changes of a training run, each of one part, in the order of the rows.
 
-    run = CHANGES["no dropout, no decay"](run, known)     # in place; None if it does not apply
+    run = CHANGES["no dropout, no decay"].apply(run, known)   # in place; None if it does not apply
 
 A change gets a run whose objects are as the user gave them; a `Snapshot` undoes it. Random weights
 are drawn from torch's random state.
 """
 
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rhn.cells import Cell, Initialization
 from rhn.utils.torch_private import Dropout, tree_flatten, tree_leaves, tree_map, tree_unflatten
 from trainability.data import example_axis
-from trainability.reader import LINKS, Reader
+from trainability.gru import LINKS, Reader
+from trainability.initial_weights import reset_
 from trainability.scores import CLASSES, NUMBERS, RAW, SIGNS, all_if_none, columns
 from trainability.snapshot import Snapshot, restored
 from trainability.training import TrainingRun, differs
@@ -34,11 +33,11 @@ TENTH, TEN = "a tenth of the rate", "ten times the rate"
 class Known:
     """What facts know of a run."""
 
-    mixes: bool
+    mixes: bool = False
     """True if outputs change with other examples."""
-    low: float
+    low: float = -math.inf
     """The smallest output over random weights."""
-    high: float
+    high: float = math.inf
     """The largest output over random weights."""
     of_loss: tuple[Tensor, ...] = ()
     """Parameters that only the loss has."""
@@ -204,26 +203,8 @@ def ten_times_rate(run: TrainingRun, known: Known) -> TrainingRun:
 
 def torch_weights(run: TrainingRun, known: Known) -> TrainingRun:
     """New initial weights."""
-    initial_weights(run.model)
+    reset_(run.model)
     return run
-
-
-@torch.no_grad()
-def initial_weights(model: nn.Module) -> None:
-    """Draw new weights as torch's layers do; matrices of the user's own modules are uniform."""
-    drawn = set[int]()
-    for module in model.modules():
-        if isinstance(module, Cell):
-            module.init = Initialization.parse("scaled")
-        draw = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
-        with contextlib.suppress(TypeError):  # one that needs arguments
-            if draw is not None:
-                draw()
-                drawn |= {id(p) for p in module.parameters(recurse=False)}
-    for p in model.parameters():
-        if id(p) not in drawn and p.dim() > 1:
-            bound = p.shape[-1] ** -0.5
-            p.uniform_(-bound, bound)
 
 
 def other_axis(run: TrainingRun, known: Known) -> TrainingRun | None:
@@ -249,29 +230,110 @@ def usual_always(run: TrainingRun, known: Known) -> TrainingRun | None:
     return replace(run, usual=True) if scored else None
 
 
-Change = Callable[[TrainingRun, Known], TrainingRun | None]
-CHANGES: dict[str, Change] = {
-    EVERYTHING: everything,
-    "a GRU of 64 units": gru,
-    ADAM: adam,
-    "the usual loss": usual_loss,
-    "inputs standardised": inputs_standardised,
-    "targets standardised": targets_standardised,
-    "targets to the range of the outputs": targets_in_range,
-    "shuffled": shuffled,
-    "no dropout, no decay": no_dropout,
-    PLAIN: plain_optimizer,
-    TENTH: tenth_of_rate,
-    TEN: ten_times_rate,
-    "torch's initial weights": torch_weights,
-    "examples along the other axis": other_axis,
-}
-"""Changes by their labels, in the order of the rows."""
+Apply = Callable[[TrainingRun, Known], TrainingRun | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One part of a training run that a row replaces."""
+
+    label: str
+    apply: Apply
+    """Changes a run in place and returns it; None if the change does not apply."""
+    meaning: str
+    """What is changed, as on the page."""
+    may_be_starred: bool = True
+    keeps_first_loss: bool = False
+    """True if the row has the network, data, loss and first weights of none."""
+
+
+TABLE = (
+    Change(
+        label=EVERYTHING,
+        apply=everything,
+        meaning="A GRU, Adam, the usual loss (yours if it is raw), standardised inputs and "
+        "targets, shuffled.",
+        may_be_starred=False,
+    ),
+    Change(
+        label="a GRU of 64 units",
+        apply=gru,
+        meaning="Another network with your loss and your optimiser's settings.",
+    ),
+    Change(
+        label=ADAM,
+        apply=adam,
+        meaning="Adam for all weights of model, optimiser and loss, without a scheduler.",
+        keeps_first_loss=True,
+    ),
+    Change(
+        label="the usual loss",
+        apply=usual_loss,
+        meaning="`nn.CrossEntropyLoss()`, `nn.BCEWithLogitsLoss()` or `nn.MSELoss()`, with each "
+        "output paired with its own target.",
+    ),
+    Change(
+        label="inputs standardised",
+        apply=inputs_standardised,
+        meaning="Each entry of the last axis has mean 0 and standard deviation 1 over training "
+        "examples and steps.",
+    ),
+    Change(
+        label="targets standardised",
+        apply=targets_standardised,
+        meaning="Each output of y has mean 0 and standard deviation 1 over training examples.",
+    ),
+    Change(
+        label="targets to the range of the outputs",
+        apply=targets_in_range,
+        meaning="y is shifted into the range of the outputs, and scaled if both ends are finite.",
+    ),
+    Change(
+        label="shuffled",
+        apply=shuffled,
+        meaning="Each epoch has a new order of the examples.",
+    ),
+    Change(
+        label="no dropout, no decay",
+        apply=no_dropout,
+        meaning="Dropout of layers is 0, and `weight_decay` of the optimiser is 0.",
+    ),
+    Change(
+        label=PLAIN,
+        apply=plain_optimizer,
+        meaning="Your optimiser with its initial rate, without a scheduler and without clipping.",
+        keeps_first_loss=True,
+    ),
+    Change(
+        label=TENTH,
+        apply=tenth_of_rate,
+        meaning="All rates of all groups are divided by ten at each step.",
+        keeps_first_loss=True,
+    ),
+    Change(
+        label=TEN,
+        apply=ten_times_rate,
+        meaning="All rates of all groups are multiplied by ten at each step.",
+        keeps_first_loss=True,
+    ),
+    Change(
+        label="torch's initial weights",
+        apply=torch_weights,
+        meaning="New weights: `reset_parameters()` of each layer; other matrices are uniform in "
+        "+-1/sqrt(columns).",
+    ),
+    Change(
+        label="examples along the other axis",
+        apply=other_axis,
+        meaning="`batch_first` of all layers that have it is reversed.",
+    ),
+)
+"""All changes, in the order of the rows."""
+CHANGES = {change.label: change for change in TABLE}
 ROW_LABELS = (NONE, IN_TRAINING, SINGLE, *CHANGES, LONGER)
 """The labels of all rows, in their order."""
-NEVER_STARRED = (NONE, IN_TRAINING, SINGLE, EVERYTHING, LONGER)
-KEEPS_FIRST_LOSS = (ADAM, PLAIN, TENTH, TEN, LONGER)
-"""Rows with the network, data, loss and first weights of none."""
+STARRABLE = tuple(change.label for change in TABLE if change.may_be_starred)
+KEEPS_FIRST_LOSS = (*(change.label for change in TABLE if change.keeps_first_loss), LONGER)
 
 
 def parameters_of_loss(loss_fn: Any, model: nn.Module) -> tuple[Tensor, ...]:

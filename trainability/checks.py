@@ -6,46 +6,52 @@ found.starred                   # labels of the changes that close the gap
 found.facts[0].numbers          # of this run, beside those of every sound run
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import MISSING, formatted
 from rhn.utils.torch_private import tree_leaves
-from rhn.utils.validation import number, signature_of, whole_number
+from rhn.utils.validation import number
 from trainability.changes import (
     CHANGES,
     IN_TRAINING,
     LONGER,
-    NEVER_STARRED,
     NONE,
     ROW_LABELS,
     SINGLE,
+    STARRABLE,
+    TABLE,
     Known,
     parameters_of_loss,
 )
-from trainability.data import read_examples
-from trainability.facts import FACTS, FIRST_LOSS, LEARNING_RATE, OTHERS, RANGE, Fact, facts
-from trainability.races import SEEDS, Race, seconds_of
-from trainability.scores import CLASSES, MEANINGS, RAW, score_of
-from trainability.snapshot import Snapshot, restored
+from trainability.door import opened_run
+from trainability.facts import (
+    FACTS,
+    FIRST_LOSS,
+    LEARNING_RATE,
+    OTHERS,
+    PROBES,
+    RANGE,
+    Fact,
+    fact_of,
+    facts,
+)
+from trainability.races import FIRST, SEEDS, Race, seconds_of
+from trainability.scores import CLASSES, MEANINGS, RAW
+from trainability.stars import closing
 from trainability.training import (
     FAILS,
     TrainingRun,
-    check_parts,
-    model_output,
     raised_by,
-    refuse_kept_state,
     train_run,
-    try_step,
     weights_are_finite,
 )
 
@@ -54,7 +60,9 @@ if TYPE_CHECKING:
 
 FEWEST = 50  # steps of a row, if `seconds` chooses them
 DIVISORS = (1, 2, 4, 8)
+LONGER_STEPS = 4  # times those of a row
 TIMED = 2  # steps of each row that are timed, after one more
+MORE_SEEDS = 2  # of none and of one other row
 OF_Y = {
     "classes": "classes of y",
     "signs": "signs of y",
@@ -66,6 +74,8 @@ CHANGE, CLOSED = "change", "* closes 80 % of the gap in as many steps"
 LINE = "line of the first number that is not finite: "
 FAILED = "rows that raised an error"
 DIVERGED = "rows whose error is not finite"
+MEANING_OF = {probe.name: probe.meaning for probe in PROBES}
+MEANING_OF |= {change.label: change.meaning for change in TABLE}
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Check(Result):
     page: ClassVar[str] = "docs/guides/check.md"
     texts: ClassVar[tuple[str, ...]] = (
         *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
-        THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED,
+        THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED, *MEANING_OF.values(),
     )  # fmt: skip
 
     examples: int
@@ -147,12 +157,15 @@ class Check(Result):
         for fact in self.facts:
             shown = (map(formatted, numbers or ()) for numbers in (fact.numbers, fact.sound))
             pair = (" ".join(words) or MISSING for words in shown)
-            known.append([fact.name, *pair, STAR * fact.starred])
+            known.append([fact.name, *pair, STAR if fact.starred else ""])
         rows = [[CHANGE, ERROR_COLUMN, THREE]]
         for row in self.rows:
             error, *seeds = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
-            rows.append([row.label, error, " ".join(seeds), STAR * row.starred])
-        return [known, [[f"{LINE}{self.line or MISSING}"]], [*rows, [CLOSED]]]
+            rows.append([row.label, error, " ".join(seeds), STAR if row.starred else ""])
+        names = [fact.name for fact in self.facts if fact.starred] + [*self.starred]
+        meanings = [[f"{name}: {MEANING_OF[name]}"] for name in names]
+        blocks = [known, [[f"{LINE}{self.line or MISSING}"]], [*rows, [CLOSED]]]
+        return [*blocks, meanings] if meanings else blocks
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the errors of all rows, and those of three seeds as smaller dots."""
@@ -171,60 +184,6 @@ class Check(Result):
 def shown_error(error: float, kind: str) -> str:
     """Return an error as text: two decimals, or four digits of a raw loss."""
     return formatted(error, ".4g" if kind == RAW or error >= 1000 else ".2f")
-
-
-def refuse_unknown(function: str, how: Mapping[str, Any]) -> None:
-    """Raise InvalidInputError unless all are arguments of `opened_run` that have a default."""
-    given = signature_of(opened_run).parameters.values()
-    known = [p.name for p in given if p.default is not p.empty]
-    for name in how:
-        if name not in known:
-            expected = ", ".join(known)
-            raise InvalidInputError(f"{function} has no argument {name}: expected {expected}")
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A training run behind the door."""
-
-    run: TrainingRun
-    saved: Snapshot
-    steps: int
-    seed: int
-
-    def race(self, known: Known, steps: int) -> Race:
-        """Return a race of its rows."""
-        self.saved.restore()
-        return Race(self.run, self.saved, known, steps, self.seed)
-
-
-@contextmanager
-def opened_run(
-    model: Any, x: Any, y: Any, loss_fn: Any, optimizer: Any, *, steps: int = 1000,
-    batch_size: int = 32, clip_norm: float | None = None, scheduler: Any = None,
-    predict: Any = None, batch_axis: int = 0, shuffle: bool = True, validation: Any = None,
-    seed: int = 0,
-) -> Iterator[Opened]:  # fmt: skip
-    """Context manager: check all arguments, and yield the run; at the end everything is restored.
-    Raises InvalidInputError.
-    """
-    check_parts(model, loss_fn, optimizer, steps=steps, batch_size=batch_size,
-                clip_norm=clip_norm, batch_axis=batch_axis, predict=predict)  # fmt: skip
-    seed = whole_number("seed", seed, 0)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    loader = x if isinstance(x, DataLoader) else None
-    with restored(model, loss_fn, optimizer, scheduler, predict, loader) as saved:
-        data = read_examples(x, y, batch_size=batch_size, axis=batch_axis, shuffle=shuffle,
-                         validation=validation, seed=seed, device=device)  # fmt: skip
-        try_step(model, loss_fn, optimizer, scheduler, data)
-        saved.restore()
-        refuse_kept_state(model, data)
-        saved.restore()
-        score = score_of(lambda x: model_output(model, x), data, loss_fn, predict)
-        saved.restore()
-        run = TrainingRun(model, loss_fn, optimizer, scheduler, data, score, clip_norm, predict,
-                  data.shuffle, last=score.last)  # fmt: skip
-        yield Opened(run, saved, steps, seed)
 
 
 def check(
@@ -292,15 +251,15 @@ def check(
                 clip_norm=clip_norm, scheduler=scheduler, predict=predict, batch_axis=batch_axis,
                 shuffle=shuffle, validation=validation, seed=seed) as own:  # fmt: skip
         of_loss = parameters_of_loss(loss_fn, model)
-        race = own.race(Known(False, -torch.inf, torch.inf, of_loss), steps)
+        race = own.race(Known(of_loss=of_loss), steps)
         if seconds is not None:
-            race.steps = steps_within(race, number("seconds", seconds, above=0))
-        race.done = 0
-        with reported(progress, "check") as race.advance:
+            race = replace(race, steps=steps_within(race, number("seconds", seconds, above=0)))
+        with reported(progress, "check") as advance:
+            race = race.counted(advance)
             race.expect([(label, 0) for label in (NONE, *CHANGES, LONGER)])
             found, line, rates = measure_none(race, losses)
-            rows = rows_of(race)
-            last = Fact(FIRST_LOSS, (race.other_first_losses(),), (0,))
+            rows = rows_of(replace(race, known=known_of(found, of_loss)))
+            last = fact_of(FIRST_LOSS, {FIRST_LOSS: (race.other_first_losses(),)})
             return result(own.run, race, (*found, last), line, rates, rows)
 
 
@@ -314,7 +273,9 @@ def steps_within(race: Race, seconds: float) -> int:
         if run is not None:
             train_run(run, 1, race.seed)
             times[label] = seconds_of(lambda run=run: train_run(run, TIMED, race.seed)) / TIMED  # type: ignore[misc]
-    each = sum(times.values()) + 6 * times[NONE] + 2 * max(times.values())
+    of_longer = LONGER_STEPS * times[NONE]
+    of_seeds = MORE_SEEDS * (times[NONE] + max(times.values()))
+    each = sum(times.values()) + of_longer + of_seeds
     parts = [race.steps // d for d in DIVISORS if race.steps // d >= FEWEST] or [race.steps]
     fitting = [steps for steps in parts if steps * each <= seconds]
     if not fitting:
@@ -328,27 +289,36 @@ def steps_within(race: Race, seconds: float) -> int:
 def measure_none(
     race: Race, losses: Sequence[float]
 ) -> tuple[tuple[Fact, ...], str, tuple[float, float]]:
-    """Measure all facts but that of rows, and the rows without a change."""
+    """Measure all facts but that of rows, and the rows without a change. Return (facts, line of the
+    first number that is not finite, learning rates at the first and the last step).
+    """
     race.saved.restore()
-    run, end = race.run, race.done + race.steps
+    run, end = race.run, race.count.done + race.steps
     try:
         found, line, trained = facts(run, race.saved, race.steps, losses, race.seed)
     except FAILS as error:
         raise raised_by("the training", error) from error
-    race.report(end)
-    known = {fact.name: fact.numbers for fact in found}
-    low, high = known[RANGE] or (-torch.inf, torch.inf)
-    race.known = Known(bool((known[OTHERS] or (0,))[0]), low, high, race.known.of_loss)
-    race.first_losses[NONE, 0] = trained[0]
+    race.count.reach(end)
+    race.keep(NONE, 0, run, trained)
     if weights_are_finite(run):
-        race.found[NONE, 0] = race.measured(run)
         if run.score.kind != RAW:
             race.remeasure(SINGLE, size=1)
         race.remeasure(IN_TRAINING, training=True)
-    else:
-        race.found[NONE, 0] = race.broken()
-    first, last = known[LEARNING_RATE] or (0.0, 0.0)
+    first, last = numbers_of(found, LEARNING_RATE) or (0.0, 0.0)
     return found, line, (first, last)
+
+
+def known_of(found: Sequence[Fact], of_loss: tuple[Tensor, ...]) -> Known:
+    """Return what changes need of the facts."""
+    others = numbers_of(found, OTHERS)
+    mixes = others is not None and others[0] > 0
+    low, high = numbers_of(found, RANGE) or (-math.inf, math.inf)
+    return Known(mixes, low, high, of_loss)
+
+
+def numbers_of(found: Sequence[Fact], name: str) -> tuple[float, ...] | None:
+    """Return the numbers of a fact; None if it could not be measured."""
+    return next(fact.numbers for fact in found if fact.name == name)
 
 
 def rows_of(race: Race) -> tuple[Row, ...]:
@@ -357,24 +327,18 @@ def rows_of(race: Race) -> tuple[Row, ...]:
         race.errors(label, 0)
     labels = [label for label in ROW_LABELS if (label, 0) in race.found]
     rivals = [label for label in labels if label != LONGER]
-    free = [label for label in labels if label not in NEVER_STARRED]
-    chosen = race.closing(free, 0, rivals)
+    free = [label for label in labels if label in STARRABLE]
+    chosen = closing(race.half(FIRST), free, rivals)
     again = [(label, seed) for label in (NONE, *chosen) for seed in SEEDS if chosen]
     race.expect(again)
     for label, seed in again:
         race.errors(label, seed)
-    repeated = [label for label in chosen if seeds_of(race, label) is not None]
-    starred = race.closing(repeated, 1, rivals)
+    starred = race.closing_with_seeds(chosen, rivals)
+    errors = race.half(FIRST).errors
     return tuple(
-        Row(label, float(race.found[label, 0][0].mean()), seeds_of(race, label), label in starred)
+        Row(label, float(errors[label].mean()), race.errors_of_seeds(label), label in starred)
         for label in labels
     )
-
-
-def seeds_of(race: Race, label: str) -> tuple[float, ...] | None:
-    """Return the errors of a row on the other half with three seeds; None if they were not run."""
-    known = [race.found[label, seed][1] for seed in SEEDS if (label, seed) in race.found]
-    return tuple(float(each.mean()) for each in known) if len(known) == len(SEEDS) else None
 
 
 def result(

@@ -17,25 +17,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.init import haar, remember
-from rhn.cells.layers import GateBlocks, Layer, Part, layers_in
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import formatted
-from trainability.changes import Known, initial_weights
-from trainability.checks import (
-    ERROR_COLUMN,
-    STAR,
-    THREE,
-    Row,
-    opened_run,
-    refuse_unknown,
-    seeds_of,
-    shown_error,
-)
-from trainability.races import SEEDS, Race
+from trainability.changes import Known
+from trainability.checks import ERROR_COLUMN, STAR, THREE, shown_error
+from trainability.door import opened_run, refuse_unknown
+from trainability.initial_weights import chrono_, orthogonal_, remembering_, reset_
+from trainability.races import FIRST, SEEDS, Race
 from trainability.scores import MEANINGS
+from trainability.stars import closing
 from trainability.training import TrainingRun
 
 YOURS, TORCH, ORTHOGONAL, CHRONO = "yours", "torch's", "orthogonal", "chrono gates"
@@ -47,109 +39,6 @@ WEIGHTS, RATE, STEPS = "initial weights", "rate x", "steps"
 FAILED = "pairs that raised an error"
 CLOSED = "* closes 80 % of the gap in as many steps"
 Pair = tuple[str, float]
-
-
-@torch.no_grad()
-def orthogonal_(model: nn.Module, generator: torch.Generator | None = None) -> int:
-    """Draw new weights in place: recurrent matrices (n, n) are random orthogonal, other matrices
-    normal with standard deviation 1/sqrt(fan_in), biases are 0, but 1 for forget and update gates
-    and -1 for transform gates. Return the number of recurrent matrices.
-
-    Linear layers (n, n) and square matrices of your own modules count as recurrent. Embeddings,
-    normalisations and parameters without a gradient stay unchanged.
-
-    >>> model = nn.RNN(3, 5)
-    >>> orthogonal_(model), bool((model.weight_hh_l0.det().abs() - 1).abs() < 1e-6)
-    (1, True)
-    """
-    return _redraw(model, haar, generator)
-
-
-@torch.no_grad()
-def chrono_(model: nn.Module, steps: int, generator: torch.Generator | None = None) -> int:
-    """Draw the biases of gates in place, for memories of up to T steps: +-log u, with u uniform in
-    [1, T - 1] (Tallec and Ollivier 2018). All other weights stay unchanged. Return the number of
-    gates.
-
-    >>> model = nn.LSTM(3, 5)
-    >>> chrono_(model, 60), bool((model.bias_ih_l0[5:10] >= 0).all())
-    (1, True)
-    """
-    count = 0
-    for module, layer in layers_in(*model.modules()):
-        blocks = _bias_blocks(module, layer)
-        for k, block in enumerate(blocks):
-            if sign := _memory(layer.gate, k):
-                u = torch.empty(block.shape, dtype=torch.double)
-                u.uniform_(1.0, max(2.0, steps - 1.0), generator=generator)
-                block.copy_(sign * u.log())
-                if layer.gate and layer.gate.carry is not None:
-                    blocks[layer.gate.transform].copy_(-block)
-                count += 1
-    return count
-
-
-@torch.no_grad()
-def remembering_(model: nn.Module, steps: int, generator: torch.Generator | None = None) -> int:
-    """Draw new weights in place as `remember` does, for each recurrence of tanh or ReLU; all other
-    matrices are normal with standard deviation 1/sqrt(fan_in). Return the number of recurrences.
-
-    >>> remembering_(nn.RNN(3, 8, num_layers=2), 100), remembering_(nn.LSTM(3, 8), 100)
-    (2, 0)
-    """
-    _redraw(model, lambda drawn: drawn / math.sqrt(drawn.shape[-1]), generator)
-    count = 0
-    for module in model.modules():
-        layers = tuple(layer for _, layer in layers_in(module))
-        alone = [(replace(s, input=s.input or s.skip, skip=None),) for s in layers]
-        for group in alone if isinstance(module, nn.RNNBase) else [layers]:
-            count += remember(module, group, steps, generator)
-    return count
-
-
-def _redraw(model: nn.Module, recurrent: Callable, generator: torch.Generator | None) -> int:
-    """Draw all layers, recurrent matrices as `recurrent` of a normal one; return their number."""
-    count = 0
-    for module, layer in layers_in(*model.modules()):
-        for part in filter(None, (layer.input, layer.skip)):
-            q = _values(module, part)
-            drawn = torch.randn(q.shape, generator=generator, dtype=torch.double)
-            q.copy_(drawn / math.sqrt(max(1, q.shape[-1])))
-        for block in _square_blocks(_values(module, layer.recurrent)):
-            drawn = torch.randn(block.shape, generator=generator, dtype=torch.double)
-            block.copy_(recurrent(drawn))
-            count += 1
-        for k, block in enumerate(_bias_blocks(module, layer)):
-            block.fill_(_memory(layer.gate, k))
-        for name, p in module.named_parameters(recurse=False):
-            if name.startswith("bias_h") and p.requires_grad:
-                p.zero_()
-    return count
-
-
-def _memory(gate: GateBlocks | None, block: int) -> int:
-    """Return 1 if a larger bias of a block makes memories last longer, -1 if shorter, else 0."""
-    if gate and gate.carry is not None:
-        return int(block == gate.carry)
-    return (-1 if gate.opens else 1) if gate and block == gate.transform else 0
-
-
-def _values(module: nn.Module, part: Part | None) -> Tensor:
-    """Return the weights of a part; empty if there is none, or none with a gradient."""
-    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    if part is None or part.parameter not in trained:
-        return torch.empty(0)
-    return trained[part.parameter].detach()[part.index]
-
-
-def _square_blocks(R: Tensor) -> tuple[Tensor, ...]:
-    return R.split(R.shape[1]) if R.dim() == 2 and len(R) % R.shape[1] == 0 else ()
-
-
-def _bias_blocks(module: nn.Module, layer: Layer) -> tuple[Tensor, ...]:
-    """Return the bias of a layer, n numbers for each block."""
-    bias = _values(module, layer.bias)
-    return bias.split(getattr(module, "hidden_size", len(bias))) if len(bias) else ()
 
 
 def orthogonal_chrono(model: nn.Module, steps: int) -> int:
@@ -165,6 +54,9 @@ DRAWS: dict[str, Callable[[nn.Module, int], int]] = {
 }
 """Functions by the label of their weights; they return 0 if they do not apply."""
 LABELS = (YOURS, TORCH, *DRAWS)
+PAIRS = {f"{weights}, {RATE} {rate:g}": (weights, rate) for weights in LABELS for rate in RATES}
+"""All pairs of weights and a factor of the rate, by their labels."""
+BASE = f"{YOURS}, {RATE} 1"
 
 
 @dataclass(frozen=True)
@@ -233,7 +125,7 @@ class Cure(Result):
         for row in self.rows:
             errors = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
             numbers = [formatted(row.rate), formatted(row.steps), errors[0], " ".join(errors[1:])]
-            rows.append([row.weights, *numbers, STAR * row.starred])
+            rows.append([row.weights, *numbers, STAR if row.starred else ""])
         return [[*rows, [CLOSED]]]
 
 
@@ -243,13 +135,14 @@ def draw_weights(model: nn.Module, weights: str, steps: int) -> bool:
     steps: time steps of a sequence.
     """
     if weights == TORCH:
-        initial_weights(model)
+        reset_(model)
     return weights not in DRAWS or DRAWS[weights](model, steps) > 0
 
 
 def with_pair(run: TrainingRun, known: Known, *, pair: Pair, steps: int) -> TrainingRun | None:
     """Return a run with other initial weights and rates; None if the weights do not apply."""
-    return replace(run, factor=pair[1]) if draw_weights(run.model, pair[0], steps) else None
+    weights, factor = pair
+    return replace(run, factor=factor) if draw_weights(run.model, weights, steps) else None
 
 
 def cure(
@@ -287,31 +180,41 @@ def cure(
     with opened_run(model, x, y, loss_fn, optimizer, steps=steps, **how) as own:
         if steps < RUNGS[0]:
             raise InvalidInputError(f"steps is {steps}: expected at least {RUNGS[0]}")
-        race = own.race(Known(False, -torch.inf, torch.inf), steps)
         count = own.run.data.time_steps
-        with reported(progress, "cure") as race.advance:
-            rows = halved(race, steps, count)
+        with reported(progress, "cure") as advance:
+            race = pairs_of(own.race(Known(), steps), count).counted(advance)
+            rows = halved(race)
         kind, failed = own.run.score.kind, len(race.failed)
         return Cure(kind=kind, time_steps=count, rows=tuple(rows), failed=failed)
 
 
-def halved(race: Race, steps: int, time_steps: int) -> list[Candidate]:
-    """Race all pairs by successive halving; return them, the best first."""
-    pairs = {f"{weights}, {RATE} {rate:g}": (weights, rate) for weights in LABELS for rate in RATES}
-    race.changes = {
-        label: partial(with_pair, pair=pair, steps=time_steps) for label, pair in pairs.items()
+def pairs_of(race: Race, time_steps: int) -> Race:
+    """Return the race of all pairs of initial weights and rates, with yours as its base."""
+    changes = {
+        label: partial(with_pair, pair=pair, steps=time_steps) for label, pair in PAIRS.items()
     }
-    race.base = f"{YOURS}, {RATE} 1"
-    left, out = [*pairs], list[Candidate]()
-    for place, rung in enumerate(RUNGS):
-        race.expected = race.done + steps_of_rounds(len(left), [steps // r for r in RUNGS[place:]])
-        race.steps = steps // rung
-        race.found.clear()
-        ranked = sorted((e, label) for label in left if (e := race.error(label)) is not None)
-        keep = len(ranked) if rung == 1 else -(-len(ranked) // 2)
-        left, lost = [label for _, label in ranked[:keep]], ranked[keep:]
-        out = [*(Candidate(*pairs[n], race.steps, e, None, False) for e, n in lost), *out]
-    best = finals(race, left, pairs)
+    return replace(race, changes=changes, base=BASE)
+
+
+def halved(race: Race) -> list[Candidate]:
+    """Race all pairs by successive halving; return them, the best first."""
+    left, out = [*PAIRS], list[Candidate]()
+    for place, divisor in enumerate(RUNGS):
+        rung = replace(race, steps=race.steps // divisor, found={})
+        rung.count.expect_in_all(
+            steps_of_rounds(len(left), [race.steps // d for d in RUNGS[place:]])
+        )
+        errors = dict[str, float]()
+        for label in left:
+            error = rung.error(label)
+            if error is not None:
+                errors[label] = error
+        ranked = sorted(errors, key=lambda label: (errors[label], label))
+        keep = len(ranked) if divisor == 1 else math.ceil(len(ranked) / 2)
+        left, lost = ranked[:keep], ranked[keep:]
+        dropped = [Candidate(*PAIRS[n], rung.steps, errors[n], None, False) for n in lost]
+        out = [*dropped, *out]
+    best = finals(rung, left)
     known = {(row.weights, row.rate) for row in best}  # yours may have been dropped before
     return [*best, *(row for row in out if (row.weights, row.rate) not in known)]
 
@@ -326,15 +229,19 @@ def steps_of_rounds(count: int, steps: Sequence[int]) -> int:
     return sum(-(-count // 2**k) * each for k, each in enumerate(steps))
 
 
-def finals(race: Race, left: list[str], pairs: Mapping[str, Pair]) -> list[Candidate]:
+def finals(race: Race, left: list[str]) -> list[Candidate]:
     """Repeat the best pair and yours with three seeds."""
-    names = sorted({*left, race.base}, key=lambda label: (race.error(label), label))
-    again = [(label, seed) for label in (names[0], race.base) for seed in SEEDS]
+    race.errors(BASE, 0)
+    errors = race.half(FIRST).errors
+    means = {label: float(errors[label].mean()) for label in {*left, BASE}}
+    names = sorted(means, key=lambda label: (means[label], label))
+    again = [(label, seed) for label in (names[0], BASE) for seed in SEEDS]
     race.expect(again)
     for label, seed in again:
         race.errors(label, seed)
-    chosen = race.closing(names[:1], 0, names)
-    repeated = [label for label in chosen if seeds_of(race, label) is not None]
-    starred = race.closing(repeated, 1, names)
-    rows = [Row(n, race.error(n) or 0.0, seeds_of(race, n), n in starred) for n in names]
-    return [Candidate(*pairs[r.label], race.steps, r.error, r.seeds, r.starred) for r in rows]
+    chosen = closing(race.half(FIRST), names[:1], names)
+    starred = race.closing_with_seeds(chosen, names)
+    return [
+        Candidate(*PAIRS[n], race.steps, means[n], race.errors_of_seeds(n), n in starred)
+        for n in names
+    ]

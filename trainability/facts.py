@@ -3,29 +3,30 @@
     found, line, losses = facts(run, saved, steps=400, losses=())
     found[0].name, found[0].numbers, found[0].sound, found[0].starred
 
-Most are measured in evaluation mode on the minibatches of an epoch, before training. The rest are
-measured while the run trains as it is.
+A fact is a row of `PROBES`: most are measured in evaluation mode on the minibatches of an epoch,
+before training, the others while the run trains as it is, or afterwards.
 
-Legend: B examples of a minibatch, T time steps, K outputs.
+Legend: B examples of a minibatch.
 """
 
 import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from rhn.utils.threads import without_cudnn
 from rhn.utils.torch_private import tree_leaves, tree_map
 from trainability.data import Minibatch, example_axis
 from trainability.not_finite import first_not_finite
 from trainability.scores import CLASSES, main_output, slopes, with_main_output
-from trainability.snapshot import Snapshot, restored, seed_all
+from trainability.snapshot import Snapshot, restored
+from trainability.time_steps import Numbers, Reads, by_example, fixed_output
 from trainability.training import (
     FAILS,
     TrainingRun,
@@ -35,45 +36,26 @@ from trainability.training import (
     weights_are_finite,
 )
 
-FACTS = (
-    "other outputs that change with one example",
-    "weight tensors unchanged: gradient, none, not in optimiser",
-    "steps that the last output reads",
-    "steps that its gradient reaches",
-    "outputs that change with the next step",
-    "spread of outputs over examples, before and after training",
-    "range of outputs over random weights",
-    "range of y",
-    "share of outputs of sum 1, loss unchanged by a constant",
-    "share of the gradient at the own output",
-    "loss, and loss at outputs x 100",
-    "steps with NaN or infinity, the first, its examples",
-    "loss of the last tenth, in your loop and in this one",
-    "learning rate, first and last",
-    "rows whose first loss is not that of none",
-)
-"""The names of all facts, in their order."""
-(
-    OTHERS,
-    WEIGHTS,
-    READ,
-    REACHED,
-    NEXT,
-    SPREAD,
-    RANGE,
-    OF_Y,
-    TO_ONE,
-    OWN,
-    TIMES,
-    FINITE,
-    LOOP,
-    LEARNING_RATE,
-    FIRST_LOSS,
-) = FACTS
 EPOCH = 64  # minibatches, at most
 DRAWS = 8  # of random weights; both ends of a range are missed once in 128
 GROWTH = 2.0  # ends that are linear in the weights grow tenfold, those of a range not at all
-Numbers = tuple[float, ...] | None
+
+OTHERS = "other outputs that change with one example"
+SECOND = "outputs that change at a second call"
+WEIGHTS = "weight tensors unchanged: gradient, none, not in optimiser"
+READ = "steps that the last output reads"
+REACHED = "steps that its gradient reaches"
+NEXT = "outputs that change with the next step"
+SPREAD = "spread of outputs over examples, before and after training"
+RANGE = "range of outputs over random weights"
+OF_Y = "range of y"
+TO_ONE = "share of outputs of sum 1, loss unchanged by a constant"
+OWN = "share of the gradient at the own output"
+TIMES = "loss, and loss at outputs x 100"
+FINITE = "steps with NaN or infinity, the first, its examples"
+LOOP = "loss of the last tenth, in your loop and in this one"
+LEARNING_RATE = "learning rate, first and last"
+FIRST_LOSS = "rows whose first loss is not that of none"
 
 
 @dataclass(frozen=True)
@@ -92,6 +74,53 @@ class Fact:
         return None not in (self.numbers, self.sound) and self.numbers != self.sound
 
 
+@dataclass(frozen=True)
+class Untrained:
+    """A training run before its training, in evaluation mode."""
+
+    run: TrainingRun
+    batches: Sequence[Minibatch]
+    """Of one epoch."""
+
+    @cached_property
+    def reads(self) -> Reads:
+        """What the last output reads."""
+        reads = Reads(self.run, self.batches)
+        reads.measure()
+        return reads
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training run after its training."""
+
+    run: TrainingRun
+    watch: "Watch"
+    losses: Sequence[float]
+    """Of its steps."""
+    users: Sequence[float]
+    """Losses of the user's own loop."""
+    before: Mapping[str, Numbers]
+    """The facts that were measured before training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """How a fact is measured."""
+
+    name: str
+    meaning: str
+    """What a star says, as on the page."""
+    before: Callable[[Untrained], Numbers] | None = None
+    """Measures it before training."""
+    after: Callable[[Trained], Numbers] | None = None
+    """Measures it after training; the numbers of `before` are in `Trained.before`."""
+    sound: tuple[float, ...] | None = None
+    """The numbers of every sound run; None if sound runs differ."""
+    sound_as: str = ""
+    """The fact whose numbers are the sound ones."""
+
+
 def facts(
     run: TrainingRun, saved: Snapshot, steps: int, losses: Sequence[float], seed: int = 0
 ) -> tuple[tuple[Fact, ...], str, list[float]]:
@@ -100,63 +129,32 @@ def facts(
 
     saved: the state of the run, from which it trains. losses: those of the user's own loop.
     """
-    before, watch = measured_before(run), Watch(run)
+    run.model.eval()
+    untrained = Untrained(run, run.data.epoch(EPOCH))
+    found = {
+        probe.name: measured_or_none(probe.before, untrained) for probe in PROBES if probe.before
+    }
+    watch = Watch(run)
     saved.restore()
     trained = train_run(run, steps, seed, before=watch.before, after=watch.after)
-    spread = measured_or_none(spread_of_outputs, run)
-    found: dict[str, Numbers] = {
-        **before,
-        WEIGHTS: watch.unchanged() if weights_are_finite(run) else None,
-        SPREAD: (*(before[SPREAD] or (math.nan,)), *(spread or (math.nan,))),
-        FINITE: (watch.bad_steps, *watch.first_bad),
-        LOOP: last_tenths(losses, trained),
-        LEARNING_RATE: (watch.rates[0], watch.rates[-1]),
-    }
-    sound = {OTHERS: (0,), WEIGHTS: (0, 0, 0), REACHED: found[READ], TO_ONE: (0.0,), FINITE: (0,)}
-    measured = [Fact(name, found[name], sound.get(name)) for name in FACTS if name in found]
-    return tuple(measured), watch.line, trained
+    after = Trained(run, watch, trained, losses, found.copy())
+    found |= {probe.name: measured_or_none(probe.after, after) for probe in PROBES if probe.after}
+    measured = tuple(fact_of(name, found) for name in FACTS if name in found)
+    return measured, watch.line, trained
 
 
-def measured_or_none(measure: Callable[..., Numbers], *given: Any) -> Numbers:
+def fact_of(name: str, found: Mapping[str, Numbers]) -> Fact:
+    """Return a fact, beside the numbers of every sound run."""
+    probe = PROBES[FACTS.index(name)]
+    sound = found[probe.sound_as] if probe.sound_as else probe.sound
+    return Fact(name, found[name], sound)
+
+
+def measured_or_none(measure: Callable[[Any], Numbers], given: Any) -> Numbers:
     """Return the numbers of a probe; None if the model or its loss fails."""
     with contextlib.suppress(*FAILS):
-        return measure(*given)
+        return measure(given)
     return None
-
-
-def measured_before(run: TrainingRun) -> dict[str, Numbers]:
-    """Measure the facts of the untrained network."""
-    run.model.eval()
-    batches = run.data.epoch(EPOCH)
-    reads = Reads(run, batches)
-    read = measured_or_none(reads.measure)
-    found = {
-        OTHERS: measured_or_none(others_that_change, run, batches),
-        READ: read,
-        REACHED: measured_or_none(reads.reached) if read else None,
-        NEXT: reads.next if read else None,
-        SPREAD: measured_or_none(spread_of_outputs, run),
-        OF_Y: tuple(float(end) for end in run.score.targets.aminmax()),
-        OWN: measured_or_none(own_share, run, batches),
-    }
-    if run.predict is None:
-        found[TO_ONE] = measured_or_none(sums_to_one, run, batches)
-        found[TIMES] = measured_or_none(loss_of_larger, run, batches)
-    found[RANGE] = measured_or_none(range_of_outputs, run, batches[0])
-    return {TO_ONE: None, TIMES: None, **found}
-
-
-def fixed_output(run: TrainingRun, x: Any) -> Tensor:
-    """Return main outputs (B, ...) for x, with the same random numbers in each call."""
-    seed_all(0)
-    return by_example(run, run.output(x), x)
-
-
-def by_example(run: TrainingRun, output: Any, x: Any) -> Tensor:
-    """Return main outputs (B, ...), also if the model returned them as (B T, K)."""
-    like = tree_leaves(x)[0]
-    main, count = run.score.first(run.main(output), like), like.shape[run.score.axis]
-    return main.reshape(count, -1, *main.shape[1:]) if len(main) != count else main
 
 
 @torch.no_grad()
@@ -174,6 +172,17 @@ def others_that_change(run: TrainingRun, batches: Sequence[Minibatch]) -> Number
     return (most,)
 
 
+@torch.no_grad()
+def changed_at_a_second_call(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
+    """The most examples of a minibatch whose outputs differ in two calls."""
+    most = 0
+    for x, _, rows in batches:
+        first, second = (by_example(run, run.output(x), x) for _ in range(2))
+        changed = differs(first, second).reshape(len(rows), -1).any(1)
+        most = max(most, int(changed.sum()))
+    return (most,)
+
+
 def with_replaced(run: TrainingRun, x: Any, place: int, by: int) -> Any:
     """Return a minibatch x with one example replaced by another one of it."""
     like = tree_leaves(x)[0]
@@ -182,127 +191,12 @@ def with_replaced(run: TrainingRun, x: Any, place: int, by: int) -> Any:
     return tree_map(lambda t: t.index_select(example_axis(t, like, run.score.axis), order), x)
 
 
-class Reads:
-    """Which time steps the last output reads, and which its gradient reaches."""
-
-    def __init__(self, run: TrainingRun, batches: Sequence[Minibatch]):
-        self.run, self.batches = run, batches
-        first = tree_leaves(batches[0].x)[0]
-        self.axis = 1 - run.score.axis
-        self.count = first.shape[self.axis] if first.dim() > 1 else 0
-        self.is_read = torch.zeros(self.count, dtype=torch.bool)
-        self.next: Numbers = None
-
-    def outputs(self, x: Any) -> tuple[Tensor, Tensor | None]:
-        """Return (the last output of each example, outputs with time steps along axis 1 if the
-        model has an output for each step).
-        """
-        output = fixed_output(self.run, x)
-        if self.run.score.kind == CLASSES and self.run.score.classes == 1 and output.dim() > 2:
-            output = output.movedim(1, -1)
-        y = self.batches[0].y
-        numbers = output.dim() == 2 and y.dim() == 2 and self.run.score.kind != CLASSES
-        if (output.dim() > 2 or numbers) and output.shape[1] == self.count > 1:
-            return output[:, -1], output
-        return output, None
-
-    def changed(self, batch: int, steps: Tensor) -> Any:
-        """Return x of a minibatch with some time steps of each example replaced by those of another
-        one, which the next minibatch has if this one has a single example.
-        """
-        x = self.batches[batch].x
-        first = tree_leaves(x)[0]
-        index: list[Any] = [slice(None)] * first.dim()
-        index[self.axis] = steps
-        if len(self.batches[batch].rows) > 1:
-            others = first.roll(1, self.run.score.axis)
-        else:
-            others = tree_leaves(self.batches[(batch + 1) % len(self.batches)].x)[0]
-        mixed = first.clone()
-        mixed[tuple(index)] = others[tuple(index)]
-        return tree_map(lambda t: mixed if t is first else t, x)
-
-    @torch.no_grad()
-    def measure(self) -> Numbers:
-        """Return how many steps the last output reads in an epoch. A step that the first minibatch
-        does not show to be read is tried in all others, together with the rest of them.
-        """
-        if not self.count:
-            return None
-        ahead, plain = 0, [self.outputs(batch.x) for batch in self.batches]
-        for t in range(self.count):
-            k = t % len(self.batches)
-            last, every = self.outputs(self.changed(k, torch.tensor([t])))
-            self.is_read[t] = not torch.equal(last, plain[k][0])
-            if every is not None and t:
-                ahead += not torch.equal(every[:, t - 1], plain[k][1][:, t - 1])  # type: ignore[index]
-        for k, (last, _) in enumerate(plain):
-            rest = (~self.is_read).nonzero()[:, 0]
-            if len(rest) and not torch.equal(self.outputs(self.changed(k, rest))[0], last):
-                for t in rest:
-                    moved = self.outputs(self.changed(k, t[None]))[0]
-                    self.is_read[t] = not torch.equal(moved, last)
-        self.next = None if plain[0][1] is None else (ahead,)
-        return (int(self.is_read.sum()),)
-
-    def reached(self) -> Numbers:
-        """Return how many of these steps have a gradient of the last output in an epoch."""
-        found = torch.zeros(self.count, dtype=torch.bool)
-        for batch in self.batches:
-            if found[self.is_read].all():
-                break
-            slopes = self.gradients(batch.x)
-            if slopes is None:
-                return None
-            found |= slopes
-        return (int((found & self.is_read).sum()),)
-
-    def gradients(self, x: Any) -> Tensor | None:
-        """Return which steps have a gradient of the last output, (T,); None for inputs without
-        one, such as ids that no `nn.Embedding` reads.
-        """
-        first, taken = tree_leaves(x)[0], list[Tensor]()
-        if first.is_floating_point():
-            source = first.detach().clone().requires_grad_()
-            taken.append(source)
-            x = tree_map(lambda t: source if t is first else t, x)
-
-        def keep(_: nn.Module, given: Any, made: Tensor) -> None:
-            if made.requires_grad and made.shape[:2].numel() == first.shape[:2].numel():
-                made.retain_grad()
-                taken.append(made)
-
-        embeds = [m for m in self.run.model.modules() if isinstance(m, nn.Embedding)]
-        hooks = [m.register_forward_hook(keep) for m in embeds]
-        try:
-            with without_cudnn(), torch.enable_grad():
-                last = self.outputs(x)[0]
-                weights = torch.rand(last.shape, generator=torch.Generator().manual_seed(0))
-                if last.requires_grad:
-                    (last * weights.to(last)).sum().backward()
-        finally:
-            for hook in hooks:
-                hook.remove()
-        if not taken:
-            return None
-        return torch.stack([self.steps_of(t.grad) for t in taken]).any(0)
-
-    def steps_of(self, grad: Tensor | None) -> Tensor:
-        """Return the time steps at which a gradient is not 0, (T,)."""
-        if grad is None:
-            return torch.zeros(self.count, dtype=torch.bool)
-        axis = next(
-            (a for a in (self.axis, 1 - self.axis) if grad.shape[a] == self.count), self.axis
-        )
-        return (grad.movedim(axis, 0).reshape(self.count, -1) != 0).any(1).cpu()
-
-
 @torch.no_grad()
-def spread_of_outputs(run: TrainingRun) -> Numbers:
+def spread_of_outputs(run: TrainingRun) -> float:
     """The standard deviation of outputs over the examples of an epoch, on average over outputs."""
     run.model.eval()
     outputs = [by_example(run, run.output(x), x) for x, _, _ in run.data.epoch(EPOCH)]
-    return (float(torch.cat(outputs).double().std(0).mean()),)
+    return float(torch.cat(outputs).double().std(0).mean())
 
 
 @torch.no_grad()
@@ -340,6 +234,8 @@ def ends_of_outputs(run: TrainingRun, batch: Minibatch) -> list[list[float]]:
 @torch.no_grad()
 def sums_to_one(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
     """The share of outputs that sum to 1; 0 if the loss changes when 1 is added to all outputs."""
+    if run.predict is not None:
+        return None
     whole, count = 0.0, 0
     for x, y, _ in batches:
         output = run.output(x)
@@ -388,6 +284,8 @@ def loss_of_larger(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
     """The mean loss, and the mean loss if all outputs are multiplied by 100, over minibatches whose
     loss is finite.
     """
+    if run.predict is not None:
+        return None
     losses, larger = list[float](), list[float]()
     for x, y, _ in batches:
         output = run.output(x)
@@ -457,11 +355,16 @@ class Watch:
         and not in the optimiser.
         """
         held = {id(p) for group in self.run.optimizer.param_groups for p in group["params"]}
-        counts = [0, 0, 0]
+        frozen = dead = missing = 0
         for t, old, reached in zip(self.tensors, self.old, self.reached, strict=True):
             if torch.equal(t, old):
-                counts[2 if id(t) not in held else 0 if reached else 1] += 1
-        return tuple(counts)
+                if id(t) not in held:
+                    missing += 1
+                elif reached:
+                    frozen += 1
+                else:
+                    dead += 1
+        return frozen, dead, missing
 
 
 def leaves_of(loss: Tensor) -> list[Tensor]:
@@ -476,3 +379,116 @@ def leaves_of(loss: Tensor) -> list[Tensor]:
             found.append(node.variable)
         todo += [after for after, _ in node.next_functions]
     return found
+
+
+def _spread_before(of: Untrained) -> Numbers:
+    return (spread_of_outputs(of.run),)
+
+
+def _spread_before_and_after(of: Trained) -> Numbers:
+    before = of.before[SPREAD] or (math.nan,)
+    after = (math.nan,)
+    with contextlib.suppress(*FAILS):
+        after = (spread_of_outputs(of.run),)
+    return *before, *after
+
+
+PROBES = (
+    Probe(
+        name=OTHERS,
+        before=lambda of: others_that_change(of.run, of.batches),
+        sound=(0,),
+        meaning="If one example of a minibatch is replaced, outputs of other examples change by "
+        "more than rounding.",
+    ),
+    Probe(
+        name=SECOND,
+        before=lambda of: changed_at_a_second_call(of.run, of.batches),
+        sound=(0,),
+        meaning="The network returns other outputs for the same inputs at a second call in "
+        "evaluation mode.",
+    ),
+    Probe(
+        name=WEIGHTS,
+        after=lambda of: of.watch.unchanged() if weights_are_finite(of.run) else None,
+        sound=(0, 0, 0),
+        meaning="Trainable tensors are the same bit for bit after all steps of `none`.",
+    ),
+    Probe(
+        name=READ,
+        before=lambda of: of.reads.read,
+        meaning="The time steps of the first input for which a bit of the last output changes, "
+        "if they are replaced.",
+    ),
+    Probe(
+        name=REACHED,
+        before=lambda of: of.reads.reached(),
+        sound_as=READ,
+        meaning="Some steps that the last output reads have no gradient of it other than 0.",
+    ),
+    Probe(
+        name=NEXT,
+        before=lambda of: of.reads.next,
+        meaning="The outputs of steps that change if the following step of the input is replaced.",
+    ),
+    Probe(
+        name=SPREAD,
+        before=_spread_before,
+        after=_spread_before_and_after,
+        meaning="The standard deviation over the examples, on average over outputs.",
+    ),
+    Probe(
+        name=RANGE,
+        before=lambda of: range_of_outputs(of.run, of.batches[0]),
+        meaning="The smallest and largest output in eight draws of very large random weights.",
+    ),
+    Probe(
+        name=OF_Y,
+        before=lambda of: tuple(float(end) for end in of.run.score.targets.aminmax()),
+        meaning="The smallest and largest target of the training examples that your loss counts.",
+    ),
+    Probe(
+        name=TO_ONE,
+        before=lambda of: sums_to_one(of.run, of.batches),
+        sound=(0.0,),
+        meaning="Outputs are probabilities, and the loss stays the same when 1 is added to all "
+        "of them.",
+    ),
+    Probe(
+        name=OWN,
+        before=lambda of: own_share(of.run, of.batches),
+        meaning="The part of the change of the gradient that lies at the output of the example "
+        "whose target is changed.",
+    ),
+    Probe(
+        name=TIMES,
+        before=lambda of: loss_of_larger(of.run, of.batches),
+        meaning="The mean loss of the untrained network, and with its outputs multiplied by 100.",
+    ),
+    Probe(
+        name=FINITE,
+        after=lambda of: (of.watch.bad_steps, *of.watch.first_bad),
+        sound=(0,),
+        meaning="Optimiser steps of `none` have a loss or gradient that is not finite.",
+    ),
+    Probe(
+        name=LOOP,
+        after=lambda of: last_tenths(of.users, of.losses),
+        meaning="The mean losses of your own loop and of this one over the last tenth of the "
+        "steps.",
+    ),
+    Probe(
+        name=LEARNING_RATE,
+        after=lambda of: (of.watch.rates[0], of.watch.rates[-1]),
+        meaning="Of the first parameter group, at the first and the last step.",
+    ),
+    Probe(
+        name=FIRST_LOSS,  # counted when all rows have been trained
+        sound=(0,),
+        meaning="Rows that begin with the network, weights, data and loss of `none` have "
+        "another first loss.",
+    ),
+)
+"""All facts, in the order in which they are printed."""
+FACTS = tuple(probe.name for probe in PROBES)
+"""The names of all facts, in their order."""

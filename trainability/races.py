@@ -1,26 +1,29 @@
-"""Train rows for the same steps, and compare their errors on held-out examples.
+"""Train rows for the same steps, and measure their errors on held-out examples.
 
-    race = Race(run, saved, known, steps=400, seed=0)
+    race = race_of(run, saved, known, steps=400, seed=0)
     race.errors("inputs standardised", seed=0)      # a pair (E,): one for each half
-    race.closing(labels, half=0, rivals=labels)     # those that close the gap of none
+    race.half(FIRST)                                # what `trainability.stars` compares
+
+A race is not changed: `dataclasses.replace` makes another one, such as one with other steps. What
+has been trained is kept in it, and trained once.
 
 Legend: E held-out examples of a half.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
-from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from rhn.utils.progress import Advance
-from trainability.changes import CHANGES, KEEPS_FIRST_LOSS, LONGER, NONE, Change, Known
+from trainability.changes import KEEPS_FIRST_LOSS, LONGER, NONE, TABLE, Apply, Known
 from trainability.scores import RAW
 from trainability.snapshot import Snapshot, seed_all
+from trainability.stars import Half, closing
 from trainability.training import (
     FAILS,
     Held,
@@ -31,16 +34,43 @@ from trainability.training import (
     weights_are_finite,
 )
 
-CLOSES = 0.8  # of the gap
-LEARNED = 0.1  # error of a run that has learned well; of a raw loss: gap / gap of the untrained
-HALVES = 0.5  # of the error of a run that is below the constant predictor
-ERRORS = 2.0  # standard errors of a difference, of ten or more observations
-RATE_OF_TEN = float(stdtr(9, ERRORS))  # of Student's t: at most 3.8 % are above by chance
 SEEDS = (0, 1, 2)
+FIRST, OTHER = 0, 1  # halves of the held-out examples
 Pair = tuple[Tensor, Tensor]
 
 
 @dataclass
+class StepCount:
+    """The optimiser steps of a race: those done, and those of all rows that are expected."""
+
+    advance: Advance = lambda done, total: None
+    done: int = 0
+    expected: int = 0
+
+    def expect(self, steps: int) -> None:
+        """Expect further steps."""
+        self.expected += steps
+
+    def expect_in_all(self, steps: int) -> None:
+        """Expect so many steps after those that are done."""
+        self.expected = self.done + steps
+
+    def reach(self, done: int) -> None:
+        """Report how many steps are done."""
+        self.done = done
+        self.advance(done, max(done, self.expected))
+
+    def step(self) -> None:
+        """Report one further step."""
+        self.reach(self.done + 1)
+
+
+def of_check() -> dict[str, Apply]:
+    """Return the changes of `check`, by label."""
+    return {change.label: change.apply for change in TABLE}
+
+
+@dataclass(frozen=True)
 class Race:
     """The rows of a training run."""
 
@@ -48,36 +78,27 @@ class Race:
     saved: Snapshot
     known: Known
     steps: int
-    seed: int = 0
+    seed: int
     """The first of three seeds that follow each other."""
-    held: tuple[Held, ...] = ()
-    constant: tuple[Tensor, ...] = ()
+    held: tuple[Held, Held]
+    constant: Pair
     """Errors of the constant predictor for each half; for a raw loss, of the untrained network."""
+    changes: Mapping[str, Apply] = field(default_factory=of_check)
+    """The functions that change a run, by label."""
+    base: str = NONE
+    """The label of the row without a change."""
+    count: StepCount = field(default_factory=StepCount)
     found: dict[tuple[str, int], Pair] = field(default_factory=dict)
     """Errors on both halves, by label and seed; infinite if weights were not finite in training."""
     first_losses: dict[tuple[str, int], float] = field(default_factory=dict)
     """The losses of first minibatches, by label and seed."""
     failed: set[str] = field(default_factory=set)
     """Rows that raised an error."""
-    changes: Mapping[str, Change] = field(default_factory=CHANGES.copy)
-    """The changes, by label."""
-    base: str = NONE
-    """The label of the row without a change."""
-    advance: Advance = lambda done, total: None
-    """Called with (optimiser steps done, steps of all expected rows)."""
-    done: int = 0
-    expected: int = 0
 
-    def __post_init__(self) -> None:
-        self.run = replace(self.run, on_step=lambda: self.report(self.done + 1))
-        self.held = tuple(held_of(self.run, half) for half in self.run.data.halves)
-        raw = self.run.score.kind == RAW
-        self.constant = self.measured(self.run) if raw else tuple(h.constant for h in self.held)
-
-    def report(self, done: int) -> None:
-        """Report how many optimiser steps are done."""
-        self.done = done
-        self.advance(done, max(done, self.expected))
+    def counted(self, advance: Advance) -> "Race":
+        """Return this race with a callback for its steps: advance(done, all expected)."""
+        count = StepCount(advance)
+        return replace(self, count=count, run=replace(self.run, on_step=count.step))
 
     def steps_of(self, label: str) -> int:
         """Return the optimiser steps of a row."""
@@ -85,12 +106,7 @@ class Race:
 
     def expect(self, rows: Iterable[tuple[str, int]]) -> None:
         """Count the steps of rows (label, seed) that will be trained."""
-        self.expected += sum(self.steps_of(row[0]) for row in rows if row not in self.found)
-
-    def measured(self, run: TrainingRun) -> Pair:
-        """Return the errors of a run on both halves."""
-        first, other = (held.errors(run) for held in self.held)
-        return first, other
+        self.count.expect(sum(self.steps_of(row[0]) for row in rows if row not in self.found))
 
     def remeasure(self, label: str, *, size: int | None = None, training: bool = False) -> None:
         """Measure the run without a change, which has just been trained, in another way."""
@@ -99,11 +115,6 @@ class Race:
             self.found[label, 0] = first, other
             return
         self.failed.add(label)
-
-    def broken(self) -> Pair:
-        """Return the errors of a run whose weights are not finite."""
-        first, other = (torch.full_like(each, math.inf) for each in self.constant)
-        return first, other
 
     def changed(self, label: str, seed: int) -> TrainingRun | None:
         """Put everything back, and return the run of a row; None if the change does not apply."""
@@ -120,25 +131,63 @@ class Race:
     def errors(self, label: str, seed: int) -> Pair | None:
         """Train a row; return its errors, or None if its change does not apply."""
         if (label, seed) not in self.found:
-            end = self.done + self.steps_of(label)
-            self.train(label, seed)
-            self.report(end)  # also of a row that does not apply, or has ended early
+            end = self.count.done + self.steps_of(label)
+            self._train(label, seed)
+            self.count.reach(end)  # also of a row that does not apply, or has ended early
         return self.found.get((label, seed))
 
-    def train(self, label: str, seed: int) -> None:
-        """Train a row, and measure it."""
+    def _train(self, label: str, seed: int) -> None:
         run = self.changed(label, self.seed + seed)
         if run is None:
             return
         try:
             losses = train_run(run, self.steps_of(label), self.seed + seed)
-            self.first_losses[label, seed] = losses[0]
-            finite = weights_are_finite(run)
-            self.found[label, seed] = self.measured(run) if finite else self.broken()
+            self.keep(label, seed, run, losses)
         except FAILS as error:
             if label == self.base:
                 raise raised_by("the training", error) from error
             self.failed.add(label)
+
+    def keep(self, label: str, seed: int, run: TrainingRun, losses: Sequence[float]) -> None:
+        """Measure the trained run of a row, and keep its errors and its first loss."""
+        self.first_losses[label, seed] = losses[0]
+        if weights_are_finite(run):
+            first, other = (held.errors(run) for held in self.held)
+        else:
+            first, other = (torch.full_like(each, math.inf) for each in self.constant)
+        self.found[label, seed] = first, other
+
+    def error(self, label: str) -> float | None:
+        """Return the mean error on the first half, with the first seed."""
+        found = self.errors(label, 0)
+        return None if found is None else float(found[FIRST].mean())
+
+    def half(self, half: int) -> Half:
+        """Return the errors of all rows on the first half, with the first seed, or on the other
+        half, on average over those of the three seeds that have been run.
+        """
+        seeds = SEEDS if half == OTHER else SEEDS[:1]
+        known: dict[str, list[Tensor]] = {}
+        for label, seed in self.found:
+            if seed in seeds:
+                known.setdefault(label, []).append(self.found[label, seed][half])
+        errors = {label: torch.stack(each).mean(0) for label, each in known.items()}
+        is_raw, groups = self.run.score.kind == RAW, self.held[half].groups
+        return Half(errors, self.base, self.constant[half], groups, is_raw)
+
+    def closing_with_seeds(self, chosen: Sequence[str], rivals: Sequence[str]) -> list[str]:
+        """Return those of some rows that have been run with three seeds, and close the gap on the
+        other half.
+        """
+        repeated = [label for label in chosen if self.errors_of_seeds(label) is not None]
+        return closing(self.half(OTHER), repeated, rivals)
+
+    def errors_of_seeds(self, label: str) -> tuple[float, ...] | None:
+        """Return the mean errors of a row on the other half with three seeds; None if they were not
+        all run.
+        """
+        known = [self.found[label, seed][OTHER] for seed in SEEDS if (label, seed) in self.found]
+        return tuple(float(each.mean()) for each in known) if len(known) == len(SEEDS) else None
 
     def other_first_losses(self) -> int:
         """Return how many rows that leave network, data, loss and first weights have another first
@@ -152,55 +201,15 @@ class Race:
         }
         return len(others)
 
-    def error(self, label: str) -> float | None:
-        """Return the mean error on the first half, with the first seed."""
-        found = self.errors(label, 0)
-        return None if found is None else float(found[0].mean())
 
-    def mean(self, label: str, half: int, seeds: tuple[int, ...]) -> Tensor:
-        """Return the errors of a row on a half, averaged over seeds that have been run."""
-        known = [self.found[label, s][half] for s in seeds if (label, s) in self.found]
-        return torch.stack(known).mean(0)
-
-    def closing(self, labels: list[str], half: int, rivals: list[str]) -> list[str]:
-        """Return those rows that close the gap between none and the lowest error of the rivals, on
-        the first half with the first seed, or on the other half with three seeds.
-        """
-        seeds = SEEDS if half else SEEDS[:1]
-        lowest = min(float(self.mean(label, half, seeds).mean()) for label in rivals)
-        return [label for label in labels if self.closes(label, half, seeds, lowest)]
-
-    def closes(self, label: str, half: int, seeds: tuple[int, ...], lowest: float) -> bool:
-        """Return whether a row closes most of the gap between none and the lowest error."""
-        base, error = (self.mean(each, half, seeds) for each in (self.base, label))
-        constant = self.constant[half]
-        if not base.mean() <= constant.mean():
-            base = constant  # a run that has learned nothing counts as the constant predictor
-        gap, groups = float(base.mean()) - lowest, self.held[half].groups
-        below = is_below(error, base, groups)
-        closes = below and float(base.mean() - error.mean()) >= CLOSES * gap
-        if self.run.score.kind == RAW:
-            return closes and gap > LEARNED * (float(constant.mean()) - lowest)
-        learns = is_below(base, constant, groups)
-        halved = not learns or float(error.mean()) <= HALVES * float(base.mean())
-        return closes and halved and float(base.mean()) > LEARNED
-
-
-def is_below(low: Tensor, high: Tensor, groups: Tensor) -> bool:
-    """True if the mean of paired errors is lower by two standard errors of the difference; by more
-    of them if there are fewer than ten observations.
-
-    groups: the group of equal examples to which each error belongs, (E,). The errors of a group are
-    averaged first: they are one observation.
-    """
-    difference = high - low
-    sizes = groups.bincount()
-    means = difference.new_zeros(len(sizes)).index_add(0, groups, difference) / sizes
-    count = len(means)
-    if count < 2:
-        return False
-    errors = max(ERRORS, float(stdtrit(count - 1, RATE_OF_TEN)))
-    return float(means.mean()) > errors * float(means.std() / math.sqrt(count))
+def race_of(run: TrainingRun, saved: Snapshot, known: Known, steps: int, seed: int) -> Race:
+    """Return the race of an untrained run."""
+    first, other = (held_of(run, half) for half in run.data.halves)
+    if run.score.kind == RAW:
+        constant = first.errors(run), other.errors(run)
+    else:
+        constant = first.constant, other.constant
+    return Race(run, saved, known, steps, seed, held=(first, other), constant=constant)
 
 
 def is_same(one: float, other: float) -> bool:

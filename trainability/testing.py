@@ -1,6 +1,5 @@
 """`assert_learns`, for tests: a test fails if a training run does not learn."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from rhn.utils.progress import reported
 from rhn.utils.validation import number
 from trainability.changes import NONE, Known
-from trainability.checks import opened_run, refuse_unknown
+from trainability.door import opened_run, refuse_unknown
 
 
 def assert_learns(
@@ -46,9 +45,10 @@ def assert_learns(
     below = number("below", below)
     refuse_unknown("assert_learns", how)
     with opened_run(model, x, y, loss_fn, optimizer, steps=steps, **how) as own:
-        race = own.race(Known(False, -math.inf, math.inf), steps)
-        race.expect([(NONE, 0)])
-        with reported(None, "assert_learns") as race.advance:
+        race = own.race(Known(), steps)
+        with reported(None, "assert_learns") as advance:
+            race = race.counted(advance)
+            race.expect([(NONE, 0)])
             race.errors(NONE, 0)
         error = float(torch.cat(race.found[NONE, 0]).mean())
     if not error < below:

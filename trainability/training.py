@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError, UsersCodeError
 from rhn.utils.torch_private import tree_leaves
-from rhn.utils.validation import in_short, number, signature_of, whole_number
+from rhn.utils.validation import signature_of
 from trainability.data import Data, Examples, example_axis, groups_of
 from trainability.scores import (
     CLASSES,
@@ -271,73 +271,10 @@ def groups_of_minibatches(groups: Tensor, size: int) -> Tensor:
     return torch.cat([begins.new_zeros(1, dtype=torch.long), begins.long().cumsum(0)])
 
 
-def check_parts(
-    model: Any, loss_fn: Any, optimizer: Any, *, steps: Any, batch_size: Any, clip_norm: Any,
-    batch_axis: Any, predict: Any,
-) -> None:  # fmt: skip
-    """Raise InvalidInputError unless the parts of a training run are of the right kind."""
-    for name, part, kind, expected in (
-        ("model", model, nn.Module, "a module of torch"),
-        ("loss_fn", loss_fn, Callable, "a function loss_fn(output, y) that returns one number"),
-        ("optimizer", optimizer, torch.optim.Optimizer, "one optimizer of torch.optim"),
-        ("predict", predict, Callable | None, "a function of the output of the model"),
-    ):
-        if not isinstance(part, kind):  # type: ignore[arg-type]
-            raise InvalidInputError(f"{name} is {in_short(part)}: expected {expected}")
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise InvalidInputError("optimizer is LBFGS: expected one that steps without a closure")
-    whole_number("steps", steps)
-    whole_number("batch_size", batch_size)
-    whole_number("batch_axis", batch_axis, 0, 1)
-    if clip_norm is not None:
-        number("clip_norm", clip_norm, above=0)
-
-
-def try_step(model: nn.Module, loss_fn: Any, optimizer: Any, scheduler: Any, data: Data) -> None:
-    """Raise UsersCodeError unless the model, its loss, the optimiser and the scheduler step."""
-    x, y, _ = next(data.minibatches(0))
-    shapes = [tuple(leaf.shape) for leaf in tree_leaves(x)]
-    tried = f"model(x) for x of shapes {shapes}"
-    try:
-        output = model_output(model, x)
-        tried = "loss_fn(output, y)"
-        loss = loss_fn(output, y)
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            raise UsersCodeError(f"loss_fn returned {in_short(loss)}: expected one number")
-        tried = "loss.backward()"
-        loss.backward()
-        tried = "optimizer.step()"
-        optimizer.step()
-        if scheduler is not None:
-            tried = "scheduler.step()"
-            scheduler.step()
-    except UsersCodeError:
-        raise
-    except Exception as error:
-        raise raised_by(tried, error) from error
-
-
 def raised_by(tried: str, error: Exception) -> UsersCodeError:
     """Return the error of the user's code, with the first line of its message."""
     reason = str(error).split("\n")[0]
     return UsersCodeError(f"{tried} raised {type(error).__name__}: {reason}")
-
-
-@torch.no_grad()
-def refuse_kept_state(model: nn.Module, data: Data) -> None:
-    """Raise InvalidInputError if two calls of the model with the same x differ."""
-    x, _, _ = next(data.minibatches(0))
-    model.eval()
-    outputs = list[list[Tensor]]()
-    for _ in range(2):
-        seed_all(0)
-        output = model_output(model, x)
-        outputs.append([t.clone() for t in tree_leaves(output) if isinstance(t, Tensor)])
-    if any(bool(differs(one, other).any()) for one, other in zip(*outputs, strict=True)):
-        raise InvalidInputError(
-            "two calls of the model with the same x differ: expected no state that is kept between "
-            "minibatches"
-        )
 
 
 def differs(one: Tensor, other: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -29,15 +29,9 @@ from gersgorin.analyses.spectra import (
     Spectra,
     spectra,
 )
-from gersgorin.results import (
-    FROM_FIRST,
-    GROWTH,
-    HALF_LIFE,
-    LOG_NORM,
-    FigureResult,
-    growth_curve,
-    growth_rows,
-)
+from gersgorin.growth import GROWTH, HALF_LIFE, LOG_NORM, growth_curve, growth_rows
+from gersgorin.results import FROM_FIRST, FigureResult
+from gersgorin.run import ReadOptions, names_options
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.progress import Progress, reported
 from rhn.utils.tables import formatted
@@ -47,10 +41,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 RUNS, NETWORK, NETWORKS = "runs", "network", "networks"
-SHARES = {"median": 0.5, "10 %": 0.1, "90 %": 0.9}
+MEDIAN = "median"
+SHARES = {MEDIAN: 0.5, "10 %": 0.1, "90 %": 0.9}
 """Quantiles over the runs, by the heading of their table."""
-ENDINGS = {"": 0.5, ", 10 %": 0.1, ", 90 %": 0.9}
-"""The same quantiles, by the endings of columns in a .csv file."""
 MEASURES = {RADIUS: "spectral_radius", ROW_REACH: "reach", NORM: "norm", GROWTH: "log_norm_product"}
 PANELS = {"discs": "", "radius": RADIUS, "reach": ROW_REACH, "norm": NORM, "product": GROWTH}
 """The panels of a figure: the complex plane of a step, and curves over time."""
@@ -107,12 +100,16 @@ class ComparedNetwork:
         """The numbers of each run by the columns of the table, (R,): medians over its steps, and
         those of the whole run.
         """
-        three = {name: getattr(self, MEASURES[name]) for name in (RADIUS, ROW_REACH, NORM)}
-        found = {name: quantiles(values.T, 0.5) for name, values in three.items()}
         ends = zip(self.log_norm_product, self.steps, strict=True)
         growth = [growth_rows(log_norm[:T]) for log_norm, T in ends]
-        last = {name: np.array([each[name] for each in growth]) for name in COLUMNS[-2:]}
-        return {RUNS: np.full(len(self.steps), len(self.steps)), **found, **last}
+        return {
+            RUNS: np.full(len(self.steps), len(self.steps)),
+            RADIUS: quantiles(self.spectral_radius.T, 0.5),
+            ROW_REACH: quantiles(self.reach.T, 0.5),
+            NORM: quantiles(self.norm.T, 0.5),
+            LOG_NORM: np.array([rows[LOG_NORM] for rows in growth]),
+            HALF_LIFE: np.array([rows[HALF_LIFE] for rows in growth]),
+        }
 
     def curve(self, measure: str, share: float) -> np.ndarray:
         """A quantile over the runs at each step that at least half of the runs have, (T',), of a
@@ -132,8 +129,8 @@ def quantiles(values: np.ndarray, share: float) -> np.ndarray:
     """
     ordered, count = np.sort(values, axis=0), (~np.isnan(values)).sum(0)
     place = share * np.maximum(count - 1, 0)
-    below, above = (np.take_along_axis(ordered, each.astype(int)[None], 0)[0]
-                    for each in (np.floor(place), np.ceil(place)))  # fmt: skip
+    below = np.take_along_axis(ordered, np.floor(place).astype(int)[None], 0)[0]
+    above = np.take_along_axis(ordered, np.ceil(place).astype(int)[None], 0)[0]
     with np.errstate(invalid="ignore"):
         between = below + (above - below) * (place % 1)
     between = np.where(np.isneginf(below), below, between)
@@ -208,7 +205,7 @@ class Comparison(FigureResult):
 
     def blocks(self) -> list[list[list[str]]]:
         several = any(len(one.steps) > 1 for one in self.networks)
-        return [self._block(share) for share in SHARES if several or share == "median"]
+        return [self._block(heading) for heading in SHARES if several or heading == MEDIAN]
 
     def _block(self, heading: str) -> list[list[str]]:
         """The printed table of a quantile; the names of its columns are folded."""
@@ -238,9 +235,12 @@ class Comparison(FigureResult):
         number: the median, 10 % and 90 % of its runs. Raises OutputError.
         """
         path = check_output(path, (".csv",))
-        tables = {words: self.table(share) for words, share in ENDINGS.items()}
-        columns = {name + words: table[name] for name in COLUMNS for words, table in tables.items()
-                   if name != RUNS or not words}  # fmt: skip
+        tables = {heading: self.table(share) for heading, share in SHARES.items()}
+        columns = {RUNS: tables[MEDIAN][RUNS]}
+        for name in COLUMNS[1:]:
+            for heading, table in tables.items():
+                ending = "" if heading == MEDIAN else f", {heading}"
+                columns[f"{name}{ending}"] = table[name]
         names = [one.name for one in self.networks]
         rows = zip(names, *[column.tolist() for column in columns.values()], strict=True)
         return write_rows(path, [NETWORK, *columns], rows)
@@ -250,7 +250,7 @@ class Comparison(FigureResult):
         runs, and a band from 10 to 90 % of them.
         """
         from gersgorin.analyses.comparison_figure import draw_measure  # loads matplotlib
-        from gersgorin.analyses.panels import new_axes
+        from rhn.utils.composer import new_axes
 
         names = {one.name: one for one in self.networks}
         return draw_measure(new_axes() if ax is None else ax, names, GROWTH)
@@ -270,13 +270,16 @@ class Comparison(FigureResult):
         return draw_grid(part, self, measures, step, checks.limit_of_panel(limit))
 
 
+@names_options(ReadOptions)
 def compare(
     networks: Mapping[Place, Any],
     x: Any = None,
     *,
     panels: Sequence[str] = ("discs", "product"),
     progress: Progress = None,
-    **how: Any,
+    s0: Any = None,
+    leading: int | None = None,
+    **how: Unpack[ReadOptions],
 ) -> Comparison:
     """Measure several networks, each as `spectra` does.
 
@@ -288,7 +291,7 @@ def compare(
             With several seeds or sequences, numbers are quantiles over the runs.
         panels: the panels of the figure: discs, radius, reach, norm, product.
         progress: as for `open_run`, of the runs that are done.
-        how: as for `spectra`.
+        leading, s0, state_size, ..., unit: as for `spectra`.
 
     Raises InvalidInputError.
 
@@ -313,8 +316,8 @@ def compare(
     runs = [list[Spectra]() for _ in draws]
     with reported(progress, "compare", total=len(jobs)) as advance:
         for done, (k, network, sequence) in enumerate(jobs, 1):
-            few = {"leading": 1} if runs[k] else {}  # enough for the measures of further runs
-            runs[k].append(spectra(network, sequence, **how | few))
+            few = 1 if runs[k] else leading  # enough for the measures of further runs
+            runs[k].append(spectra(network, sequence, s0, leading=few, **how))
             advance(done, len(jobs))
     return Comparison(networks=tuple(map(_network, places, runs)), panels=tuple(panels))
 
@@ -342,11 +345,22 @@ def _place(place: Place) -> tuple[str, str]:
 
 def _network(place: tuple[str, str], runs: list[Spectra]) -> ComparedNetwork:
     """The measures of the runs of a network as arrays (R, T)."""
-    steps = np.array([run.steps for run in runs])
-    own = {"spectral_radius": "spectral_radius", "norm": "norm", "reach": "row_reach",
-           "log_norm_product": "log_norm_product"}  # fmt: skip
-    arrays = {name: np.full((len(runs), steps.max()), np.nan) for name in own}
-    for name, attribute in own.items():
-        for row, run in zip(arrays[name], runs, strict=True):
-            row[: run.steps] = getattr(run, attribute)
-    return ComparedNetwork(row=place[0], column=place[1], first=runs[0], steps=steps, **arrays)
+    row, column = place
+    return ComparedNetwork(
+        row=row,
+        column=column,
+        first=runs[0],
+        spectral_radius=_padded([run.spectral_radius for run in runs]),
+        norm=_padded([run.norm for run in runs]),
+        reach=_padded([run.row_reach for run in runs]),
+        log_norm_product=_padded([run.log_norm_product for run in runs]),
+        steps=np.array([run.steps for run in runs]),
+    )
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows of different lengths as one array (R, T), with NaN after their ends."""
+    found = np.full((len(rows), max(map(len, rows))), np.nan)
+    for number, row in enumerate(rows):
+        found[number, : len(row)] = row
+    return found

@@ -5,6 +5,7 @@ them, on a slide beside those of a grid, stands a panel of curves for each row a
 are in inches for letters of 8 points.
 """
 
+import math
 from collections.abc import Mapping
 from itertools import product
 from typing import Any
@@ -14,23 +15,17 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
+from gersgorin.analyses.complex_plane import IM, RE, label_planes
 from gersgorin.analyses.disc_panels import (
     IN_LEGEND,
+    JacobianDiscs,
     disc_squares,
     discs_of,
     draw_discs,
-    label_planes,
 )
-from gersgorin.analyses.panels import (
-    IM,
-    RE,
-    SLIDE,
-    figure_width,
-    folded,
-    legend_above,
-    over_steps,
-)
-from rhn.utils.figures import PAGE_HEIGHT
+from rhn.utils.composer import SLIDE, legend_above
+from rhn.utils.figures import PAGE_HEIGHT, figure_width
+from rhn.utils.named_curves import folded, over_steps
 
 LEFT, LEAST, SMALL, MOST = 0.5, 1.5, 0.4, 1.9  # labels; side of a plane beside others, of any
 GAP, TEXTS = 0.4, 1.2  # between planes with titles; title and legend
@@ -45,33 +40,39 @@ def draw_grid(
     Returns the height of the figure in inches.
     """
     groups, letters = found.groups, rcParams["font.size"] / 8
-    grid, many = len(groups) > 1, len(groups) * len(measures)
-    beside = figure_width(part) > SLIDE and grid
-    room = figure_width(part) / letters / (2 if beside else 1) - LEFT
-    across = len(found.columns) if grid else min(len(found.networks), max(1, int(room / LEAST)))
-    lines = len(groups) if grid else -(-len(found.networks) // across)
-    low = many * (LOW + NAME * max(map(len, groups.values()))) + GAP
+    is_grid, shows_planes = len(groups) > 1, "discs" in found.panels
+    curves = [*product(groups, measures)]
+    is_beside = is_grid and figure_width(part) > SLIDE
+    room = figure_width(part) / letters / (2 if is_beside else 1) - LEFT
+    if is_grid:
+        across, lines = len(found.columns), len(groups)
+    else:
+        across = min(len(found.networks), max(1, int(room / LEAST)))
+        lines = math.ceil(len(found.networks) / across)
+    low = len(curves) * (LOW + NAME * max(map(len, groups.values()))) + GAP
     tall = (PAGE_HEIGHT / letters - TEXTS - low) / lines - GAP - NUMBERS
     side = min(MOST, room / across - NUMBERS, tall)
-    high = lines * (max(side, SMALL) + GAP + NUMBERS) if len(found.panels) > len(measures) else 0.0
+    high = lines * (max(side, SMALL) + GAP + NUMBERS) if shows_planes else 0.0
     above = under = part
-    if high and many and beside:
+    has_both = shows_planes and len(curves) > 0
+    if has_both and is_beside:
         above, under = part.subfigures(1, 2, squeeze=False)[0]
-    elif high and many:
+    elif has_both:
         above, under = part.subfigures(2, 1, height_ratios=(high, low), squeeze=False)[:, 0]
     drawn = list[Axes]()
-    if high:
+    if shows_planes:
         planes = above.subplots(lines, across, squeeze=False)
         drawn += draw_planes(planes, found, step, half, int(12 * side))
-    if many:
-        drawn += under.subplots(many, 1, sharex=True, squeeze=False)[:, 0].tolist()
-    for k, (row, measure) in enumerate(product(groups, measures)):
-        ax, first = drawn[k - many], drawn[k % len(measures) - many]
-        if ax is not first:
-            ax.sharey(first)
-        draw_measure(ax, groups[row], measure)
-        ax.set_title(", ".join(filter(None, (row, measure))), parse_math=False)
-        ax.label_outer()
+    if curves:
+        axes = under.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0].tolist()
+        for ax, (row, measure) in zip(axes, curves, strict=True):
+            first = axes[measures.index(measure)]  # that of the first row
+            if ax is not first:
+                ax.sharey(first)
+            draw_measure(ax, groups[row], measure)
+            ax.set_title(", ".join(filter(None, (row, measure))), parse_math=False)
+            ax.label_outer()
+        drawn += axes
     legend_above(part, drawn, IN_LEGEND)
     return letters * (TEXTS + high + low)
 
@@ -83,27 +84,34 @@ def draw_planes(
     letters: of a line of a title. Returns the axes that are used.
     """
     groups, columns = found.groups, found.columns
-    each = [(row, *named) for row, group in groups.items() for named in group.items()]
-    steps = [one.first.typical_step if step is None else step for *_, one in each]
-    discs = [discs_of(one.first, t) for (*_, one), t in zip(each, steps, strict=True)]
+    rows, is_grid = [*groups], len(groups) > 1
+    each = [(row, name, one) for row, group in groups.items() for name, one in group.items()]
+    discs = [_discs_shown(one.first, step) for _, _, one in each]
     squares = disc_squares(discs, half)
     for ax in panels.flat:
         ax.set_aspect("equal")
         ax.set_axis_off()
     for k, (row, name, one) in enumerate(each):
-        place, top = divmod(k, panels.shape[1]), name
-        if len(groups) > 1:
-            place, top = ([*groups].index(row), columns.index(one.column or columns[0])), ""
+        if is_grid:
+            place, title = (rows.index(row), columns.index(one.column or columns[0])), ""
+        else:
+            place, title = divmod(k, panels.shape[1]), name
         ax = panels[place]
         ax.set_axis_on()
         draw_discs(ax, discs[k], squares[k]).set_xlabel(RE)
-        ax.set_title(folded(top, letters), parse_math=False)
+        ax.set_title(folded(title, letters), parse_math=False)
         ax.set_ylabel(f"{row}\n{IM}".strip(), parse_math=False)
     used = [ax for ax in panels.flat if ax.axison]
     label_planes(used)
-    for ax, name in zip(panels[0], columns if len(groups) > 1 else (), strict=False):
-        ax.set_title(folded(name, letters), parse_math=False)
+    if is_grid:
+        for ax, name in zip(panels[0], columns, strict=True):
+            ax.set_title(folded(name, letters), parse_math=False)
     return used
+
+
+def _discs_shown(found: Any, step: int | None) -> JacobianDiscs:
+    """The discs of a step of `Spectra`; None: the typical one."""
+    return discs_of(found, found.typical_step if step is None else step)
 
 
 def draw_measure(ax: Axes, networks: Mapping[str, Any], measure: str) -> Axes:

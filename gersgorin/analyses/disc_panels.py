@@ -4,7 +4,6 @@
     whole_square       the square around 0 that holds all of them
     closer_squares     the squares that show the discs, and then their eigenvalues, enlarged
     disc_squares       a square for each of several networks
-    draw_spectra       the figure of `Spectra`: up to three such panels, and curves over time
 
 A further panel is drawn if it enlarges what it holds at least `FACTOR` times. A label is given to
 what is seen: lines and areas that extend over `SEEN` of the width and height of their panel, and
@@ -13,47 +12,35 @@ points inside it. Legends therefore name nothing that a reader cannot find.
 Legend: N entries of a state; k eigenvalues.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.figure import SubFigure
-from matplotlib.font_manager import FontProperties
-from matplotlib.path import Path
-from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import BboxBase
+from matplotlib.collections import LineCollection
 
-from gersgorin.analyses.panels import (
+from gersgorin.analyses.complex_plane import (
     CIRCLE,
     EIGENVALUES,
-    IMAGINARY,
-    MODULUS,
-    REAL,
-    SLIDE,
-    STACKED,
-    TIME,
+    FewTicks,
+    Square,
     circle_points,
     draw_circle,
-    figure_width,
-    legend_above,
-    over_steps,
-    plain_ticks,
+    is_seen,
+    plane_points,
 )
-from gersgorin.linalg.discs import discs_outline, support_corners
-from gersgorin.results import ROUNDING
+from gersgorin.growth import ROUNDING
+from gersgorin.linalg.disc_unions import discs_outline
+from gersgorin.linalg.numerical_range import support_corners
 from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, SKY
+from rhn.utils.named_curves import plain_ticks
 
 MOST, FEW = 64, 32  # entries up to which all discs are drawn; discs that are drawn of more entries
 FACTOR = 2  # a panel that enlarges less adds nothing
-SEEN = 0.05  # of the width and height of a panel
 MARGIN = 1.1  # of a square: beyond all that it holds
 POINTS = 129  # of each arc of an outline
-LABELS, LARGEST_SIDE, HEADINGS = 0.6, 2.7, 1.3  # inches: of a panel; of all panels
-ROUND = (1, 2, 3, 4, 5, 10)  # steps of ticks: a panel around 0 has at least three
 ROW_DISCS, SOME_ROW_DISCS = "row discs", "row discs ({} largest of {})"
 LARGEST = "largest row disc, its radius"
 ROW_UNION, COLUMN_UNION = "union of row discs", "union of column discs"
@@ -65,16 +52,6 @@ IN_LEGEND = (
 )  # fmt: skip
 """The order of a legend, after the row discs."""
 DISC_TEXTS = (SOME_ROW_DISCS, ROW_DISCS, *IN_LEGEND, CLOSER_DISCS, CLOSER_EIGENVALUES)
-
-
-class Square(NamedTuple):
-    """A square part of the complex plane around a real number."""
-
-    middle: float
-    half: float
-    """Half the width."""
-    enlarged: bool = False
-    """Whether it shows discs or eigenvalues larger than a square around 0 that holds all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,28 +92,6 @@ class JacobianDiscs:
         """The name of the single row discs in a legend."""
         N, drawn = len(self.centers), len(self.drawn)
         return ROW_DISCS if drawn == N else SOME_ROW_DISCS.format(drawn, N)
-
-
-class FewTicks(MaxNLocator):
-    """At most four intervals, and fewer in a panel without room for the numbers side by side."""
-
-    def __init__(self) -> None:
-        super().__init__(4, steps=ROUND)
-        numbers = FontProperties(size=rcParams["xtick.labelsize"])
-        self.letter = 0.65 * numbers.get_size_in_points() / 72  # inches
-
-    def __call__(self) -> Any:
-        axis: Any = self.axis
-        low, high = sorted(axis.get_view_interval())
-        ticks = np.asarray(super().__call__())
-        ticks = ticks[(ticks >= low) & (ticks <= high)]
-        if axis is axis.axes.yaxis:
-            return ticks
-        width = axis.axes.bbox.width / axis.axes.figure.dpi / self.letter
-        letters = 1 + max(map(len, axis.get_major_formatter().format_ticks(ticks)), default=0)
-        while len(ticks) > 2 and letters > width * (ticks[1] - ticks[0]) / (high - low):
-            ticks = ticks[::2]
-        return ticks
 
 
 def discs_of(found: Any, step: int) -> JacobianDiscs:
@@ -263,11 +218,6 @@ def _draw_row_discs(ax: Axes, discs: JacobianDiscs) -> None:
             markersize=0.8 * rcParams["lines.markersize"])  # fmt: skip
 
 
-def plane_points(z: np.ndarray) -> np.ndarray:
-    """Complex numbers (k,) as points (k, 2)."""
-    return np.column_stack([z.real, z.imag])
-
-
 def _draw_unions(ax: Axes, discs: JacobianDiscs) -> None:
     """Draw the outlines of the unions, and shade their overlap."""
     styles = {ROW_UNION: (BLUE, "-"), COLUMN_UNION: (ORANGE, (0, (4, 3)))}
@@ -295,100 +245,3 @@ def _draw_centres(ax: Axes, centers: np.ndarray) -> None:
     ax.plot(centers, np.zeros(len(centers)), "|", color=BLUE, alpha=0.6, label=CENTRES,
             markersize=2.5 * rcParams["lines.markersize"],
             transform=ax.get_xaxis_transform())  # fmt: skip
-
-
-def is_seen(ax: Axes, artist: Any) -> bool:
-    """Whether one can see an artist inside its panel: a point, or a line or an area that extends
-    over `SEEN` of the width and of the height.
-    """
-    box, transform = ax.bbox, artist.get_transform()
-    low, high = np.asarray(box.min), np.asarray(box.max)
-    if isinstance(artist, PolyCollection):
-        areas = [transform.transform_path(path) for path in artist.get_paths()]
-        return _extend([area.clip_to_bbox(box) for area in areas], box)
-    if isinstance(artist, LineCollection):
-        lines = artist.get_paths()
-        return _extend([path.cleaned(transform, clip=box.extents) for path in lines], box)
-    points = transform.transform(artist.get_xydata())
-    if artist.get_linestyle() == "None":
-        inside = (points >= low - 0.5) & (points <= high + 0.5)  # pixels of rounding
-        return bool(inside.all(1).any())
-    return _extend([Path(points).cleaned(remove_nans=True, clip=box.extents)], box)
-
-
-def _extend(paths: list[Path], box: BboxBase) -> bool:
-    """Whether paths in pixels extend over `SEEN` of the width and of the height of a box."""
-    polygons = [polygon for path in paths for polygon in path.to_polygons(closed_only=False)]
-    if not polygons:
-        return False
-    points = np.concatenate(polygons).clip(box.min, box.max)
-    width, height = np.ptp(points, axis=0) / box.size
-    return bool(width >= SEEN and height >= SEEN)
-
-
-def label_planes(axes: Sequence[Axes]) -> None:
-    """Leave the labels of axes only at the outer panels, and the numbers too if all have the same
-    limits.
-    """
-    limits = {(*ax.get_xlim(), *ax.get_ylim()) for ax in axes}
-    for ax in axes:
-        place: Any = ax.get_subplotspec()
-        if len(limits) == 1:
-            ax.label_outer()
-        if not place.is_first_col():
-            ax.set_ylabel("")
-        if not place.is_last_row():
-            ax.set_xlabel("")
-
-
-def draw_spectra(
-    part: SubFigure, found: Any, step: int, growth: Mapping[str, np.ndarray], limit: float | None
-) -> float:
-    """Draw one step of `Spectra`, the curves of all steps, and the growth of the product. Returns
-    the height in inches. limit: half the width of the first panel; None: it holds all.
-    """
-    width, discs = figure_width(part), discs_of(found, step)
-    first = whole_square(discs) if limit is None else Square(0.0, limit)
-    squares = {f"{TIME} {step}": first, **closer_squares(first, discs)}
-    across = min(len(squares), 3 if STACKED <= width <= SLIDE else 2)
-    down = -(-len(squares) // across)
-    high = down * (LABELS + min(width / across - LABELS, LARGEST_SIDE))
-    low = 1.9 + 0.2 * width
-    if width > SLIDE:
-        planes, times = part.subfigures(1, 2, squeeze=False)[0]
-    else:
-        ratios = (high, low)
-        planes, times = part.subfigures(2, 1, height_ratios=ratios, squeeze=False)[:, 0]
-    panels = planes.subplots(down, across, squeeze=False)
-    drawn = panels.ravel()[: len(squares)]
-    for ax in panels.ravel()[len(squares) :]:
-        ax.remove()
-    _draw_squares(drawn, found, discs, squares)
-    for ax in panels[:, 0]:
-        ax.set_ylabel(IMAGINARY)
-    legend_above(part, [*drawn], IN_LEGEND)
-    each, last = times.subplots(2, 1, sharex=True)
-    over_steps(each, found.curves(), found.unit, MODULUS).label_outer()
-    over_steps(last, growth, found.unit, found.label)
-    for ax, level in ((each, 1), (last, 0)):
-        ax.axhline(level, color="0.6", linewidth=0.8, zorder=0)
-        ax.axvline(step, color=GREY, linestyle=":", linewidth=0.8, zorder=0)
-    return HEADINGS + high + low
-
-
-def _draw_squares(
-    panels: np.ndarray, found: Any, discs: JacobianDiscs, squares: dict[str, Square]
-) -> None:
-    """Draw squares into panels, the eigenvalues of all steps in grey; a grey frame in each panel
-    is the place of the next one.
-    """
-    every, last = found.eigenvalues.ravel(), None
-    for ax, (title, square) in zip(panels, squares.items(), strict=True):
-        ax.plot(every.real, every.imag, ".", color="0.8", rasterized=True, label=ALL_STEPS,
-                markersize=0.7 * rcParams["lines.markersize"], zorder=0.5)  # fmt: skip
-        draw_discs(ax, discs, square).set(title=title, xlabel=REAL)
-        if last is not None:
-            middle, half, _ = square
-            place = (middle - half, -half, 2 * half, 2 * half)
-            last.indicate_inset(place, edgecolor=GREY, linewidth=0.6)
-        last = ax

@@ -14,15 +14,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.analyses import panels
-from gersgorin.analyses.panels import EIGENVALUES, IMAGINARY, REAL
+from gersgorin.analyses.complex_plane import EIGENVALUES, IMAGINARY, REAL, draw_circle
+from rhn.utils.composer import legend_above, pair
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED
+from rhn.utils.named_curves import name_end
 
+ALL_BELOW, SOME_AT = "point, all moduli < 1", "point, moduli = 1, none > 1"
+SOME_ABOVE, ALL_ABOVE = "point, some moduli > 1", "point, all moduli > 1"
 KINDS = {
-    "point, all moduli < 1": (GREEN, "o"),
-    "point, moduli = 1, none > 1": (BLUE, "s"),
-    "point, some moduli > 1": (ORANGE, "D"),
-    "point, all moduli > 1": (RED, "^"),
+    ALL_BELOW: (GREEN, "o"),
+    SOME_AT: (BLUE, "s"),
+    SOME_ABOVE: (ORANGE, "D"),
+    ALL_ABOVE: (RED, "^"),
 }
 """Colours and markers of points; those of slow points are hollow."""
 SLOWLY, RUN, STARTED, STATES = "slow points", "states of the run", "starts", "states"
@@ -34,14 +37,14 @@ FIGURE_TEXTS = (*KINDS, SLOWLY, RUN, STARTED, STATES, *AXES, NUMBER, EXPONENT, C
 
 def draw_exponents_and_means(part: SubFigure, found: Any) -> float:
     """Draw `LyapunovSpectrum` and the means over the first steps. Returns the height in inches."""
-    left, right, height = panels.pair(part)
+    left, right, height = pair(part)
     draw_exponents(left, found)
     known = np.flatnonzero(np.isfinite(found.exponents))
     right.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     right.plot(found.curve_steps, found.curve[:, known], color=BLUE, alpha=0.7,
                linewidth=0.7 * rcParams["lines.linewidth"])  # fmt: skip
     for k in {*known[:1].tolist(), *known[-1:].tolist()}:
-        panels.name_end(right, f"{ONE} {k + 1}", float(found.exponents[k]), BLUE)
+        name_end(right, f"{ONE} {k + 1}", float(found.exponents[k]), BLUE)
     right.set(xlabel=f"{COUNTED} ({found.unit})", ylabel=MEANS)
     return height
 
@@ -60,10 +63,10 @@ def draw_exponents(ax: Axes, found: Any) -> Axes:
 
 def draw_states_and_eigenvalues(part: SubFigure, found: Any) -> float:
     """Draw the states and the eigenvalues of `FixedPoints`. Returns the height in inches."""
-    left, right, height = panels.pair(part)
+    left, right, height = pair(part)
     draw_states(left, found).set_title(STATES)
     draw_all_eigenvalues(right, found).set_title(EIGENVALUES)
-    panels.legend_above(part, [right, left])
+    legend_above(part, [right, left])
     return height + 0.5
 
 
@@ -83,7 +86,7 @@ def draw_states(ax: Axes, found: Any) -> Axes:
 
 def draw_all_eigenvalues(ax: Axes, found: Any) -> Axes:
     """Draw the eigenvalues of all points, and the unit circle."""
-    panels.draw_circle(ax)
+    draw_circle(ax)
     values = found.eigenvalues
     _draw_kinds(ax, found, np.stack([values.real, values.imag], 1), 1)
     ax.set_aspect("equal", adjustable="datalim")
@@ -94,14 +97,19 @@ def draw_all_eigenvalues(ax: Axes, found: Any) -> Axes:
 def _draw_kinds(ax: Axes, found: Any, places: np.ndarray, size: float) -> None:
     """Draw places (P, 2, k) of the points, each kind in its colour; size: in usual markers."""
     size *= rcParams["lines.markersize"]
-    every = found.unstable == found.eigenvalues.shape[1]
-    kind = np.select([every, found.unstable > 0, found.neutral > 0], [3, 2, 1], 0)
-    for k, (name, (colour, marker)) in enumerate(KINDS.items()):
+    are_all_above = found.unstable == found.eigenvalues.shape[1]
+    rows_of = {
+        ALL_ABOVE: are_all_above,
+        SOME_ABOVE: (found.unstable > 0) & ~are_all_above,
+        SOME_AT: (found.unstable == 0) & (found.neutral > 0),
+        ALL_BELOW: (found.unstable == 0) & (found.neutral == 0),
+    }
+    for name, (colour, marker) in KINDS.items():
         size *= 0.85  # equal eigenvalues of two kinds stay visible
-        if (kind == k).any():
+        if rows_of[name].any():
             ax.plot([], [], marker, color=colour, markersize=size, label=name)
         for rows, inside in ((~found.is_slow, colour), (found.is_slow, "none")):
-            drawn = places[rows & (kind == k)].swapaxes(0, 1).reshape(2, -1)
+            drawn = places[rows & rows_of[name]].swapaxes(0, 1).reshape(2, -1)
             edge = colour if inside == "none" else "white"
             ax.plot(*drawn, marker, color=colour, markerfacecolor=inside, markeredgecolor=edge,
                     markersize=size, markeredgewidth=0.1 * size)  # fmt: skip

@@ -14,19 +14,24 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gersgorin import checks, root_search
-from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
-from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, median_and_ends, values_or_nan
+from gersgorin.analyses.iterated_map import IteratedMap
+from gersgorin.linalg.spectrum import eigenvalues_or_nan
+from gersgorin.linalg.threads import one_thread
+from gersgorin.packing import real_view
+from gersgorin.points import distinct
+from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, values_or_nan
 from gersgorin.root_search import ZeroSearch
-from gersgorin.run import Run, difference, jacobians, jumps, open_run
-from gersgorin.step import Step, real_view
+from gersgorin.run import Run, RunOptions, names_options, open_run
+from gersgorin.smoothness import difference, jumps
 from rhn.utils.progress import Advance, reported
+from rhn.utils.results import median_and_ends
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 
@@ -41,20 +46,24 @@ LEAST = 1e-7  # or this far
 LONGEST_PERIOD = 256  # of which a search takes minutes
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 SLOW = 0.01  # largest |F(s) - s| at a slow point, of the median at the starts
-SETTLED, LONGEST = 200, 10_000  # steps, at least and at most, in which starts settle
-AT_ONCE = 20  # steps between two looks at the states that settle
 
+FROM_STARTS, SPEED, IS_SLOW = "from starts", "|F(s) - s|", "slow"
+ABOVE, AT, BELOW, RADIUS = "moduli > 1", "= 1", "< 1", "radius"
+GROWTH_TIME, DECAY_TIME, JUMP, CYCLE = "growth time", "decay time", "jump", "cycle"
 COLUMNS = (
-    "from starts", "|F(s) - s|", "slow", "moduli > 1", "= 1", "< 1", "radius", "growth time",
-    "decay time", "jump", "cycle",
+    FROM_STARTS, SPEED, IS_SLOW, ABOVE, AT, BELOW, RADIUS, GROWTH_TIME, DECAY_TIME, JUMP, CYCLE,
 )  # fmt: skip
 FIXED, SLOWLY = "fixed points of F", "slow points"
+RESOLUTION, PERIOD = "resolution of points", "period"
+GIVEN, DISTINCT, OUTSIDE = "starts", "distinct starts", "starts outside the run"
+REACHED, STEPS_UNTIL = "states that starts reach", "steps of F until then"
+LED, SHORTER = "starts that led to a point", "starts that led to a shorter period"
+AT_EDGE = "starts that ended at the edge of the box"
+ELSEWHERE = "starts that failed elsewhere"
+LEAST_SPEED, MARGIN = "least |F(s) - s| of all ends", "margin of the box"
 COUNTS = (
-    FIXED, SLOWLY, "resolution of points", DIFFERENCE, "period", "starts", "distinct starts",
-    "starts outside the run", "states that starts reach", "steps of F until then",
-    "starts that led to a point", "starts that led to a shorter period",
-    "starts that ended at the edge of the box", "starts that failed elsewhere",
-    "least |F(s) - s| of all ends", "margin of the box",
+    FIXED, SLOWLY, RESOLUTION, DIFFERENCE, PERIOD, GIVEN, DISTINCT, OUTSIDE, REACHED, STEPS_UNTIL,
+    LED, SHORTER, AT_EDGE, ELSEWHERE, LEAST_SPEED, MARGIN,
 )  # fmt: skip
 UNKNOWN = "points whose eigenvalues did not converge"
 
@@ -93,7 +102,7 @@ class FixedPoints(StepResult):
     point only from a state that starts reach, or from another point of its cycle.
     """
     jumps: Annotated[np.ndarray, "point"]
-    """How far the Jacobian jumps at each point, (P,), see `gersgorin.run.jumps`. At a
+    """How far the Jacobian jumps at each point, (P,), see `gersgorin.smoothness.jumps`. At a
     kink the eigenvalues may hold on one side or on none.
     """
     cycle: Annotated[np.ndarray, "point"]
@@ -122,7 +131,7 @@ class FixedPoints(StepResult):
     """
     difference: Annotated[np.ndarray, "point"] | None = None
     """How much the Jacobian of F^k differs from differences at each point, (P,), see
-    `gersgorin.run.difference`; None in a result of 0.7.0.
+    `gersgorin.smoothness.difference`; None in a result of 0.7.0.
     """
     resolution: float = math.nan
     """Points that differ by no more than this in every entry count as one; NaN in a result of
@@ -181,39 +190,81 @@ class FixedPoints(StepResult):
             times = -self.period / np.log(np.abs(self.eigenvalues))
         return np.where(self._beyond == 0, np.inf, times)
 
+    @property
+    def growth_time(self) -> np.ndarray:
+        """Number of time steps in which the fastest deviation from each point grows by e, (P,); inf
+        if none grows, NaN without eigenvalues.
+        """
+        grows = (self.unstable > 0) | self._unknown
+        return np.where(grows, -self.time_constants[:, 0], np.inf)
+
+    @property
+    def decay_time(self) -> np.ndarray:
+        """Number of time steps in which the slowest deviation from each point that does not grow
+        falls to 1/e, (P,); inf for a neutral eigenvalue, NaN if all grow.
+        """
+        first = self.unstable  # the number of the first eigenvalue that is not outside
+        rows = np.flatnonzero(first < self.eigenvalues.shape[1])
+        times = np.full(len(first), np.nan, self.time_constants.dtype)
+        times[rows] = self.time_constants[rows, first[rows]]
+        return times
+
+    @property
+    def outside_run(self) -> int:
+        """Number of starts that are no states of the run."""
+        states_of_run = {state.tobytes() for state in self.trajectory}
+        return sum(start.tobytes() not in states_of_run for start in self.starts)
+
+    @property
+    def _unknown(self) -> np.ndarray:
+        """True for points whose eigenvalues did not converge, (P,)."""
+        return np.isnan(self.eigenvalues).any(1)
+
     def blocks(self) -> list[list[list[str]]]:
         return listed_blocks(self.item, self.table())
 
     def table(self) -> Mapping[str, Any]:
         P, N = self.eigenvalues.shape
-        above, at, led = self.unstable, self.neutral, int(self.found_from.sum())
-        unknown = np.isnan(self.eigenvalues).any(1)
-        counts = np.where(unknown, np.nan, [above, at, N - above - at])
-        times = np.pad(self.time_constants, ((0, 0), (0, 1)), constant_values=np.nan)
-        run = {state.tobytes() for state in self.trajectory}
-        columns = (
-            self.found_from, self.residuals, self.is_slow, *counts,
-            np.abs(self.eigenvalues[:, 0]), np.where((above > 0) | unknown, -times[:, 0], np.inf),
-            times[np.arange(P), above], self.jumps, self.cycle + 1,
-        )  # fmt: skip
-        numbers = (
-            int((~self.is_slow).sum()), int(self.is_slow.sum()), self.resolution,
-            median_and_ends(values_or_nan(self.difference, P))[0], self.period,
-            len(self.starts), len(np.unique(self.starts, axis=0)),
-            sum(start.tobytes() not in run for start in self.starts),
-            self.settled, self.settled_after, led, self.shorter, self.at_edge,
-            len(self.starts) - led - self.shorter - self.at_edge, self.least_residual, self.margin,
-        )  # fmt: skip
-        rows = dict(zip(COLUMNS, columns, strict=True))
-        return rows | dict(zip(COUNTS, numbers, strict=True))
+        inside = N - self.unstable - self.neutral
+        led = int(self.found_from.sum())
+        failed = len(self.starts) - led - self.shorter - self.at_edge
+        return {
+            FROM_STARTS: self.found_from,
+            SPEED: self.residuals,
+            IS_SLOW: self.is_slow,
+            ABOVE: np.where(self._unknown, np.nan, self.unstable),
+            AT: np.where(self._unknown, np.nan, self.neutral),
+            BELOW: np.where(self._unknown, np.nan, inside),
+            RADIUS: np.abs(self.eigenvalues[:, 0]),
+            GROWTH_TIME: self.growth_time,
+            DECAY_TIME: self.decay_time,
+            JUMP: self.jumps,
+            CYCLE: self.cycle + 1,
+            FIXED: int((~self.is_slow).sum()),
+            SLOWLY: int(self.is_slow.sum()),
+            RESOLUTION: self.resolution,
+            DIFFERENCE: median_and_ends(values_or_nan(self.difference, P))[0],
+            PERIOD: self.period,
+            GIVEN: len(self.starts),
+            DISTINCT: len(np.unique(self.starts, axis=0)),
+            OUTSIDE: self.outside_run,
+            REACHED: self.settled,
+            STEPS_UNTIL: self.settled_after,
+            LED: led,
+            SHORTER: self.shorter,
+            AT_EDGE: self.at_edge,
+            ELSEWHERE: failed,
+            LEAST_SPEED: self.least_residual,
+            MARGIN: self.margin,
+        }
 
     def notes(self) -> Mapping[str, int]:
-        return {UNKNOWN: int(np.isnan(self.eigenvalues).any(1).sum())}
+        return {UNKNOWN: int(self._unknown.sum())}
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the points, the starts and the run along the principal axes of the starts."""
         from gersgorin.analyses.dynamics_figures import draw_states
-        from gersgorin.analyses.panels import new_axes  # loads matplotlib
+        from rhn.utils.composer import new_axes  # loads matplotlib
 
         return draw_states(new_axes() if ax is None else ax, self)
 
@@ -223,78 +274,7 @@ class FixedPoints(StepResult):
         return draw_states_and_eigenvalues(part, self)
 
 
-@dataclass(frozen=True, eq=False)
-class IteratedMap:
-    """The map F^k of a step for a constant input x (1, m), or id (1,).
-
-    >>> from gersgorin.step import as_step
-    >>> step, x = as_step(lambda x, s: 3 * s + x, torch.ones(1, 1), torch.zeros(1))
-    >>> twice, s = IteratedMap(step, x, 2), torch.tensor([[1.0], [0.0]])
-    >>> twice(s).tolist(), twice.jacobian(s).flatten().tolist()
-    ([[13.0], [4.0]], [9.0, 9.0])
-    """
-
-    step: Step
-    x: Tensor
-    period: int
-
-    def along(self, s: Tensor, steps: int) -> Tensor:
-        """The states s, F(s), F(F(s)), ..., (steps + 1, b, N)."""
-        path, x = [s], self.x.expand(len(s), *self.x.shape[1:])
-        for _ in range(steps if len(s) else 0):
-            path.append(self.step.rows(x, path[-1]))
-        return torch.stack(path) if len(s) else s.expand(steps + 1, *s.shape)
-
-    def __call__(self, s: Tensor) -> Tensor:
-        """F^k(s), (b, N)."""
-        return self.along(s, self.period)[-1]
-
-    def jacobian(self, s: Tensor) -> Tensor:
-        """dF^k/ds, (b, N, N)."""
-        A = torch.eye(s.shape[1], dtype=s.dtype, device=s.device).expand(len(s), -1, -1)
-        for now in self.along(s, self.period - 1) if len(s) else ():
-            A = jacobians(self.step, self.x.expand(len(s), *self.x.shape[1:]), now, None) @ A
-        return A
-
-    def closes_early(self, s: Tensor, apart: Tensor) -> Tensor:
-        """True if F^d(s) = s for a divisor d < k of k, up to `apart` in every entry, (b,)."""
-        orbit = self.along(s, self.period - 1)
-        divisors = [d for d in range(1, self.period) if self.period % d == 0]
-        return ((orbit[divisors] - s).abs() <= apart).all(-1).any(0)
-
-    def cycle_of(self, points: Tensor, apart: Tensor) -> Tensor:
-        """The number of the cycle of each point, (P,), from 0 in the order of the points."""
-        gaps = (self.along(points, self.period - 1)[:, :, None] - points).abs().amax(-1)
-        first = (gaps <= apart).any(0).int()  # (P, P)
-        return first.argmax(1).unique(return_inverse=True)[1] if len(points) else first.sum(1)
-
-    def settled(self, starts: Tensor) -> tuple[Tensor, int]:
-        """The distinct finite states (b, N) that the starts reach, and the number of steps: 200, or
-        up to 10,000 while a state still drifts.
-        """
-        s, steps, drift = starts, 0, True
-        side = (starts - starts.mean(0)).abs().max().clamp(min=1)
-        near = root_search.MET * side
-        while len(s) and (steps < SETTLED or drift) and steps < LONGEST:
-            path = self.along(s, AT_ONCE * self.period)[:: self.period]
-            drift, steps = _drifts(path, near), steps + AT_ONCE
-            s = path[-1][path[-1].norm(dim=-1).isfinite()]
-            first = root_search.least_of_each(
-                root_search.meeting(s, near), torch.zeros_like(s[:, 0])
-            )
-            s = s[first.sort().values]
-        none = torch.zeros_like(s[:, 0])
-        return s[
-            root_search.distinct(s, none, none == 0, root_search.APART * side, len(s))[0]
-        ], steps
-
-
-def _drifts(path: Tensor, still: Tensor) -> bool:
-    """True if one of b states moves along its path (T, b, N) by over `still`, mostly one way."""
-    moved, way = (path[-1] - path[0]).norm(dim=-1), path.diff(dim=0).norm(dim=-1).sum(0)
-    return bool(((moved > still) & (moved > way / 2)).any())
-
-
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
 def fixed_points(
@@ -306,7 +286,7 @@ def fixed_points(
     period: int = 1,
     margin: float = 0.5,
     seed: int = 0,
-    **how: Any,
+    **how: Unpack[RunOptions],
 ) -> FixedPoints:
     """Search from many starting states for the fixed points F(s) = s of one step under a constant
     input, and compute the eigenvalues at these points.
@@ -315,7 +295,8 @@ def fixed_points(
     are not found, and the search may miss points inside.
 
     Args:
-        network, s0, how: as for `open_run`; s0 None, for a function: the first of the starts.
+        network, s0, state_size, ..., progress: as for `open_run`; s0 None, for a function: the
+            first of the starts.
         x: the constant input (m,), or a sequence as for `open_run`, whose mean is the input.
         starts: the states to search from (B, N), each as one vector, which may be complex if the
             state is; or the number B of states of the run, evenly spread (Sussillo and Barak 2013).
@@ -407,48 +388,125 @@ def spread(run: Run, count: int, seed: int) -> Tensor:
     return torch.cat((some, share * states[first] + (1 - share) * states[second]))
 
 
+class _Ends(NamedTuple):
+    """The ends of all searches, b; those from the B starts are first."""
+
+    states: Tensor
+    """(b, N)."""
+    speeds: Tensor
+    """|F^k(s) - s|, (b,)."""
+    closed: Tensor
+    """True for zeros of F^k(s) - s, (b,)."""
+    fixed: Tensor
+    """True for those of them that have no shorter period, (b,)."""
+    slow: Tensor
+    """True for slow points, (b,)."""
+
+
+class _Found(NamedTuple):
+    """The P points: the fixed ones first, then the slow ones."""
+
+    states: Tensor
+    """(P, N)."""
+    speeds: Tensor
+    """(P,)."""
+    found_from: Tensor
+    """Number of starts that led there, (P,)."""
+    is_slow: np.ndarray
+    """(P,)."""
+
+
 def _points(F: IteratedMap, starts: Tensor, margin: float, advance: Advance) -> dict[str, Any]:
     """The fields of `FixedPoints` about the points and the search."""
-    (settled, steps), B = F.settled(starts), len(starts)
+    settled, steps = F.settled(starts)
     search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, TOLERANCES[starts.dtype])
-    at_starts, apart = search.r.speed(starts), search.apart
+    at_starts = search.r.speed(starts)
     checks.are_finite(f"step of {F.step.name} at the starts", at_starts[:, None])
-    ends, minima = search.find(torch.cat((starts, settled)), advance)
-    if F.period > 1:  # and from the other points of the cycles
-        orbits = F.along(ends[search.are_zeros(ends)], F.period - 1)[1:].flatten(0, 1)
-        ends = torch.cat((ends, search.to_zeros(orbits)))
-        minima = torch.cat((minima, minima.new_zeros(len(orbits))))
-    speeds, closed = search.r.speed(ends), search.are_zeros(ends)
-    fixed = closed & ~F.closes_early(ends, apart)
-    still = (minima & (speeds <= SLOW * at_starts.median())) | (
-        speeds <= root_search.STILL * search.scale
-    )
-    slow = still & ~closed & (F.period == 1)
-    some, from_some = root_search.distinct(ends, speeds, fixed, apart, B)
-    others, from_others = root_search.distinct(ends, speeds, slow, apart, B)
-    rows = torch.cat((some, others))
-    points, failed = ends[rows], ~(closed | slow)[:B]
-    A = torch.cat([F.jacobian(part) for part in root_search.blocks(points)] or [F.jacobian(points)])
-    checks.are_finite(f"derivative of {F.step.name} at a point", A)
-    arrays = {
-        "states": points,
-        "residuals": speeds[rows],
-        "found_from": torch.cat((from_some, from_others)),
-        "jacobians": A,
-        "eigenvalues": eigenvalues_or_nan(A),
-        "jumps": jumps(lambda _, s: F(s), points, points, F(points), search.scale),
-        "cycle": F.cycle_of(points, apart),
-    }
-    found = {name: array.cpu().numpy() for name, array in arrays.items()}
-    push = partial(torch.einsum, "bij,bj->bi", A)
-    rounding = torch.finfo(points.dtype).eps ** 0.5 * points.abs().amax().item() if len(rows) else 0
-    return found | {
-        "difference": difference(lambda _, s: F(s), points, points, push),
-        "resolution": max(float(apart), rounding),
-        "is_slow": np.arange(len(rows)) >= len(some),
-        "least_residual": float(speeds.min()),
-        "shorter": int((closed & ~fixed)[:B].sum()),
-        "at_edge": int((failed & search.at_edge(ends)[:B]).sum()),
+    states, minima = _searched(F, search, torch.cat((starts, settled)), advance)
+    ends = _classified(F, search, states, minima, SLOW * at_starts.median())
+    points = _distinct_points(ends, search.apart, len(starts))
+    return {
+        **_measured(F, search, points),
+        **_counts(search, ends, len(starts)),
         "settled": len(settled),
         "settled_after": steps,
+    }
+
+
+def _searched(
+    F: IteratedMap, search: ZeroSearch, states: Tensor, advance: Advance
+) -> root_search.Ends:
+    """The ends of the searches from states (b, N), and the other points of their cycles."""
+    ends, minima = search.find(states, advance)
+    if F.period == 1:
+        return ends, minima
+    orbits = F.along(ends[search.are_zeros(ends)], F.period - 1)[1:].flatten(0, 1)
+    no_minima = minima.new_zeros(len(orbits))
+    return torch.cat((ends, search.to_zeros(orbits))), torch.cat((minima, no_minima))
+
+
+def _classified(
+    F: IteratedMap, search: ZeroSearch, states: Tensor, minima: Tensor, slow_speed: Tensor
+) -> _Ends:
+    """The kinds of the ends (b, N) of searches. slow_speed: largest speed of a slow minimum."""
+    speeds, closed = search.r.speed(states), search.are_zeros(states)
+    slow_minima = minima & (speeds <= slow_speed)
+    nearly_stand_still = speeds <= root_search.STILL * search.scale
+    slow = (slow_minima | nearly_stand_still) & ~closed
+    return _Ends(
+        states=states,
+        speeds=speeds,
+        closed=closed,
+        fixed=closed & ~F.closes_early(states, search.apart),
+        slow=slow if F.period == 1 else torch.zeros_like(slow),
+    )
+
+
+def _distinct_points(ends: _Ends, apart: Tensor, starts: int) -> _Found:
+    """Those of the ends that differ; `starts` of them are from starts."""
+    fixed, from_fixed = distinct(ends.states, ends.speeds, ends.fixed, apart, starts)
+    slow, from_slow = distinct(ends.states, ends.speeds, ends.slow, apart, starts)
+    rows = torch.cat((fixed, slow))
+    return _Found(
+        states=ends.states[rows],
+        speeds=ends.speeds[rows],
+        found_from=torch.cat((from_fixed, from_slow)),
+        is_slow=np.arange(len(rows)) >= len(fixed),
+    )
+
+
+def _measured(F: IteratedMap, search: ZeroSearch, points: _Found) -> dict[str, Any]:
+    """The fields of `FixedPoints` about the points."""
+    s = points.states
+    A = torch.cat([F.jacobian(part) for part in root_search.blocks(s)] or [F.jacobian(s)])
+    checks.are_finite(f"derivative of {F.step.name} at a point", A)
+    arrays = {
+        "states": s,
+        "residuals": points.speeds,
+        "found_from": points.found_from,
+        "jacobians": A,
+        "eigenvalues": eigenvalues_or_nan(A),
+        "jumps": jumps(lambda _, s: F(s), s, s, F(s), search.scale),
+        "cycle": F.cycle_of(s, search.apart),
+    }
+    push = partial(torch.einsum, "bij,bj->bi", A)
+    largest = s.abs().amax().item() if len(s) else 0.0
+    rounding = torch.finfo(s.dtype).eps ** 0.5 * largest
+    return {
+        **{name: array.cpu().numpy() for name, array in arrays.items()},
+        "is_slow": points.is_slow,
+        "difference": difference(lambda _, s: F(s), s, s, push),
+        "resolution": max(float(search.apart), rounding),
+    }
+
+
+def _counts(search: ZeroSearch, ends: _Ends, starts: int) -> dict[str, Any]:
+    """The fields of `FixedPoints` about the searches from the starts."""
+    shorter = ends.closed & ~ends.fixed
+    failed = ~(ends.closed | ends.slow)
+    failed_at_edge = failed & search.at_edge(ends.states)
+    return {
+        "least_residual": float(ends.speeds.min()),
+        "shorter": int(shorter[:starts].sum()),
+        "at_edge": int(failed_at_edge[:starts].sum()),
     }

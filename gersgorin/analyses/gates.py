@@ -5,15 +5,15 @@ Legend: T time steps; G gates, one for each layer and name.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 
 from gersgorin import checks
+from gersgorin.double_precision import module_runs
 from gersgorin.results import StepResult
-from gersgorin.run import Run, open_run
-from gersgorin.step import module_runs
+from gersgorin.run import Run, RunOptions, names_options, open_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,22 +52,28 @@ class MeanGates(StepResult):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the gates over the time steps, from 0 to 1, into these axes or new ones."""
-        from gersgorin.analyses.panels import place_names  # loads matplotlib
+        from rhn.utils.named_curves import place_names  # loads matplotlib
 
         ax = super().plot(ax)
         ax.set(yscale="linear", ylim=(-0.02, 1.02))
         return place_names(ax)
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 def gates(
-    network: Any, x: Any = None, s0: Any = None, *, of: Callable | None = None, **how: Any
+    network: Any,
+    x: Any = None,
+    s0: Any = None,
+    *,
+    of: Callable | None = None,
+    **how: Unpack[RunOptions],
 ) -> MeanGates:
     """Measure the mean of each gate along a run, (T, G), from 0 to 1.
 
-    network, x, s0, how: as for `open_run`, with its errors. of: a function gates(x, s) of one input
-    (m,) and one state in the user's shapes, which returns a tensor, or tensors by name; None: the
-    gates of the cell.
+    network, x, s0, state_size, ..., progress: as for `open_run`, with its errors. of: a function
+    gates(x, s) of one input (m,) and one state in the user's shapes, which returns a tensor, or
+    tensors by name; None: the gates of the cell.
 
     >>> from rhn.cells import RHN
     >>> found = gates(RHN(3, 8, 2, transform_bias=-20.0), torch.rand(20, 3))

@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, Unpack
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from gersgorin.autodiff import with_gradients
 from gersgorin.losses import LOSSES, Loss, name_of_loss
 from gersgorin.model_map import OUTPUTS, ModelMap, model_maps
 from gersgorin.results import StepResult
+from gersgorin.run import ReadOptions, names_options
 from rhn.utils.progress import Advance, Progress, reported
 from rhn.utils.tables import formatted
 from rhn.utils.validation import whole_number
@@ -42,14 +43,17 @@ EQUAL = 1e-9  # of the largest influence: a difference by rounding
 AGAIN = 2  # times the longest stretch below half so far: one that is shorter may end as well
 LAG, INFLUENCE = "lag", "||d o[t + lag] / d x[t]||"
 LABEL, HALF = "influence (Frobenius norm)", "half of the largest"
-TO_HALF, LENGTH = "steps from the largest influence to half", "effective length (steps)"
-OF, FEATURE, OUTPUT, INPUT = "of", "feature", "output", "input"
+ERROR, SHARE, BEYOND = "standard error", "share", "share beyond"
+TO_HALF, LARGEST = "steps from the largest influence to half", "lag of the largest influence"
+LENGTH, AHEAD = "effective length (steps)", "from later inputs (share)"
+WITHOUT, SEQUENCES = "outputs without influence", "sequences"
+RETURNED, VECTORS = "tensors that the model returns", "random vectors for each output"
+GRADIENT = "gradient against differences (relative)"
 ROWS = (
-    INFLUENCE, "standard error", "share", "share beyond", TO_HALF, "lag of the largest influence",
-    LENGTH, "from later inputs (share)", "outputs without influence", "sequences",
-    "tensors that the model returns", "random vectors for each output",
-    "gradient against differences (relative)",
+    INFLUENCE, ERROR, SHARE, BEYOND, TO_HALF, LARGEST, LENGTH, AHEAD, WITHOUT, SEQUENCES, RETURNED,
+    VECTORS, GRADIENT,
 )  # fmt: skip
+OF, FEATURE, OUTPUT, INPUT = "of", "feature", "output", "input"
 
 Pairs = Annotated[np.ndarray, "output", "input"]
 
@@ -160,27 +164,41 @@ class Influence(StepResult):
         return float(np.triu(squares, later).sum() / squares.sum()) if squares.any() else 0.0
 
     def table(self) -> Mapping[str, Any]:
-        beyond = np.append(self.reach[1:] ** 2, 0.0)
-        values = [
-            self.by_lag, self.by_lag_error, self.share, beyond, self.steps_to_half, self.largest,
-            self.effective_length, self.ahead, self.without, self.sequences, self.returned,
-            self.probes, self.difference,
-        ]  # fmt: skip
-        return dict(zip(ROWS, values, strict=True))
+        return {
+            INFLUENCE: self.by_lag,
+            ERROR: self.by_lag_error,
+            SHARE: self.share,
+            BEYOND: np.append(self.reach[1:] ** 2, 0.0),
+            TO_HALF: self.steps_to_half,
+            LARGEST: self.largest,
+            LENGTH: self.effective_length,
+            AHEAD: self.ahead,
+            WITHOUT: self.without,
+            SEQUENCES: self.sequences,
+            RETURNED: self.returned,
+            VECTORS: self.probes,
+            GRADIENT: self.difference,
+        }
 
     def title(self) -> list[str]:
         return [*super().title(), f"{OF}: {self.of}, {FEATURE}: {formatted(self.feature)}"]
 
     def blocks(self) -> list[list[list[str]]]:
         table = self.table()
-        names = [name for name, value in table.items() if np.ndim(value)]
-        lags = [0, *(2**k for k in range((self.steps - 1).bit_length()))]
-        rows = [[str(lag), *(formatted(table[name][lag]) for name in names)] for lag in lags]
-        return [[[LAG, *names], *rows], [[k, formatted(table[k])] for k in ROWS if k not in names]]
+        by_lag = {name: value for name, value in table.items() if np.ndim(value)}
+        numbers = {name: value for name, value in table.items() if not np.ndim(value)}
+        doubled = [2**k for k in range((self.steps - 1).bit_length())]
+        rows = [
+            [str(lag), *(formatted(column[lag]) for column in by_lag.values())]
+            for lag in (0, *doubled)
+        ]
+        single = [[name, formatted(value)] for name, value in numbers.items()]
+        return [[[LAG, *by_lag], *rows], single]
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the influence by lag, with two standard errors, into these axes or new ones."""
-        from gersgorin.analyses.panels import BLUE, GREY, new_axes  # loads matplotlib
+        from rhn.utils.composer import new_axes  # loads matplotlib
+        from rhn.utils.figures import BLUE, GREY
 
         ax = new_axes() if ax is None else ax
         shown, error = np.where(self.by_lag > 0, self.by_lag, np.nan), 2 * self.by_lag_error
@@ -197,7 +215,7 @@ class Influence(StepResult):
         """Draw the influence by lag, and of all pairs of an output and an input."""
         from matplotlib.colors import LogNorm  # loads matplotlib
 
-        from gersgorin.analyses.panels import pair
+        from rhn.utils.composer import pair
 
         left, right, height = pair(part)
         self.plot(left)
@@ -211,6 +229,7 @@ class Influence(StepResult):
         return height
 
 
+@names_options(ReadOptions)
 @with_gradients()
 def influence(
     model: Any,
@@ -224,7 +243,7 @@ def influence(
     probes: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-    **how: Any,
+    **how: Unpack[ReadOptions],
 ) -> Influence:
     """Measure how strongly each output of a model, or a loss, depends on each of its inputs.
 
@@ -252,8 +271,9 @@ def influence(
             None: exact if S k is at most 16,384 or k at most 16, else 16 vectors.
         seed: the seed of the random vectors.
         progress: as for `open_run`, of the outputs that are done, for each x of a list.
-        how: batch_first: True for (B, T, ...), False for (T, B, ...); None: the attribute of the
-            model or of its parts. title, data, unit, state_size, layer: as for `open_run`.
+        batch_first: True for (B, T, ...), False for (T, B, ...); None: the attribute of the model
+            or of its parts.
+        state_size, layer, title, data, unit: as for `open_run`.
 
     Raises InvalidInputError.
 
@@ -273,7 +293,6 @@ def influence(
                 parts.append(_measured(each, feature, probes, generator, advance))
             headings.append(each.heading)
     found, error = _over_sequences(parts)
-    gap, *sizes = np.sum([part.gap for part in parts], 0) ** 0.5
     return Influence(
         **headings[0] | {"steps": found.shape[1]},
         influence=found,
@@ -283,17 +302,66 @@ def influence(
         probes=max(part.probes for part in parts),
         sequences=sum(part.sequences for part in parts),
         without=sum(part.without for part in parts),
-        difference=float(gap / (max(sizes) or 1)),
+        difference=sum((part.gap for part in parts), Gap()).relative(),
     )
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Sums of squares over outputs, to compare slopes g by the gradient with differences d.
+
+    >>> gap = Gap.between(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0]))
+    >>> gap.relative()  # |(3, -4)| over |(0, 4)|
+    1.25
+    """
+
+    difference: float = 0.0
+    """|g - d|^2."""
+    gradient: float = 0.0
+    """|g|^2."""
+    quotient: float = 0.0
+    """|d|^2."""
+
+    @classmethod
+    def between(cls, g: Tensor, d: Tensor) -> Self:
+        """The sums over all entries of two tensors."""
+        return cls(_square(g - d), _square(g), _square(d))
+
+    def __add__(self, more: Self) -> Self:
+        return type(self)(
+            difference=self.difference + more.difference,
+            gradient=self.gradient + more.gradient,
+            quotient=self.quotient + more.quotient,
+        )
+
+    def relative(self) -> float:
+        """|g - d| / max(|g|, |d|); 0 if both are 0."""
+        largest = max(math.sqrt(self.gradient), math.sqrt(self.quotient))
+        return math.sqrt(self.difference) / (largest or 1)
+
+
+def _square(t: Tensor) -> float:
+    """The sum of the squares of all entries."""
+    return float(t.double().square().sum())
+
+
+class _Block(NamedTuple):
+    """The influence on the outputs at n steps, over the sequences of one map."""
+
+    norm: Tensor  # the root of the sum over sequences of squared influences, (n, T)
+    deviation: Tensor  # standard error of this sum, (n, T)
+    present: Tensor  # number of sequences that have a pair, (n, T)
+    gap: Gap
+    without: int  # outputs that depend on no input
 
 
 class _Part(NamedTuple):
     """The influence in the sequences of one map."""
 
-    norm: np.ndarray  # the root of the sum over sequences of squared influences, (S, T)
-    deviation: np.ndarray  # standard error of this sum, (S, T)
-    present: np.ndarray  # number of sequences that have a pair, (S, T)
-    gap: np.ndarray  # squares of |g - d|, |g| and |d|, see `Influence.difference`
+    norm: np.ndarray  # as in `_Block`, for all outputs, (S, T)
+    deviation: np.ndarray
+    present: np.ndarray
+    gap: Gap
     probes: int
     sequences: int
     without: int
@@ -307,30 +375,56 @@ def _measured(
     advance: Advance,
 ) -> _Part:
     S, (_, B, k) = min(of.longest, len(of.outputs)), of.outputs.shape
-    m = of.leaf.numel() // (of.axes.T * of.axes.B)
-    numbers = slice(m)
-    if feature is not None:
-        feature = whole_number(FEATURE, feature, 0, m - 1)
-        numbers = slice(feature, feature + 1)
-    if probes is None:
-        probes = 0 if S * k <= EXACT or k <= PROBES else PROBES
+    numbers, probes = _chosen_inputs(of, feature), _chosen_probes(probes, S, k)
     one_direction = torch.Generator("cpu").manual_seed(0)
     v = torch.randn(of.leaf.shape, generator=one_direction, device="cpu").to(of.leaf)
-    d, rows, without, gap = of.difference(v), [], 0, np.zeros(3)
-    for steps in torch.arange(S, device="cpu").split(max(1, of.at_once // (probes or k))):
-        n, present = len(steps), of.has[steps] if S > 1 else of.has[-1:]
-        w = _weights(n, B, k, probes, generator).to(of.outputs) * present[:, None, :B, None]
+    d, blocks = of.difference(v), list[_Block]()
+    at_once = max(1, of.at_once // (probes or k))
+    for steps in torch.arange(S, device="cpu").split(at_once):
+        present = of.has[steps] if S > 1 else of.has[-1:]
+        vectors = _weights(len(steps), B, k, probes, generator).to(of.outputs)
+        w = vectors * present[:, None, :B, None]  # 0 for sequences that have ended
         norms, depends, g = _products(of, steps, w, v, numbers)
+        norm, deviation = _of_weights(norms, estimate=probes > 0)
         along = (w * d[steps][:, None]).sum((2, 3))
-        gap += [float(each.double().square().sum()) for each in (g - along, g, along)]
-        count = (present[:, None] & of.has).sum(-1)
-        rows.append((*_of_weights(norms, estimate=probes > 0), count))
-        without += int((present & ~depends).sum())
+        blocks.append(
+            _Block(
+                norm=norm,
+                deviation=deviation,
+                present=(present[:, None] & of.has).sum(-1),
+                gap=Gap.between(g, along),
+                without=int((present & ~depends).sum()),
+            )
+        )
         advance(int(steps[-1]) + 1, S)
-    norm, deviation, count = (torch.cat(each).cpu() for each in zip(*rows, strict=True))
+    norm = torch.cat([block.norm for block in blocks]).cpu()
     checks.are_finite(f"derivative of {of.heading['network']}", norm)
-    arrays = norm.numpy(), deviation.numpy(), count.numpy()
-    return _Part(*arrays, gap, probes, of.axes.B, without)
+    return _Part(
+        norm=norm.numpy(),
+        deviation=torch.cat([block.deviation for block in blocks]).cpu().numpy(),
+        present=torch.cat([block.present for block in blocks]).cpu().numpy(),
+        gap=sum((block.gap for block in blocks), Gap()),
+        probes=probes,
+        sequences=of.axes.B,
+        without=sum(block.without for block in blocks),
+    )
+
+
+def _chosen_inputs(of: ModelMap, feature: int | None) -> slice:
+    """The numbers of an input whose influence is measured: all m, or one."""
+    m = of.leaf.numel() // (of.axes.T * of.axes.B)
+    if feature is None:
+        return slice(m)
+    feature = whole_number(FEATURE, feature, 0, m - 1)
+    return slice(feature, feature + 1)
+
+
+def _chosen_probes(probes: int | None, S: int, k: int) -> int:
+    """The number of random vectors for each of S outputs of k numbers; 0: exact."""
+    if probes is not None:
+        return probes
+    few_products = S * k <= EXACT
+    return 0 if few_products or k <= PROBES else PROBES
 
 
 def _weights(n: int, B: int, k: int, probes: int, generator: torch.Generator) -> Tensor:

@@ -14,9 +14,10 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigs, svds
 from torch import Tensor
 
 from gersgorin.autodiff import BLOCK
-from gersgorin.large_jacobian import LargeJacobian
+from gersgorin.jacobians import LargeJacobian
 from gersgorin.linalg.spectrum import largest_first
-from gersgorin.run import Run, difference
+from gersgorin.run import Run
+from gersgorin.smoothness import difference
 from rhn.utils.scale import scaled
 
 BASIS, NORM_BASIS = 80, 64  # least number of Arnoldi vectors; Lanczos vectors of a norm
@@ -28,25 +29,35 @@ def measured_by_products(run: Run, k: int) -> list[dict[str, np.ndarray]]:
     """The arrays of `Spectra` with k eigenvalues, step by step; NaN for measures of whole
     matrices.
     """
-    parts, P, exponent = [], None, 0
+    parts, P, exponent = list[dict[str, np.ndarray]](), None, 0
     for t in range(len(run)):
         now, A = slice(t, t + 1), LargeJacobian(run.step, run.inputs[t], run.states[t])
         discs, P = _by_rows(A, run.states[t], P)
         P, more = scaled(P)
         exponent += int(more)
+        N = len(P)
         push, pull = partial(_of_numpy, A.push_row, P), partial(_of_numpy, A.pull, P)
-        forth, back = (partial(_of_numpy, partial(torch.matmul, other=M), P) for M in (P.mT, P))
+        product_norm = leading_norm(_multiplied(P.mT), _multiplied(P), N)
         with np.errstate(divide="ignore"):
-            log_norm = np.log(leading_norm(forth, back, len(P))) + exponent * math.log(2)
-        known = {"norm": leading_norm(push, pull, len(P)), "log_norm_product": log_norm}
-        unknown = dict.fromkeys(("eigenvalue_condition", "departure_from_normality"), np.nan)
-        part = {name: np.array([value]) for name, value in {**known, **unknown}.items()}
-        part["eigenvalues"] = leading_eigenvalues(push, len(P), k)[None]
-        part["support"] = np.full((1, 4), np.nan)
-        part["difference"] = difference(run.step.rows, *run.at(now), A.push_row)
-        parts.append(discs | part)
+            log_norm = np.log(product_norm) + exponent * math.log(2)
+        part = {
+            **discs,
+            "norm": np.array([leading_norm(push, pull, N)]),
+            "log_norm_product": np.array([log_norm]),
+            "eigenvalue_condition": np.array([np.nan]),
+            "departure_from_normality": np.array([np.nan]),
+            "eigenvalues": leading_eigenvalues(push, N, k)[None],
+            "support": np.full((1, 4), np.nan),
+            "difference": difference(run.step.rows, *run.at(now), A.push_row),
+        }
+        parts.append(part)
         run.report(t + 1)
     return parts
+
+
+def _multiplied(M: Tensor) -> Map:
+    """The map v -> M^T v of NumPy's vectors."""
+    return partial(_of_numpy, partial(torch.matmul, other=M), M)
 
 
 def _by_rows(A: LargeJacobian, s: Tensor, P: Tensor | None) -> tuple[dict[str, np.ndarray], Tensor]:

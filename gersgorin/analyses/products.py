@@ -10,27 +10,18 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.spectrum import log_norms, one_thread, running_products
-from gersgorin.results import (
-    DIFFERENCE,
-    DOUBLING,
-    GROWTH,
-    HALF_LIFE,
-    LOG_NORM,
-    PRODUCT,
-    RATE,
-    StepResult,
-    growth_curve,
-    growth_rows,
-    values_or_nan,
-)
-from gersgorin.run import Run, difference, open_run
+from gersgorin.growth import DOUBLING, GROWTH, HALF_LIFE, LOG_NORM, RATE, growth_curve, growth_rows
+from gersgorin.linalg.jacobian_products import log_norms, running_products
+from gersgorin.linalg.threads import one_thread
+from gersgorin.results import DIFFERENCE, PRODUCT, StepResult, values_or_nan
+from gersgorin.run import Run, RunOptions, names_options, open_run
+from gersgorin.smoothness import difference
 
 BACK, TO_LAST = "log10 ||ds[T]/ds[t]||", "to last state"
 LARGEST, SMALLEST = (
@@ -40,6 +31,8 @@ LARGEST, SMALLEST = (
 ZERO = "steps whose product is 0"
 
 PerStep = Annotated[np.ndarray, "step"]
+Block = tuple[slice, Tensor, Tensor]
+"""The steps of a block, and M (steps, N, N) and integers e (steps,) for their Jacobians M 2^e."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -64,8 +57,8 @@ class Products(StepResult):
     log_norm_back: PerStep
     """log ||A[T-1] ... A[t]||_2 = log ||ds[T]/ds[t]||_2, (T,)."""
     difference: PerStep | None = None
-    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`; NaN
-    where the Jacobian over- or underflows. None in a result of 0.7.0.
+    """How much the Jacobian differs from differences, (T,), see `gersgorin.smoothness.difference`;
+    NaN where the Jacobian over- or underflows. None in a result of 0.7.0.
     """
 
     @property
@@ -91,12 +84,14 @@ class Products(StepResult):
         return {ZERO: int(np.isneginf(self.log_norm).sum())}
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
-def products(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Products:
+def products(network: Any, x: Any = None, s0: Any = None, **how: Unpack[RunOptions]) -> Products:
     """Measure the norms of two products for each step: from the first state, and to the last one.
 
-    network, x, s0, how: as for `open_run`, with its errors. Logarithms have no unit.
+    network, x, s0, state_size, ..., progress: as for `open_run`, with its errors. Logarithms have
+    no unit.
 
     >>> found = products(lambda x, s: 2 * s + x, torch.zeros(10, 1), torch.zeros(1))
     >>> (found.log_norm / math.log(2)).round(4)[[0, -1]].tolist()  # 2^1, 2^10
@@ -105,18 +100,18 @@ def products(network: Any, x: Any = None, s0: Any = None, **how: Any) -> Product
     run, gaps = open_run(network, x, s0, **how), list[np.ndarray]()
     run.check_memory()
     with run.reporting("products") as reporting:
-        one = [*compared(reporting, gaps)] if len([*run.slices()]) == 1 else None
-        forward = norms_along(one or compared(reporting, gaps), back=False)
-        back = norms_along(one or reporting.blocks(back=True), back=True)
+        forward_blocks: Iterable[Block] = compared(reporting, gaps)
+        back_blocks: Iterable[Block] = reporting.blocks(back=True)
+        if len([*run.slices()]) == 1:  # which both directions read
+            forward_blocks = back_blocks = [*forward_blocks]
+        forward = norms_along(forward_blocks)
+        back = norms_along(transposed(back_blocks))[::-1]
     return Products(
-        **run.heading,
-        log_norm=forward,
-        log_norm_back=back[::-1],
-        difference=np.concatenate(gaps),
+        **run.heading, log_norm=forward, log_norm_back=back, difference=np.concatenate(gaps)
     )
 
 
-def compared(run: Run, gaps: list[np.ndarray]) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def compared(run: Run, gaps: list[np.ndarray]) -> Iterator[Block]:
     """Yield the blocks of a run, and append the differences of their steps to `gaps`."""
     for now, M, e in run.blocks():
         gap = difference(run.step.rows, *run.at(now), partial(torch.einsum, "tij,tj->ti", M))
@@ -124,14 +119,17 @@ def compared(run: Run, gaps: list[np.ndarray]) -> Iterator[tuple[slice, Tensor, 
         yield now, M, e
 
 
-def norms_along(blocks: Iterable[tuple[slice, Tensor, Tensor]], back: bool) -> np.ndarray:
-    """log ||A[t] ... A[0]||_2 for t = 0..T-1, (T,), from the blocks of a run; log ||A[T-1] ...
-    A[t]||_2 for t = T-1..0, from the last block on, if `back` is True.
-    """
+def transposed(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield the blocks of A[T-1]^T, ..., A[0]^T from the blocks of a run, the last one first."""
+    for now, M, e in blocks:
+        yield now, M.mT.flip(0), e.flip(0)
+
+
+def norms_along(blocks: Iterable[Block]) -> np.ndarray:
+    """log ||A[t] ... A[0]||_2 for t = 0..T-1, (T,), from the blocks of A[0], ..., A[T-1]."""
     last, logs = None, []
     for _, M, e in blocks:
-        M, e = M.cpu().double(), e.cpu()
-        P, exponent = running_products(*((M.mT.flip(0), e.flip(0)) if back else (M, e)), last)
+        P, exponent = running_products(M.cpu().double(), e.cpu(), last)
         last = P[-1], exponent[-1]
         logs.append(log_norms(P, exponent).numpy())
     return np.concatenate(logs)

@@ -10,18 +10,19 @@ Legend: S time steps that are shown, N entries of a state.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 
 from gersgorin import checks
 from gersgorin.analyses.spectra import ANGLES, NOT_CONVERGED, SMALL
-from gersgorin.linalg.discs import support_corners, support_function
+from gersgorin.linalg.numerical_range import support_corners, support_function
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
-from gersgorin.linalg.spectrum import eigenvalues_or_nan, one_thread
+from gersgorin.linalg.spectrum import eigenvalues_or_nan
+from gersgorin.linalg.threads import one_thread
 from gersgorin.results import StepResult
-from gersgorin.run import open_run
+from gersgorin.run import RunOptions, names_options, open_run
 from rhn.utils.progress import reported
 from rhn.utils.validation import whole_number
 
@@ -106,7 +107,7 @@ class Pseudospectra(StepResult):
 
     def plot(self, ax: "Axes | None" = None, step: int | None = None) -> "Axes":
         """Draw one step; None: the one of the least distance to the unit circle."""
-        from gersgorin.analyses.panels import new_axes  # loads matplotlib
+        from rhn.utils.composer import new_axes  # loads matplotlib
 
         shown = self.shown.tolist()
         step = shown[self._nearest] if step is None else step
@@ -117,10 +118,11 @@ class Pseudospectra(StepResult):
 
     def draw(self, part: "SubFigure") -> float:
         """Draw the steps side by side, two in a row; a slide has one row."""
-        from gersgorin.analyses import panels as of  # loads matplotlib
+        from rhn.utils.composer import SLIDE, legend_above  # loads matplotlib
+        from rhn.utils.figures import figure_width
 
-        width = of.figure_width(part)
-        across = len(self.shown) if width > of.SLIDE else min(2, len(self.shown))
+        width = figure_width(part)
+        across = len(self.shown) if width > SLIDE else min(2, len(self.shown))
         down = -(-len(self.shown) // across)
         panels = part.subplots(down, across, squeeze=False)
         curves = [self._draw(ax, k) for k, ax in enumerate(panels.flat[: len(self.shown)])]
@@ -128,12 +130,14 @@ class Pseudospectra(StepResult):
             ax.remove()
         bar = part.colorbar(curves[0], ax=panels, label=CHANGE, location="bottom", aspect=30)
         bar.lines[0].set_linewidth(12)  # points
-        of.legend_above(part, [panels[0, 0]])
+        legend_above(part, [panels[0, 0]])
         return 1.6 + 0.92 * width * down / across
 
     def _draw(self, ax: "Axes", k: int) -> "QuadContourSet":
         """Draw the curves of the k-th step, its eigenvalues and the unit circle."""
-        from gersgorin.analyses import panels as of
+        from gersgorin.analyses.complex_plane import EIGENVALUES, IMAGINARY, REAL, draw_circle
+        from rhn.utils.figures import RED
+        from rhn.utils.named_curves import TIME
 
         levels, values, half = self.levels, self.eigenvalues[k], self.axis[-1]
         # an eigenvalue on the grid has no logarithm
@@ -141,15 +145,16 @@ class Pseudospectra(StepResult):
         x = self.middle + self.axis
         curves = ax.contour(x, self.axis, heights, levels, cmap="viridis_r",
                             vmin=levels[0] - np.ptp(levels) / 4)  # fmt: skip
-        ax.plot(values.real, values.imag, ".", color=of.RED, label=of.EIGENVALUES)
-        of.draw_circle(ax)
+        ax.plot(values.real, values.imag, ".", color=RED, label=EIGENVALUES)
+        draw_circle(ax)
         ax.set(xlim=(x[0], x[-1]), ylim=(-half, half), aspect="equal")
-        ax.set(xlabel=of.REAL, ylabel=of.IMAGINARY)
-        ax.set_title(f"{of.TIME} {self.shown[k]}", loc="left")
+        ax.set(xlabel=REAL, ylabel=IMAGINARY)
+        ax.set_title(f"{TIME} {self.shown[k]}", loc="left")
         ax.label_outer()
         return curves
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
 def pseudospectra(
@@ -159,13 +164,13 @@ def pseudospectra(
     *,
     side: int | None = None,
     steps: Sequence[int] | None = None,
-    **how: Any,
+    **how: Unpack[RunOptions],
 ) -> Pseudospectra:
     """Compute pseudospectra of a few steps of a run, on a grid around the unit circle and the
     numerical ranges.
 
     Args:
-        network, x, s0, how: as for `open_run`.
+        network, x, s0, state_size, ..., progress: as for `open_run`.
         side: the number of points of a side of the grid, odd; None: 101, or 51 for a state of more
             than 64 entries. The time grows with the square of side and the cube of the entries.
         steps: the time steps, counted from 0; None: four, from the first to the last.

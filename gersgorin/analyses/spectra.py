@@ -12,42 +12,36 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gersgorin import checks
-from gersgorin.linalg.discs import (
-    off_diagonal_sums,
-    overlap_ends,
-    support_corners,
-    support_function,
-)
-from gersgorin.linalg.spectrum import (
-    by_chunks,
-    departure,
-    eigenvalues_or_nan,
-    known_or_nan,
-    log_norms,
-    one_thread,
-    running_products,
-    values_and_conditions,
-)
-from gersgorin.results import (
-    DIFFERENCE,
+from gersgorin.growth import (
     DOUBLING,
     HALF_LIFE,
     LOG_NORM,
-    PRODUCT,
     RATE,
     ROUNDING,
-    StepResult,
     growth_curve,
     growth_rows,
 )
-from gersgorin.run import Run, difference, open_run
+from gersgorin.linalg.disc_unions import overlap_ends
+from gersgorin.linalg.discs import off_diagonal_sums
+from gersgorin.linalg.jacobian_products import log_norms, running_products
+from gersgorin.linalg.numerical_range import support_corners, support_function
+from gersgorin.linalg.spectrum import (
+    departure,
+    eigenvalues_or_nan,
+    known_or_nan,
+    values_and_conditions,
+)
+from gersgorin.linalg.threads import by_chunks, one_thread
+from gersgorin.results import DIFFERENCE, PRODUCT, StepResult
+from gersgorin.run import Run, RunOptions, names_options, open_run
+from gersgorin.smoothness import difference
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -58,23 +52,30 @@ RADIUS, NORM = "spectral radius", "2-norm"
 ROW_REACH = "largest modulus in the row discs"
 COLUMN_REACH = "largest modulus in the column discs"
 OVERLAP_REACH = "largest modulus in the overlap of both"
+ROW_RIGHT = "rightmost point of the row discs"
+COLUMN_RIGHT = "rightmost point of the column discs"
+OVERLAP_RIGHT = "rightmost point of the overlap of both"
+ROW_INSIDE = "row discs inside the unit circle (share)"
+COLUMN_INSIDE = "column discs inside the unit circle (share)"
+NUMERICAL_RADIUS = "numerical radius (upper bound)"
+DEPARTURE = "departure from normality (0 to 1)"
+CONDITION = "largest eigenvalue condition"
+BOUND = "2-norm for any input (upper bound)"
+ENTRIES = "entries of a state"
+VALUES = "eigenvalues of a step"
 ROWS = (
-    RADIUS, ROW_REACH, COLUMN_REACH, OVERLAP_REACH,
-    "rightmost point of the row discs", "rightmost point of the column discs",
-    "rightmost point of the overlap of both",
-    "row discs inside the unit circle (share)", "column discs inside the unit circle (share)",
-    NORM, "numerical radius (upper bound)", "departure from normality (0 to 1)",
-    "largest eigenvalue condition", DIFFERENCE,
-    "2-norm for any input (upper bound)", LOG_NORM, RATE, HALF_LIFE, DOUBLING,
-    "entries of a state", "eigenvalues of a step",
+    RADIUS, ROW_REACH, COLUMN_REACH, OVERLAP_REACH, ROW_RIGHT, COLUMN_RIGHT, OVERLAP_RIGHT,
+    ROW_INSIDE, COLUMN_INSIDE, NORM, NUMERICAL_RADIUS, DEPARTURE, CONDITION, DIFFERENCE, BOUND,
+    LOG_NORM, RATE, HALF_LIFE, DOUBLING, ENTRIES, VALUES,
 )  # fmt: skip
-CURVES = (RADIUS, "row discs", "column discs", NORM)
+ROW_CURVE, COLUMN_CURVE = "row discs", "column discs"
 NOT_CONVERGED = "steps whose eigenvalues did not converge"
 NORM_NOT_CONVERGED = "steps whose 2-norm did not converge"
 NO_NUMBER = "steps whose Jacobian over- or underflows"
 LARGE, COUNT = 4096, 32  # entries of the largest whole Jacobian; eigenvalues of a larger one
 ANGLES, SMALL = 32, 256  # support lines of a numerical range; half as many for more entries
-BY_LAPACK = ("norm", "eigenvalues", "eigenvalue_condition", "departure_from_normality", "support")
+SCALE_FREE = {"eigenvalue_condition", "departure_from_normality"}
+"""The arrays of `Spectra` that are the same for A and A 2^e."""
 
 PerStep = Annotated[np.ndarray, "step"]
 PerEntry = Annotated[np.ndarray, "step", "entry"]
@@ -93,7 +94,8 @@ class Spectra(StepResult):
     headline: ClassVar[tuple[str, ...]] = (RADIUS, HALF_LIFE)
     label: ClassVar[str] = PRODUCT
     texts: ClassVar[tuple[str, ...]] = (
-        *StepResult.run_texts, *ROWS, *CURVES, NOT_CONVERGED, NORM_NOT_CONVERGED, NO_NUMBER,
+        *StepResult.run_texts, *ROWS, ROW_CURVE, COLUMN_CURVE, NOT_CONVERGED, NORM_NOT_CONVERGED,
+        NO_NUMBER,
     )  # fmt: skip
 
     eigenvalues: Annotated[np.ndarray, "step", "eigenvalue"]
@@ -117,7 +119,9 @@ class Spectra(StepResult):
     departure_from_normality: PerStep
     """Henrici's departure over the Frobenius norm, (T,), 0 to 1; NaN with `leading`."""
     difference: PerStep
-    """How much the Jacobian differs from differences, (T,), see `gersgorin.run.difference`."""
+    """How much the Jacobian differs from differences, (T,), see
+    `gersgorin.smoothness.difference`.
+    """
     log_norm_product: PerStep
     """log ||A[t] ... A[0]||_2 = log ||ds[t+1]/ds[0]||_2, (T,); -inf where the product is 0."""
     log_norm_bound: float
@@ -180,26 +184,45 @@ class Spectra(StepResult):
         return np.where(np.isnan(ends).any(1), np.nan, (ends < 1 - ROUNDING).mean(1))
 
     def table(self) -> Mapping[str, Any]:
-        right = [(self.centers + r).max(1) for r in (self.row_radii, self.column_radii)]
-        values = [
-            self.spectral_radius, self.row_reach, self.column_reach, self.overlap[0],
-            *right, self.overlap[1], self.inside(self.row_radii), self.inside(self.column_radii),
-            self.norm, self.numerical_radius, self.departure_from_normality,
-            self.eigenvalue_condition, self.difference, self.norm_bound,
-            *growth_rows(self.log_norm_product).values(),
-            self.centers.shape[1], self.eigenvalues.shape[1],
-        ]  # fmt: skip
-        return dict(zip(ROWS, values, strict=True))
+        overlap_reach, overlap_right = self.overlap
+        return {
+            RADIUS: self.spectral_radius,
+            ROW_REACH: self.row_reach,
+            COLUMN_REACH: self.column_reach,
+            OVERLAP_REACH: overlap_reach,
+            ROW_RIGHT: (self.centers + self.row_radii).max(1),
+            COLUMN_RIGHT: (self.centers + self.column_radii).max(1),
+            OVERLAP_RIGHT: overlap_right,
+            ROW_INSIDE: self.inside(self.row_radii),
+            COLUMN_INSIDE: self.inside(self.column_radii),
+            NORM: self.norm,
+            NUMERICAL_RADIUS: self.numerical_radius,
+            DEPARTURE: self.departure_from_normality,
+            CONDITION: self.eigenvalue_condition,
+            DIFFERENCE: self.difference,
+            BOUND: self.norm_bound,
+            **growth_rows(self.log_norm_product),
+            ENTRIES: self.centers.shape[1],
+            VALUES: self.eigenvalues.shape[1],
+        }
 
     def curves(self) -> dict[str, np.ndarray]:
-        rows = (self.spectral_radius, self.row_reach, self.column_reach, self.norm)
-        return dict(zip(CURVES, rows, strict=True))
+        return {
+            RADIUS: self.spectral_radius,
+            ROW_CURVE: self.row_reach,
+            COLUMN_CURVE: self.column_reach,
+            NORM: self.norm,
+        }
 
     def notes(self) -> Mapping[str, int]:
         lost = np.isnan(self.centers[:, 0])
-        unknown = np.isnan([self.spectral_radius, self.norm]) & ~lost
-        values, norms = unknown.sum(1).tolist()
-        return {NOT_CONVERGED: values, NORM_NOT_CONVERGED: norms, NO_NUMBER: int(lost.sum())}
+        no_radius = np.isnan(self.spectral_radius) & ~lost
+        no_norm = np.isnan(self.norm) & ~lost
+        return {
+            NOT_CONVERGED: int(no_radius.sum()),
+            NORM_NOT_CONVERGED: int(no_norm.sum()),
+            NO_NUMBER: int(lost.sum()),
+        }
 
     def plot(
         self, ax: "Axes | None" = None, step: int | None = None, limit: float | None = None
@@ -209,15 +232,17 @@ class Spectra(StepResult):
         step: None: the typical step. limit: half the width of the panel around 0; None: the panel
         holds all that is drawn.
         """
-        from gersgorin.analyses import disc_panels, panels  # loads matplotlib
+        from gersgorin.analyses import complex_plane, disc_panels  # loads matplotlib
+        from rhn.utils.composer import new_axes
+        from rhn.utils.named_curves import TIME
 
         step, limit = self._shown(step), checks.limit_of_panel(limit)
         discs = disc_panels.discs_of(self, step)
         whole = disc_panels.whole_square(discs)
-        square = whole if limit is None else disc_panels.Square(0.0, limit)
-        ax = disc_panels.draw_discs(panels.new_axes() if ax is None else ax, discs, square)
-        ax.set(xlabel=panels.REAL, ylabel=panels.IMAGINARY)
-        ax.set_title(f"{panels.TIME} {step}", loc="left")
+        square = whole if limit is None else complex_plane.Square(0.0, limit)
+        ax = disc_panels.draw_discs(new_axes() if ax is None else ax, discs, square)
+        ax.set(xlabel=complex_plane.REAL, ylabel=complex_plane.IMAGINARY)
+        ax.set_title(f"{TIME} {step}", loc="left")
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         return ax
 
@@ -225,7 +250,7 @@ class Spectra(StepResult):
         """Draw one step, all steps, and the growth of the product. Arguments as for `plot`. Returns
         the height that they need, in inches.
         """
-        from gersgorin.analyses.disc_panels import draw_spectra  # loads matplotlib
+        from gersgorin.analyses.spectra_figure import draw_spectra  # loads matplotlib
 
         growth, limit = growth_curve(self.log_norm_product), checks.limit_of_panel(limit)
         return draw_spectra(part, self, self._shown(step), growth, limit)
@@ -235,15 +260,21 @@ class Spectra(StepResult):
         return self.typical_step if step is None else checks.step_of_run(step, self.steps)
 
 
+@names_options(RunOptions)
 @torch.no_grad()
 @one_thread()
 def spectra(
-    network: Any, x: Any = None, s0: Any = None, *, leading: int | None = None, **how: Any
+    network: Any,
+    x: Any = None,
+    s0: Any = None,
+    *,
+    leading: int | None = None,
+    **how: Unpack[RunOptions],
 ) -> Spectra:
     """Measure the Jacobian of every step of a run, and the norms of their products.
 
     Args:
-        network, x, s0, how: as for `open_run`.
+        network, x, s0, state_size, ..., progress: as for `open_run`.
         leading: the number of eigenvalues of largest modulus that are computed, for large states;
             None: all, or 32 for a state of more than 4,096 entries.
 
@@ -281,28 +312,58 @@ def measured(run: Run, leading: int | None) -> list[dict[str, np.ndarray]]:
     for now, M, e in run.blocks():
         gap = difference(run.step.rows, *run.at(now), partial(torch.einsum, "tij,tj->ti", M))
         M, e = M.cpu().double(), e.cpu()
-        lapack = by_chunks(partial(_by_lapack, leading=leading), M)
-        tensors = dict(zip(BY_LAPACK, lapack, strict=True))
-        tensors["centers"] = M.diagonal(dim1=-2, dim2=-1).clone()
-        tensors["row_radii"] = off_diagonal_sums(M, "row")
-        tensors["column_radii"] = off_diagonal_sums(M, "column")
+        lapack = LapackMeasures(*by_chunks(partial(_by_lapack, leading=leading), M))
+        tensors = {
+            **lapack._asdict(),
+            "centers": M.diagonal(dim1=-2, dim2=-1).clone(),
+            "row_radii": off_diagonal_sums(M, "row"),
+            "column_radii": off_diagonal_sums(M, "column"),
+        }
         found = {name: t.numpy() for name, t in tensors.items()} | {"difference": gap}
-        for name in found.keys() - {"eigenvalue_condition", "departure_from_normality"}:
-            found[name][e.numpy() != 0] = np.nan
+        is_scaled = e.numpy() != 0
+        for name in found.keys() - SCALE_FREE:
+            found[name][is_scaled] = np.nan
         P, exponent = running_products(M, e, last)
         last = P[-1], exponent[-1]
         parts.append(found | {"log_norm_product": log_norms(P, exponent).numpy()})
     return parts
 
 
-def _by_lapack(A: Tensor, leading: int | None) -> tuple[Tensor, ...]:
-    """The measures `BY_LAPACK` of matrices (B, N, N), by one thread of LAPACK."""
-    norm, unknown = torch.linalg.matrix_norm(A, 2), A.new_full((len(A),), torch.nan)
+class LapackMeasures(NamedTuple):
+    """The arrays of `Spectra` that LAPACK computes from B matrices."""
+
+    norm: Tensor
+    """(B,)."""
+    eigenvalues: Tensor
+    """(B, k)."""
+    eigenvalue_condition: Tensor
+    """(B,)."""
+    departure_from_normality: Tensor
+    """(B,)."""
+    support: Tensor
+    """(B, angles)."""
+
+
+def _by_lapack(A: Tensor, leading: int | None) -> LapackMeasures:
+    """The measures of matrices (B, N, N), by one thread of LAPACK."""
+    norm = torch.linalg.matrix_norm(A, 2)
     if leading is not None:
-        values = eigenvalues_or_nan(A)[:, :leading]
-        return norm, values, unknown, unknown, unknown[:, None].expand(-1, 4)
+        unknown = A.new_full((len(A),), torch.nan)
+        return LapackMeasures(
+            norm=norm,
+            eigenvalues=eigenvalues_or_nan(A)[:, :leading],
+            eigenvalue_condition=unknown,
+            departure_from_normality=unknown,
+            support=unknown[:, None].expand(-1, 4),
+        )
     values, conditions = known_or_nan(values_and_conditions, A)
-    angles = ANGLES if A.shape[-1] <= SMALL else ANGLES // 2
+    has_converged = ~values.isnan().any(1)
     gap = departure(A, values.nan_to_num(), relative=True)
-    gap = gap.where(~values.isnan().any(1), torch.nan)
-    return norm, values, conditions.amax(-1), gap, support_function(A, angles)
+    angles = ANGLES if A.shape[-1] <= SMALL else ANGLES // 2
+    return LapackMeasures(
+        norm=norm,
+        eigenvalues=values,
+        eigenvalue_condition=conditions.amax(-1),
+        departure_from_normality=gap.where(has_converged, torch.nan),
+        support=support_function(A, angles),
+    )

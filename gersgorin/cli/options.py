@@ -2,13 +2,15 @@
 `--help` is fast.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from cyclopts import Group, Parameter
 
-from gersgorin.cli.outputs import OutputOptions
+from gersgorin.catalog import Analysis
+from gersgorin.cli.outputs import DeviceOption, OutputOptions
 
 NETWORK = Parameter(group=Group("network", sort_key=1))
 DATA = Parameter(group=Group("data", sort_key=2))
@@ -16,8 +18,8 @@ OWN_OPTIONS = Parameter(group=Group("numbers", sort_key=0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions:
-    """Options of the network: a new cell, trained weights, or a module."""
+class OneCell:
+    """Options of the kind of one cell."""
 
     cell: Annotated[str | None, NETWORK] = None
     """New cell: rnn, irnn, dt-rnn, dts-rnn, rhn (default), lstm, gru, torch.nn:LSTM, or your own as
@@ -25,6 +27,12 @@ class NetworkOptions:
     """
     depth: Annotated[int | None, NETWORK] = None
     """Layers of a new cell within one time step (default: 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewCell:
+    """Options of new cells of any kind."""
+
     hidden_size: Annotated[int | None, NETWORK] = None
     """Units of a new cell (default: 64)."""
     init: Annotated[str | None, NETWORK] = None
@@ -33,22 +41,41 @@ class NetworkOptions:
     """Initial bias of the transform gates of an RHN (default: -2)."""
     cell_option: Annotated[tuple[str, ...], NETWORK, Parameter(metavar="NAME=VALUE")] = ()
     """Options of the new cell, such as skip=last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFiles:
+    """Options of the files of a network."""
+
     checkpoint: Annotated[Path | None, NETWORK] = None
     """Trained weights: a file, or the folder of a training run. With --module: its state_dict."""
     module: Annotated[str | None, NETWORK] = None
     """Your module or step f(x, s), or a class or factory without arguments, as FILE.py:NAME."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """Options of a module or step that reads a sequence."""
+
     layer: Annotated[str | None, NETWORK] = None
     """Name of the recurrent layer of the module, such as encoder.rnn (default: its only one)."""
     state_size: Annotated[tuple[int, ...], NETWORK] = ()
     """Entries of the state of your step, or of each of its tensors, such as 16 16."""
     batch_first: Annotated[bool | None, NETWORK] = None
     """The module reads (B, T, m); =no: (T, B, m) (default: the attribute of the module)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeded:
+    """The option of random numbers."""
+
     seed: Annotated[int | None, NETWORK] = None
     """Seed of new weights, and of random vectors, starts and directions (default: 0)."""
 
-    def given(self, names: Any) -> dict[str, Any]:
-        """The options of these names that are given; others keep the default of a function."""
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(Seeded, ReadingOptions, NetworkFiles, NewCell, OneCell):
+    """Options of one network: a new cell, trained weights, or a module."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +93,28 @@ class DataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalysisOptions(OutputOptions, DataOptions, NetworkOptions):
+class AnalysisOptions(DeviceOption, OutputOptions, DataOptions, NetworkOptions):
     """Options of a command that calls one function with one network."""
 
-    work: ClassVar[str] = "run_analysis"
-    """The function of `gersgorin.cli.work` that runs the command."""
+    work: ClassVar[str] = "work:run_analysis"
+    """The function of `gersgorin.cli` that runs the command, as module:name."""
+    analysis: ClassVar[Analysis]
+    """The row of the command in the catalog."""
     reads: ClassVar[str] = "run"
     """What the function takes first: "run", or "model" for a whole model and all sequences."""
 
+    @property
+    def name(self) -> str:
+        return self.analysis.function.replace("_", "-")
+
     def keywords(self) -> dict[str, Any]:
         """The arguments of the function, beside network and sequence."""
-        others = {f.name for f in fields(AnalysisOptions)} | {*self.drawn}
-        return self.given(f.name for f in fields(self) if f.name not in others)
+        shared = {field.name for field in fields(AnalysisOptions)}
+        own = {field.name for field in fields(self)} - shared - {*self.drawn}
+        return given_options(self, own)
+
+
+def given_options(options: Any, names: Iterable[str]) -> dict[str, Any]:
+    """The options of these names that are given; others keep the default of a function."""
+    values = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}

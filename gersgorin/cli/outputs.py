@@ -22,8 +22,6 @@ OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
 class OutputOptions:
     """Options of a result."""
 
-    function: ClassVar[str]
-    """What the command calls, as module:name; modules are those of gersgorin."""
     drawn: ClassVar[tuple[str, ...]] = ()
     """Own options that are passed to the figure, not to the function."""
 
@@ -37,19 +35,25 @@ class OutputOptions:
     """Width of the figure: column, page, slide, or inches."""
     title: Annotated[str | None, OUTPUT_OPTIONS] = None
     """Title of the figure (default: network, data and at most two numbers)."""
-    device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
-    """Device of the computation; auto: a GPU if there is one, else the CPU."""
 
     @property
     def name(self) -> str:
-        """The name of the function in the name of the usual figure."""
-        return self.function.partition(":")[2].replace("_", "-").lower()
+        """The name in that of the usual figure."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOption:
+    """The option of a computation."""
+
+    device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
+    """Device of the computation; auto: a GPU if there is one, else the CPU."""
 
 
 def checked_outputs(command: OutputOptions) -> list[Path]:
     """The files to write, which can be written. Raises OutputError or InvalidInputError.
 
-    >>> from gersgorin.cli.commands import PlotCommand
+    >>> from gersgorin.cli.subcommands import PlotCommand
     >>> print(*checked_outputs(PlotCommand()))
     gersgorin-spectra.png
     """

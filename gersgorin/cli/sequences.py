@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gersgorin import checks
+from gersgorin.cli.options import DataOptions
 from rhn.data.jsb import chorale, chorales
 from rhn.errors import DataError, RhnError
 from rhn.utils.io import check_file
@@ -68,6 +69,29 @@ class Sequences:
         T = len(self.x)
         checks.require(1 <= steps <= T, "steps", steps, f"1 to {T}, the steps of {self.name}")
         return replace(self, all=[x[:steps] for x in self.all])
+
+
+def data_of(trained: Any, options: DataOptions) -> Sequences:
+    """The sequences that options name: a chorale, those of a file, or a text for the language model
+    of a checkpoint. trained: the checkpoint, or None. Raises InvalidInputError or DataError.
+    """
+    is_of_text = trained is not None and trained.header["class"] == "LanguageModel"
+    if trained is not None:
+        from rhn.training.stored import corpus_of, stored_data, text_of  # loads the training loop
+    if options.input:
+        for name in ("chorale", "data"):
+            value = getattr(options, name)
+            checks.require(value is None, f"--{name}", str(value), "none, beside --input")
+        if is_of_text:
+            _, vocabulary = text_of(trained)
+            return text_data(options.input, vocabulary, options.steps)
+        return read_numbers(options.input).cut(options.steps)
+    checks.require(not is_of_text, "input", "missing", "a text, for a language model")
+    file = options.data
+    if trained is not None and file is None:
+        corpus_of(trained)  # refuses data that have changed
+        file = stored_data(trained).path
+    return read_chorale(options.chorale, file).cut(options.steps)
 
 
 def read_chorale(name: str | None = None, file: Path | None = None) -> Sequences:

@@ -1,38 +1,43 @@
-"""The subcommands of `gersgorin` beside `plot`, each a dataclass."""
+"""The subcommands of `gersgorin` with options of their own, each a dataclass."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from cyclopts import Parameter
-
-from gersgorin.cli.options import NETWORK, OWN_OPTIONS, AnalysisOptions, DataOptions, NetworkOptions
-from gersgorin.cli.outputs import OUTPUT_OPTIONS, OutputOptions
+from gersgorin.catalog import BY_COMMAND
+from gersgorin.cli.options import (
+    NETWORK,
+    OWN_OPTIONS,
+    AnalysisOptions,
+    DataOptions,
+    NetworkOptions,
+    NewCell,
+    ReadingOptions,
+    Seeded,
+)
+from gersgorin.cli.outputs import OUTPUT_OPTIONS, DeviceOption, OutputOptions
 from rhn.utils.command_line import Device, command_class
 
-NO_OPTION = Parameter(parse=False)  # of a field that another command has
-
 
 @dataclass(frozen=True, kw_only=True)
-class ProductsCommand(AnalysisOptions):
-    """Norms of the Jacobian products, from the first state and to the last one.
+class PlotCommand(AnalysisOptions):
+    """Eigenvalues, Geršgorin discs and norms of the Jacobian of each step, and of their products.
 
     examples:
-      gersgorin products --cell lstm --hidden-size 32 --json
+      gersgorin plot --cell rhn --depth 5
+      gersgorin plot --checkpoint runs/mine --output trained.pdf trained.npz
+      gersgorin plot --module models.py:Net --checkpoint net.pt --input x.npy
     """
 
-    function: ClassVar[str] = "analyses.products:products"
+    analysis = BY_COMMAND["plot"]
+    drawn: ClassVar[tuple[str, ...]] = ("step", "limit")
 
-
-@dataclass(frozen=True, kw_only=True)
-class GainsCommand(AnalysisOptions):
-    """Norms of the Jacobians of the input and of each layer.
-
-    examples:
-      gersgorin gains --cell rhn --depth 5
-    """
-
-    function: ClassVar[str] = "analyses.gains:gains"
+    leading: Annotated[int | None, OWN_OPTIONS] = None
+    """Number of eigenvalues of largest modulus (default: all; 32 of more than 4,096)."""
+    step: Annotated[int | None, OUTPUT_OPTIONS] = None
+    """Time step of the discs, from 0 (default: that of the median spectral radius)."""
+    limit: Annotated[float | None, OUTPUT_OPTIONS] = None
+    """Half the width of the first complex plane (default: all)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +49,13 @@ class GatesCommand(AnalysisOptions):
       gersgorin gates --module models.py:step --state-size 16 --of models.py:gates
     """
 
-    function: ClassVar[str] = "analyses.gates:gates"
+    analysis = BY_COMMAND["gates"]
 
     of: Annotated[str | None, OWN_OPTIONS] = None
     """Your function gates(x, s) as FILE.py:NAME (default: the gates of the cell)."""
 
     def keywords(self) -> dict[str, Any]:
-        from gersgorin.cli.work import imported  # loads torch
+        from gersgorin.cli.networks import imported  # loads torch
 
         return {} if self.of is None else {"of": imported(self.of)}
 
@@ -64,7 +69,7 @@ class InfluenceCommand(AnalysisOptions):
       gersgorin influence --checkpoint runs/mine --of bernoulli
     """
 
-    function: ClassVar[str] = "analyses.influence:influence"
+    analysis = BY_COMMAND["influence"]
     reads: ClassVar[str] = "model"
 
     of: Annotated[str | None, OWN_OPTIONS] = None
@@ -83,7 +88,7 @@ class FixedPointsCommand(AnalysisOptions):
       gersgorin fixed-points --cell rhn --depth 5
     """
 
-    function: ClassVar[str] = "analyses.fixed_points:fixed_points"
+    analysis = BY_COMMAND["fixed-points"]
 
     starts: Annotated[int | None, OWN_OPTIONS] = None
     """Number of states from which the search starts (default: 50)."""
@@ -101,7 +106,7 @@ class LyapunovCommand(AnalysisOptions):
       gersgorin lyapunov --cell rhn --depth 5 --repeat 10
     """
 
-    function: ClassVar[str] = "analyses.lyapunov:lyapunov"
+    analysis = BY_COMMAND["lyapunov"]
 
     count: Annotated[int | None, OWN_OPTIONS] = None
     """Number of exponents (default: all)."""
@@ -119,14 +124,26 @@ class PseudospectraCommand(AnalysisOptions):
       gersgorin pseudospectra --cell rhn --depth 5
     """
 
-    function: ClassVar[str] = "analyses.pseudospectra:pseudospectra"
+    analysis = BY_COMMAND["pseudospectra"]
 
     side: Annotated[int | None, OWN_OPTIONS] = None
     """Points of a side of the grid, odd (default: 101; 51 for more than 64 entries)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeveralCells:
+    """Options of the kinds of several cells."""
+
+    cell: Annotated[tuple[str, ...], NETWORK] = ()
+    """New cells, as in the other commands."""
+    depth: Annotated[tuple[int, ...], NETWORK] = ()
+    """Depths of the new cells that have depths (default: 1)."""
+
+
 @command_class
-class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
+class CompareCommand(
+    DeviceOption, OutputOptions, DataOptions, Seeded, ReadingOptions, NewCell, SeveralCells
+):
     """Compare networks along a sequence; with several seeds or sequences medians and 10 to 90 %.
 
     examples:
@@ -135,18 +152,12 @@ class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
       gersgorin compare runs/depth6 --before-training --output trained.pdf
     """
 
-    function: ClassVar[str] = "analyses.compare:compare"
-    work: ClassVar[str] = "compare_networks"
+    work: ClassVar[str] = "comparison:compare_networks"
+    analysis = BY_COMMAND["compare"]
     drawn: ClassVar[tuple[str, ...]] = ("step", "limit")
 
     networks: Annotated[tuple[str, ...], NETWORK] = field(default=(), kw_only=False)
     """Trained weights (files or folders of training runs), and modules as FILE.py:NAME."""
-    cell: Annotated[tuple[str, ...], NETWORK] = ()  # type: ignore[assignment]
-    """New cells, as in the other commands."""
-    depth: Annotated[tuple[int, ...], NETWORK] = ()  # type: ignore[assignment]
-    """Depths of the new cells that have depths (default: 1)."""
-    module: Annotated[str | None, NO_OPTION] = None
-    checkpoint: Annotated[Path | None, NO_OPTION] = None
     before_training: Annotated[bool, NETWORK] = False
     """Also show trained networks before their training."""
     seeds: Annotated[int, NETWORK] = 1
@@ -158,6 +169,10 @@ class CompareCommand(OutputOptions, DataOptions, NetworkOptions):
     limit: Annotated[float | None, OUTPUT_OPTIONS] = None
     """Half the width of all complex planes (default: as the discs need)."""
 
+    @property
+    def name(self) -> str:
+        return self.analysis.function
+
 
 @command_class
 class RecordingCommand(OutputOptions):
@@ -167,12 +182,14 @@ class RecordingCommand(OutputOptions):
       gersgorin recording runs/depth6
     """
 
-    function: ClassVar[str] = "recording:Recording"
-    work: ClassVar[str] = "show_recording"
+    work: ClassVar[str] = "work:show_recording"
 
     path: Path = field(kw_only=False)
     """The file of the recording, or the folder of the training run."""
-    device: Annotated[Device, NO_OPTION] = "auto"
+
+    @property
+    def name(self) -> str:
+        return "recording"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +200,7 @@ class RunCommand(DataOptions, NetworkOptions):
       gersgorin run --cell rhn --depth 5 --output run.npz --jacobians
     """
 
-    work: ClassVar[str] = "save_run"
+    work: ClassVar[str] = "work:save_run"
 
     output: Annotated[Path, OUTPUT_OPTIONS] = Path("run.npz")
     """The .npz file."""

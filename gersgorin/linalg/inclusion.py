@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from gersgorin.linalg.discs import off_diagonal_sums, points_and_tolerance
-from gersgorin.linalg.spectrum import check_square, one_thread
+from gersgorin.linalg.matrices import check_square
+from gersgorin.linalg.threads import one_thread
 from rhn.utils.validation import number
 
 CHUNK = 2**22  # entries of a stack of matrices M(z): 32 MiB in float64

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gersgorin.linalg.spectrum import as_numbers, by_chunks, check_square, eigenvalues, one_thread
+from gersgorin.linalg.matrices import as_numbers, check_square
+from gersgorin.linalg.spectrum import eigenvalues
+from gersgorin.linalg.threads import by_chunks, one_thread
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import check_room
+from rhn.utils.resources import check_room
 
 ENTRIES = 2**22  # of the matrices z - A at once: 64 MiB
 ANGLES = 360  # of the first grid on the unit circle

@@ -1,29 +1,9 @@
-"""Eigenvalues of batches of matrices, their condition numbers and departure from normality, by one
-single-threaded LAPACK call on each core; and the products of the Jacobians of many steps, their
-norms and exponents, without over- or underflow. All functions of `gersgorin.linalg` check the
-matrices that they are given by `check_square`.
+"""Eigenvalues of batches of matrices, their condition numbers and departure from normality.
 
-Two LAPACK threads on one small matrix gain at most a tenth on an idle machine, and lose a factor of
-ten to three hundred on a busy one (measured at n = 64 to 830). A batch is therefore cut into
-chunks, each of which is one call in its own thread; torch releases Python's lock during the call.
-
-Spectra of single steps do not compose. [[0, 2], [0, 0]] and its transpose both have the spectral
-radius 0, but their product has the radius 4. diag(2, 0) and diag(0, 2) both have the radius 2, but
-their product is 0.
-
-Every factor and every partial product is scaled by a power of two, whose exponent is stored as an
-integer. Nothing overflows, and scaling adds no rounding.
-
-Shapes: A (..., n, n), eigenvalues (..., n). The unit is that of A. Of a product A (T, ..., n, n),
-time first, with A[t] = ds[t+1]/ds[t] and s[t] the state before step t. Logarithms are natural,
-exponents are per time step. No gradient flows through.
+Shapes: A (..., n, n), eigenvalues (..., n). The unit is that of A. No gradient flows through.
 """
 
-import cmath
-import math
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,16 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rhn.errors import InvalidInputError, NotFiniteError
-from rhn.utils.scale import Scaled, scaled
-from rhn.utils.threads import in_threads, torch_threads
+# the old paths of these two and of the product, until 1.1
+from gersgorin.linalg.jacobian_products import doubling_time as doubling_time
+from gersgorin.linalg.jacobian_products import half_life as half_life
+from gersgorin.linalg.jacobian_products import jacobian_product as jacobian_product
+from gersgorin.linalg.matrices import as_numbers, check_square
+from gersgorin.linalg.threads import by_chunks
+from rhn.errors import InvalidInputError
 from rhn.utils.torch_private import tree_map
-from rhn.utils.validation import in_short, whole_number
 
-DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
-# a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
-CHUNKS_PER_WORKER = 4
-THREAD = 2**21  # multiplications, sum of n^3, that take about as long as the start of a thread
 Solve = Callable[[Tensor], tuple[Tensor, ...]]
 LEAST_SQUARES = 16  # in eps ||A||_F^2, of a difference of squares that is no rounding
 
@@ -167,15 +146,6 @@ def departure(A: Tensor, values: Tensor, relative: bool) -> Tensor:
     return found / torch.where(whole > 0, whole, 1) if relative else found * unit
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run the block, or the decorated function, with one intra-op thread of torch; other threads
-    keep their number.
-    """
-    with torch_threads(1):
-        yield
-
-
 def _converged(name: str, stack: Tensor) -> Any:
     """The result of torch's function of this name, or of NumPy's if torch's does not converge."""
     try:
@@ -190,28 +160,6 @@ def _converged(name: str, stack: Tensor) -> Any:
     return tree_map(lambda part: torch.from_numpy(part).to(complex_type), found)
 
 
-def by_chunks(
-    solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None = None
-) -> list[Tensor]:
-    """Apply `solve`, a function of matrices (batch, n, n), to all finite matrices of A on the CPU,
-    in chunks. Returns its results (batch, ...) as (..., ...), with the leading dimensions of A.
-    """
-    if workers is not None:
-        workers = whole_number("workers", workers, 1)
-    stack = A.detach().cpu().reshape(A.shape[:-2].numel(), *A.shape[-2:])
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    enough = 1 + stack.numel() * stack.shape[-1] // THREAD
-    n_workers = min(workers or cores, len(stack), enough)
-    n_chunks = min(CHUNKS_PER_WORKER * n_workers, len(stack)) if n_workers > 1 else 1
-    with one_thread():
-        parts = in_threads(solve, stack.tensor_split(n_chunks), n_workers)
-    rows = zip(*(part if isinstance(part, tuple) else (part,) for part in parts), strict=True)
-    whole = (row[0] if len(row) == 1 else torch.cat(row) for row in rows)
-    return [each.reshape(A.shape[:-2] + each.shape[1:]) for each in whole]
-
-
 def largest_first(values: Tensor, *others: Tensor) -> list[Tensor]:
     """Sort complex values (..., n) by modulus, and put other tensors in the same order. NumPy's
     lexsort is used, because torch sorts by one key at a time.
@@ -219,140 +167,3 @@ def largest_first(values: Tensor, *others: Tensor) -> list[Tensor]:
     v = values.numpy()
     order = torch.from_numpy(np.lexsort((-v.imag, -v.real, -np.abs(v))))
     return [t.gather(-1, order) for t in (values, *others)]
-
-
-def jacobian_product(A: Tensor) -> tuple[Tensor, Tensor]:
-    """Multiply the Jacobians of all steps: ds[T]/ds[0] = A[T-1]...A[0] = P exp(log_scale).
-
-    Args:
-        A: (T, ..., n, n). T = 0 gives the empty product, the identity.
-
-    Returns:
-        (P, log_scale). P (..., n, n) is 0, or its largest entry has a modulus in [1/2, 1).
-        log_scale (...,) is real and finite, and 0 if P = 0. Entries that are smaller than the
-        largest one by more than the range of the dtype are lost.
-
-    Raises InvalidInputError.
-
-    >>> P, log_scale = jacobian_product(torch.full((5000, 1, 1), 32.0))
-    >>> float(P), round(float(log_scale / math.log(2)))  # 32^5000 = 2^25000
-    (0.5, 25001)
-    """
-    check_square(A, steps=0)
-    if not len(A):
-        half = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) / 2
-        return half.expand(A.shape[1:]), A.real.new_full(A.shape[1:-2], math.log(2))
-    P, exponent = running_products(A)
-    return P[-1], exponent[-1].to(P.real.dtype) * math.log(2)
-
-
-def running_products(A: Tensor, exponent: Tensor | int = 0, before: Scaled | None = None) -> Scaled:
-    """Multiply by the Jacobians A 2^exponent (steps, ..., n, n) of the next steps, from the left.
-    Returns the product after each step, scaled: P (steps, ..., n, n), and integers e (steps, ...),
-    0 if P = 0.
-
-    before: the last of the products of the steps before; None: there are none.
-
-    >>> P, e = running_products(torch.tensor([2.0, 0.5, 4.0]).reshape(3, 1, 1))
-    >>> (P[:, 0, 0] * 2.0**e).tolist()
-    [2.0, 1.0, 4.0]
-    """
-    found = list[Scaled]()
-    for M, e in zip(*scaled(A.detach(), exponent), strict=True):
-        if before is not None:
-            M, e = scaled(M @ before[0], before[1] + e)
-        before = M, e
-        found.append(before)
-    P, exponents = map(torch.stack, zip(*found, strict=True))
-    return P, exponents
-
-
-def log_norms(P: Tensor, exponent: Tensor) -> Tensor:
-    """log ||P 2^exponent||_2 of matrices P (..., n, n), (...,)."""
-    return torch.linalg.matrix_norm(P, 2).log() + exponent.to(P.dtype) * math.log(2)
-
-
-def half_life(exponent: Tensor | float) -> Tensor:
-    """Number of steps in which a norm halves that changes by the factor exp(exponent) per step:
-    -log 2 / exponent, with the shape of exponent; inf if it does not shrink, 0 for the exponent
-    -inf of a zero product. Raises InvalidInputError for complex numbers.
-
-    >>> half_life(torch.tensor([-math.log(2) / 10, 0.0, math.log(2)]))
-    tensor([10., inf, inf])
-    """
-    exponent = as_numbers("exponent", exponent)
-    if exponent.is_complex():
-        raise InvalidInputError("exponent is complex: expected real numbers")
-    return torch.where(exponent >= 0, torch.inf, -math.log(2) / exponent)
-
-
-def doubling_time(exponent: Tensor | float) -> Tensor:
-    """Number of steps in which a norm doubles that changes by the factor exp(exponent) per step:
-    log 2 / exponent, with the shape of exponent; inf if it does not grow.
-
-    >>> doubling_time(torch.tensor([-1.0, 0.0, math.log(2)]))
-    tensor([inf, inf, 1.])
-    """
-    return half_life(-as_numbers("exponent", exponent))
-
-
-def not_dense_real(t: Any) -> str | None:
-    """Return the kind of a tensor in words ("complex", "sparse", ...) if its numbers are not dense,
-    real and in memory; otherwise None.
-
-    >>> not_dense_real(torch.ones(2) * 1j), not_dense_real(torch.ones(2))
-    ('complex', None)
-    """
-    kinds = {
-        "nested": t.is_nested,
-        "on the meta device": t.is_meta,
-        "quantised": t.is_quantized,
-        "complex": t.is_complex(),
-        "sparse": str(t.layout) != "torch.strided",
-    }
-    return next((kind for kind, is_so in kinds.items() if is_so), None)
-
-
-def check_square(
-    A: Any, *, smallest: int = 1, steps: int | None = None, entries: bool = True
-) -> Tensor:
-    """Return A, a stack of finite square matrices (..., n, n), or (T, ..., n, n) of `steps` or more
-    steps, with n at least `smallest`; entries=False looks at its form only. Raises
-    InvalidInputError, NotFiniteError.
-
-    >>> check_square(torch.eye(2)).shape
-    torch.Size([2, 2])
-    """
-    dense = isinstance(A, Tensor) and A.layout is torch.strided and not A.is_meta
-    if not dense or A.dtype not in DTYPES or A.is_nested:
-        got = f"{A.dtype}, {A.layout}" if isinstance(A, Tensor) else type(A).__name__
-        raise InvalidInputError(f"A is {got}: expected a dense tensor, float32, float64 or complex")
-    shape, time = tuple(A.shape), steps is not None
-    good = len(shape) >= 2 + time and shape[-1] == shape[-2] >= smallest
-    if not good or shape[0] < (steps or 0):
-        layout = f"(T >= {steps}, ..., n, n)" if time else "(..., n, n)"
-        raise InvalidInputError(
-            f"A has shape {shape}: expected square matrices {layout} with n >= {smallest}"
-        )
-    # the sum is fast, but may overflow
-    if entries and not cmath.isfinite(A.sum().item()) and (bad := int((~torch.isfinite(A)).sum())):
-        said = f"A is NaN or infinite at {bad} of {A.numel()} places: expected finite entries"
-        raise NotFiniteError(said, of="A")
-    return A
-
-
-def as_numbers(name: str, value: Any) -> Tensor:
-    """Convert a number, a list or an array of real or complex numbers to a tensor. Raises
-    InvalidInputError.
-
-    >>> as_numbers("z", [1, 2j])
-    tensor([1.+0.j, 0.+2.j])
-    """
-    if isinstance(value, Tensor):
-        if (kind := not_dense_real(value)) not in (None, "complex"):
-            raise InvalidInputError(f"{name} is {kind}: expected a dense tensor of numbers")
-        return value
-    try:
-        return torch.as_tensor(value, device="cpu")
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise InvalidInputError(f"{name} is {in_short(value)}: expected numbers") from error

@@ -1,6 +1,4 @@
-"""The base class of all cells: run one step s' = f(x, s) over time, and check its inputs; and cells
-with the weights of modules of torch.nn. These have two biases, of which ours have the sum; the
-candidate of a GRU has both, the inner one is bias_hn.
+"""The base class of all cells: run one step s' = f(x, s) over time, and check its inputs.
 
 Legend: T time steps, B batch rows, m = input_size, n = hidden_size, L = depth. A state is always
 one tensor (..., state_size), and the output is its first n entries. A new cell must define its
@@ -10,36 +8,25 @@ parameters and `step`; docs/guides/own-cell.md lists what else it may define.
 import itertools
 import math
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from rhn import cells
-from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw, remember
-from rhn.cells.registry import CELLS, TORCH_CELLS
+from rhn.cells.gates import CellMasks, Gates
+from rhn.cells.init import BY_FAN_IN, OWN, Initialization, draw
+from rhn.cells.layers import Layer, recurrent_parts
+from rhn.cells.memory_init import remember
 from rhn.errors import InvalidInputError
 from rhn.kernels.kernel import check_tensor
-from rhn.utils.validation import (
-    LARGEST_FLOAT,
-    check_room,
-    kind_of,
-    number,
-    plain,
-    unexpected,
-    whole_number,
-)
-
-if TYPE_CHECKING:  # training needs no description of layers
-    from rhn.cells.layers import CellMasks, Gates, Layer
+from rhn.utils.lazy import moved
+from rhn.utils.resources import check_room
+from rhn.utils.validation import LARGEST_FLOAT, number, plain, unexpected, whole_number
 
 Shapes = dict[str, tuple[int, ...]]
 ClosedForm = Callable[..., Tensor] | None
 MAX_SIZE = 10**7  # with more inputs or units, the number of weights overflows
 MAX_DEPTH = 10_000  # each layer costs time before its sizes can be compared with the memory
-OURS = {getattr(nn, name.partition(":")[2]): ours for name, ours in TORCH_CELLS.items()}
-"""The name of our version of each class of torch."""
 
 
 class Cell(nn.Module):
@@ -138,13 +125,13 @@ class Cell(nn.Module):
         states = itertools.accumulate(x, lambda s, x_t: self.step(x_t, s), initial=s0)
         return torch.stack([*states][1:])
 
-    def gates(self, x: Tensor, s: Tensor) -> "Gates":
+    def gates(self, x: Tensor, s: Tensor) -> Gates:
         """Return the gates and intermediate states of one time step; empty without gates."""
-        return cells.Gates()
+        return Gates()
 
-    def layers(self) -> "tuple[Layer, ...]":
+    def layers(self) -> tuple[Layer, ...]:
         """Describe the weights and gates of each of the L layers."""
-        return (cells.Layer(),) * self.depth
+        return (Layer(),) * self.depth
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
         """Compute the output of one layer from its input state s. y: state before the time step."""
@@ -158,7 +145,7 @@ class Cell(nn.Module):
         return self.depth == 1 or type(self).run_layer is not Cell.run_layer
 
     def forward(
-        self, x: Tensor, s0: Tensor | None = None, dropout: "CellMasks | None" = None
+        self, x: Tensor, s0: Tensor | None = None, dropout: CellMasks | None = None
     ) -> tuple[Tensor, Tensor]:
         """Run the cell over time. Returns the outputs (T, B, n) and the last state (B, state_size),
         in the layout of x. Raises InvalidInputError if a shape, a type or a mask does not fit.
@@ -168,13 +155,18 @@ class Cell(nn.Module):
         """
         self._check_given(x, s0, dropout)
         unbatched = x.dim() == 2
-        time_first = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
+        if unbatched:
+            x = x.unsqueeze(1)
+        elif self.batch_first:
+            x = x.transpose(0, 1)
         if s0 is None:
-            s0 = x.new_zeros(time_first.shape[1], self.state_size)
+            s0 = x.new_zeros(x.shape[1], self.state_size)
         elif unbatched:
             s0 = s0.unsqueeze(0)
-        x, *rest = (time_first,) if dropout is None else self._mask_input(time_first, dropout)
-        outputs, last = self._run(x, s0, *rest)
+        others: list[CellMasks] = []
+        if dropout is not None:
+            x, *others = self._mask_input(x, dropout)
+        outputs, last = self._run(x, s0, *others)
         if unbatched:
             return outputs.squeeze(1), last.squeeze(0)
         return (outputs.transpose(0, 1) if self.batch_first else outputs), last
@@ -187,15 +179,15 @@ class Cell(nn.Module):
             raise unexpected("x", x, f"({rows}, {m}) or (T, {m})")
         if s0 is not None and not isinstance(s0, Tensor):
             raise unexpected("s0", s0, f"one tensor (B, {self.state_size})")
-        if dropout is not None and not isinstance(dropout, cells.CellMasks):
+        if dropout is not None and not isinstance(dropout, CellMasks):
             raise unexpected("dropout", dropout, "CellMasks")
 
-    def _run(self, x: Tensor, s0: Tensor, *dropout: "CellMasks") -> tuple[Tensor, Tensor]:
+    def _run(self, x: Tensor, s0: Tensor, *dropout: CellMasks) -> tuple[Tensor, Tensor]:
         """Compute the outputs (T, B, n) and the last state (B, state_size)."""
         states = self.states(x, s0, *dropout)
         return self.outputs_of(states), states[-1]
 
-    def _mask_input(self, x: Tensor, masks: "CellMasks") -> tuple:
+    def _mask_input(self, x: Tensor, masks: CellMasks) -> tuple:
         """Apply an input mask that all blocks share. Returns x, and the other masks if any."""
         shapes = {"input": "J B m", "state": "J B n", "candidate": "B n"}
         given = {name: mask for name, mask in masks._asdict().items() if mask is not None}
@@ -206,12 +198,12 @@ class Cell(nn.Module):
             check_tensor(f"the {name} mask", mask, shapes[name], sizes, x)
         if len(given.get("input", ())) == 1:
             x = x * given.pop("input")[0]
-        return (x, cells.CellMasks(**given)) if given else (x,)
+        return (x, CellMasks(**given)) if given else (x,)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw new weights in place by the scheme `init`, in the order of `named_parameters`."""
         scheme = self.init.scheme
-        parts = cells.recurrent_parts(self) if scheme == "orthogonal" else ()
+        parts = recurrent_parts(self) if scheme == "orthogonal" else ()
         draw(self, self.init, generator, recurrent=parts)
         with torch.no_grad():
             near = scheme == "identity" or (self.starts_at_identity and scheme not in BY_FAN_IN)
@@ -290,7 +282,10 @@ def choice(name: str, value: Any, *choices: Any) -> Any:
     >>> choice("kernel", "manual", "manual", "reference")
     'manual'
     """
-    if (found := plain(value)) not in choices or isinstance(found, bool) != (True in choices):
+    found = plain(value)
+    takes_bool = any(isinstance(each, bool) for each in choices)
+    is_of_the_type = isinstance(found, bool) == takes_bool  # 1 == True
+    if found not in choices or not is_of_the_type:
         raise unexpected(name, value, " or ".join(map(repr, choices)))
     return found
 
@@ -305,71 +300,5 @@ def optional(name: str, value: Any) -> float | None:
     return None if value is None else float(number(name, value, **limits))
 
 
-def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
-    """Return our cell with a copy of the weights, and the `batch_first`, of a torch.nn RNN, LSTM or
-    GRU of one direction, or of an RNN/LSTM/GRUCell. Raises InvalidInputError for other modules.
-
-    layer: the layer to convert, counted from 0. None: all; several layers become a `StackedCell`.
-
-    >>> gru, x = nn.GRU(3, 4), torch.rand(5, 1, 3)
-    >>> torch.allclose(from_torch(gru)(x)[0], gru(x)[0], atol=1e-5)
-    True
-    """
-    runs = getattr(type(module), "forward", None)  # a class of a user may inherit torch's
-    classes = [theirs for theirs in OURS if isinstance(module, theirs) and runs is theirs.forward]
-    ways = getattr(module, "bidirectional", False), getattr(module, "proj_size", 0)
-    if not classes or any(ways):
-        raise InvalidInputError(
-            f"cannot convert {kind_of(module)}: expected torch.nn's RNN, LSTM, GRU or one of their "
-            "cells, of one direction and without a projection"
-        )
-    layers, batch_first = getattr(module, "num_layers", 1), getattr(module, "batch_first", False)
-    if layer is None and layers > 1:
-        parts = [from_torch(module, k) for k in range(layers)]
-        stack = cells.StackedCell(parts, batch_first=batch_first)
-        stack.of_torch = True
-        return stack
-    weights = _weights(module, whole_number("layer", 0 if layer is None else layer, 0, layers - 1))
-    W, ours = weights["weight_ih"], OURS[classes[0]]
-    own: dict[str, Any] = {"nonlinearity": module.nonlinearity} if ours == "rnn" else {}
-    own |= {"batch_first": batch_first, "dtype": W.dtype, "device": "meta"}  # draws no numbers
-    cell: Any = CELLS[ours](W.shape[1], module.hidden_size, **own).to_empty(device=W.device)
-    cell.of_torch = True
-    with torch.no_grad():
-        for name, weight in weights.items():
-            cell.get_parameter(name).copy_(weight)
-    return cell
-
-
-def _weights(module: nn.Module, layer: int) -> dict[str, Tensor]:
-    """Return the weights of our cell by name, computed from one layer of a torch.nn module."""
-    end = "" if isinstance(module, nn.RNNCellBase) else f"_l{layer}"
-    W, R = (getattr(module, f"weight_{part}{end}") for part in ("ih", "hh"))
-    names = [f"bias_{part}{end}" for part in ("ih", "hh")]
-    b, q = (getattr(module, name) if module.bias else W.new_zeros(len(W)) for name in names)
-    if isinstance(module, nn.GRU | nn.GRUCell):
-        n = 2 * module.hidden_size
-        bias = torch.cat((b[:n] + q[:n], b[n:]))
-        return {"weight_ih": W, "weight_hh": R, "bias": bias, "bias_hn": q[n:]}
-    return {"weight_ih": W, "weight_hh": R, "bias": b + q}
-
-
-@cache
-def as_in_torch(name: str) -> Callable[..., Cell]:
-    """Return the factory of our version of a torch.nn class, for `--cell torch.nn:LSTM`. Its
-    initial weights are uniform within 1 / sqrt(n) as in torch, which has two biases.
-
-    >>> as_in_torch("LSTM")(3, 4)
-    LSTM(3, 4, depth=1, init='uniform:0.5', forget_bias=None)
-    """
-    ours: Any = CELLS[OURS[getattr(nn, name)]]
-
-    def build(input_size, hidden_size, depth=1, *, init=None, **keywords) -> Cell:
-        init = init or f"uniform:{whole_number('hidden_size', hidden_size) ** -0.5!r}"
-        cell = ours(input_size, hidden_size, depth, init=init, **keywords)
-        cell.of_torch = True
-        return cell
-
-    vars(build)["__wrapped__"] = ours  # its parameters and depth
-    build.__name__ = name
-    return build
+if not TYPE_CHECKING:
+    __getattr__ = moved(__name__, {"from_torch": "rhn.cells.conversion"})

@@ -33,10 +33,11 @@ from torch.linalg import matrix_norm
 
 from rhn import kernels
 from rhn.cells.base import DeclaredCell, Shapes, optional
-from rhn.cells.layers import CellMasks, GateBlocks, Gates, Layer, Part
+from rhn.cells.gates import CellMasks, Gates
+from rhn.cells.layers import GateBlocks, Layer, Part
+from rhn.kernels.activations import sigmoid_derivative, tanh_derivative
 from rhn.kernels.gated import gru_recurrent_bias, gru_step, lstm_step
 from rhn.kernels.kernel import is_alone
-from rhn.kernels.transition import sigmoid_derivative, tanh_derivative
 
 
 class _Gated(DeclaredCell):

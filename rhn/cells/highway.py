@@ -29,20 +29,18 @@ inputs: the bound is infinite.
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.linalg import matrix_norm
 
-from rhn import cells
 from rhn.cells.base import DeclaredCell, Shapes, choice, optional
-from rhn.kernels.transition import ACTIVATIONS, TRANSITION, highway_layer, sigmoid_derivative
+from rhn.cells.gates import CellMasks, Gates
+from rhn.cells.layers import GateBlocks, Layer, Part
+from rhn.kernels.activations import ACTIVATIONS, sigmoid_derivative
+from rhn.kernels.transition import TRANSITION, highway_layer
 from rhn.utils.scale import Scaled, bound_of, product, scaled_product
-
-if TYPE_CHECKING:
-    from rhn.cells.layers import CellMasks, Gates, Layer
 
 
 class RHN(DeclaredCell):
@@ -97,30 +95,32 @@ class RHN(DeclaredCell):
         z = F.linear(s, self.weight_hh[layer], self.biases()[layer])
         return z + F.linear(x, self.weight_ih) if layer == 0 else z
 
-    def gates(self, x: Tensor, s: Tensor) -> "Gates":
+    def gates(self, x: Tensor, s: Tensor) -> Gates:
         layers = []
         for layer in range(self.depth):
             z = self._pre_activations(layer, x, s)
             s, h, t, c = highway_layer(z, s, activation=self.activation)
             layers.append((h, t, c, s))
-        return cells.Gates(*zip(*layers, strict=True))
+        return Gates(*zip(*layers, strict=True))
 
     def run_layer(self, layer: int, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
         z = self._pre_activations(layer, x, s)
         return highway_layer(z, s, activation=self.activation)[0]
 
-    def layers(self) -> "tuple[Layer, ...]":
+    def layers(self) -> tuple[Layer, ...]:
         carry = None if self.coupled else 2
-        gate = cells.GateBlocks(1, carry=carry, constant=self.gate_constant)
-        inputs = [cells.Part("weight_ih"), *[None] * (self.depth - 1)]
-        weights = [(cells.Part("weight_hh", k), cells.Part("bias", k)) for k in range(self.depth)]
-        parts = zip(inputs, weights, strict=True)
-        return tuple(cells.Layer(input=W, recurrent=R, bias=b, gate=gate) for W, (R, b) in parts)
+        gate = GateBlocks(1, carry=carry, constant=self.gate_constant)
+        layers = []
+        for k in range(self.depth):
+            W = Part("weight_ih") if k == 0 else None
+            R, b = Part("weight_hh", k), Part("bias", k)
+            layers.append(Layer(input=W, recurrent=R, bias=b, gate=gate))
+        return tuple(layers)
 
     def step(self, x: Tensor, s: Tensor) -> Tensor:
         return self.gates(x, s).states[-1]
 
-    def states(self, x: Tensor, s0: Tensor, dropout: "CellMasks | None" = None) -> Tensor:
+    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         separate, state, candidate = dropout or (None,) * 3
         W = self.weight_ih
         if separate is not None:  # all W_j (x * m_j) in one product

@@ -1,28 +1,23 @@
-"""Cells by name: find or make a cell, read its options, and fit its size to a number of parameters.
+"""Cells by name: find or make a cell, and fit its size to a number of parameters.
 A cell is imported at first use, so that names can be listed without an import of torch.
 """
 
-import ast
 import bisect
-import contextlib
 import importlib
 import re
 import sys
 from collections import UserDict
-from collections.abc import Callable, Mapping
-from functools import partial
-from inspect import Parameter, unwrap
+from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rhn.errors import InvalidInputError
+from rhn.utils.lazy import moved
 from rhn.utils.validation import (
     LARGEST,
     in_short,
     number,
-    plain,
-    signature_of,
     unexpected,
     whole_number,
 )
@@ -32,9 +27,7 @@ if TYPE_CHECKING:
 
 Factory = TypeVar("Factory", bound=Callable)
 PARAMETERS_PER_LAYER = 150_000  # the budgets of the paper: 150,000 at depth 1, 900,000 at depth 6
-COMMON = {"depth", "init", "batch_first", "kernel", "generator", "device", "dtype"}
 NAMED = re.compile(r"\w[\w.]*:\w")  # package.module:attribute
-WORDS = {"true": "True", "false": "False", "none": "None"}  # values of options in small letters
 
 
 class _Cells(UserDict):
@@ -49,6 +42,14 @@ class _Cells(UserDict):
         place = f"{cell.__module__}:{getattr(cell, '__qualname__', '')}"
         found = (n for n, row in self.data.items() if row is cell or f"rhn.cells.{row}" == place)
         return next(found, None)
+
+    def class_names(self) -> dict[str, str]:
+        """Return the names of cells by the names of their classes. No cell is imported."""
+        found = {}
+        for name, row in self.data.items():
+            place = row if isinstance(row, str) else getattr(row, "__name__", str(row))
+            found[place.rpartition(":")[2]] = name
+        return found
 
 
 CELLS = _Cells(
@@ -98,63 +99,6 @@ def register_cell(name: str) -> Callable[[Factory], Factory]:
     return register
 
 
-def parameters_of(factory: Callable) -> dict[str, Parameter]:
-    """Return the parameters of a factory by name, and of base classes to which it passes keywords.
-
-    >>> "nonlinearity" in parameters_of(CELLS["rnn"])
-    True
-    """
-    factory = _inner(factory)
-    bases = factory.__mro__ if isinstance(factory, type) else ()
-    found: dict[str, Parameter] = {}
-    for call in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [factory]:
-        own = signature_of(call).parameters
-        found = {**own, **found}
-        if all(p.kind is not Parameter.VAR_KEYWORD for p in own.values()):
-            break
-    rest = Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL
-    return {name: p for name, p in found.items() if p.kind not in rest}
-
-
-def _inner(factory: Any) -> Any:
-    """Return the class or function in a functools.partial or a wrapper, as of a torch.nn cell."""
-    while isinstance(factory, partial):
-        factory = factory.func
-    return unwrap(factory)
-
-
-def has_depth(factory: Callable) -> bool:
-    """Return False for a cell class of this package, or a user's subclass of `Cell`, of one layer.
-
-    >>> has_depth(CELLS["rhn"]), has_depth(resolve_cell("torch.nn:LSTM"))
-    (True, False)
-    """
-    cell: Any = _inner(factory)
-    base = resolve_name("rhn.cells.base:Cell")
-    is_cell = isinstance(cell, type) and issubclass(cell, base)
-    return cell.deep if is_cell else True
-
-
-def accepts(factory: Callable, keyword: str) -> bool:
-    """Return True if a cell has a parameter of this name.
-
-    >>> accepts(CELLS["rhn"], "transform_bias"), accepts(CELLS["dt-rnn"], "transform_bias")
-    (True, False)
-    """
-    return keyword in parameters_of(factory)
-
-
-def cell_options(cell: str) -> dict[str, Any]:
-    """Return the options of a cell that other cells do not have, with their defaults.
-
-    >>> cell_options("dts-rnn")
-    {'nonlinearity': 'tanh', 'skip': 'all'}
-    """
-    found = parameters_of(resolve_cell(cell)).values()
-    optional = (p for p in found if p.kind is p.KEYWORD_ONLY or p.default != p.empty)
-    return {p.name: p.default for p in optional if p.name not in COMMON}
-
-
 def is_known(name: str) -> bool:
     """Return True for the name of a registered cell or a cell of torch.nn."""
     return name in CELLS or name in TORCH_CELLS
@@ -180,7 +124,7 @@ def resolve_cell(name: str) -> Callable[..., "nn.Module"]:
     if str(name) in CELLS:
         return CELLS[name]
     if str(name) in TORCH_CELLS:
-        return resolve_name("rhn.cells.base:as_in_torch")(name.partition(":")[2])
+        return resolve_name("rhn.cells.conversion:as_in_torch")(name.partition(":")[2])
     factory = import_named(name, "cell") if NAMED.match(str(name)) else None
     if callable(factory):
         return factory
@@ -239,36 +183,6 @@ def make_cell(
     return resolve_cell(name)(input_size, hidden_size, depth, **options)
 
 
-def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a cell's options. A text that is a Python value, as in `--cell-option
-    coupled=false`, becomes this value. Raises InvalidInputError.
-
-    >>> read_options("rhn", {"gate_constant": "0.5", "coupled": "false"})
-    {'gate_constant': 0.5, 'coupled': False}
-    """
-    if not isinstance(given, Mapping):
-        raise unexpected(f"options of {cell}", given, "a dictionary")
-    known = cell_options(cell) if given else {}
-    for name in given:
-        if name not in known:
-            names = ", ".join(known) or "none"
-            raise unexpected(f"option of {cell}", name, names)
-    values = {name: _value(value) for name, value in given.items()}
-    if values and (cell in TOOLKIT_CELLS or cell in TORCH_CELLS):  # no user's cell is built here
-        made = resolve_cell(cell)(1, 1, device="meta", **values)
-        return {name: getattr(made, name) for name in values}
-    return values
-
-
-def _value(given: Any) -> Any:
-    """Return the Python value of a text; the text itself if it is none."""
-    if not isinstance(given, str):
-        return plain(given)
-    with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return ast.literal_eval(WORDS.get(given, given))
-    return given
-
-
 def num_parameters(module: "nn.Module") -> int:
     """Count the trainable parameters of a cell or model."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
@@ -303,3 +217,7 @@ def hidden_size_for_budget(
     while size(high) <= budget:
         high *= 2
     return bisect.bisect_right(range(high), budget, lo=high // 2, key=size) - 1
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved(__name__, {"cell_options": "rhn.cells.options"})

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.cells.base import Cell
-from rhn.cells.layers import Gates
+from rhn.cells.gates import Gates
 from rhn.utils.validation import unexpected, whole_number
 
 

@@ -24,20 +24,25 @@ Norm bound: ||A|| <= p_L with p_1 = gamma ||R_1||, p_l = gamma (||R_l|| p_{l-1} 
 gamma = max |f'| = 1.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.linalg import matrix_norm
 
-from rhn import cells
 from rhn.cells.base import DeclaredCell, Shapes, choice
-from rhn.kernels.transition import ACTIVATIONS, TRANSITION
-from rhn.utils.scale import Scaled, bound_of, out_of_range, plus, scaled, scaled_matmul, unscaled
-
-if TYPE_CHECKING:
-    from rhn.cells.layers import CellMasks, Layer
+from rhn.cells.gates import CellMasks
+from rhn.cells.layers import Layer, Part
+from rhn.kernels.activations import ACTIVATIONS
+from rhn.kernels.transition import TRANSITION
+from rhn.utils.scale import (
+    Scaled,
+    any_out_of_range,
+    bound_of,
+    plus,
+    scaled,
+    scaled_matmul,
+    unscaled,
+)
 
 
 class DTRNN(DeclaredCell):
@@ -81,14 +86,14 @@ class DTRNN(DeclaredCell):
             z = z + F.linear(y, self.weight_skip[layer - self.depth])
         return z
 
-    def layers(self) -> "tuple[Layer, ...]":
+    def layers(self) -> tuple[Layer, ...]:
         first_skip = self.depth - self._shortcuts
         return tuple(
-            cells.Layer(
-                input=None if layer else cells.Part("weight_ih"),
-                recurrent=cells.Part("weight_hh", layer),
-                skip=cells.Part("weight_skip", layer - first_skip) if layer >= first_skip else None,
-                bias=cells.Part("bias", layer),
+            Layer(
+                input=None if layer else Part("weight_ih"),
+                recurrent=Part("weight_hh", layer),
+                skip=Part("weight_skip", layer - first_skip) if layer >= first_skip else None,
+                bias=Part("bias", layer),
             )
             for layer in range(self.depth)
         )
@@ -99,7 +104,7 @@ class DTRNN(DeclaredCell):
             s = self.run_layer(layer, x, s, y)
         return s
 
-    def states(self, x: Tensor, s0: Tensor, dropout: "CellMasks | None" = None) -> Tensor:
+    def states(self, x: Tensor, s0: Tensor, dropout: CellMasks | None = None) -> Tensor:
         skip = (self.weight_skip,) if self._shortcuts else ()
         weights = (self.weight_ih, self.weight_hh, self.bias, *skip)
         state_mask = None if dropout is None else dropout.state
@@ -121,7 +126,7 @@ class DTRNN(DeclaredCell):
             if layer >= self.depth - shortcuts:
                 P = P + self.weight_skip[layer - self.depth]
             P = D * P
-            if layer and out_of_range(P).any():
+            if layer and any_out_of_range(P):
                 return unscaled(*self._scaled_through(first, x, s, shortcuts))
         return P
 

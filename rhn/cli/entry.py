@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rhn.errors import InvalidInputError, RhnError, is_out_of_memory
+from rhn.errors import RhnError, is_out_of_memory
 from rhn.utils.io import finite_json
 from rhn.utils.progress import shown
 from rhn.utils.tables import printable
@@ -153,16 +153,6 @@ class _Unread:
             self.stream.flush()
         except BrokenPipeError:
             _drop(self.stream)
-
-
-def resolve_device(name: str) -> str:
-    """Return the device for --device auto|cpu|cuda. Raises InvalidInputError if there is none."""
-    import torch
-
-    best = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" != best:
-        raise InvalidInputError("--device is cuda: expected cpu, the only device here")
-    return best if name == "auto" else name
 
 
 def print_json(value: Any) -> None:

@@ -4,7 +4,8 @@ import platform
 from dataclasses import dataclass
 
 from rhn.cli.entry import print_json
-from rhn.presets import PRESETS, parameters, preset
+from rhn.training.configure import preset
+from rhn.training.presets import PRESETS
 from rhn.utils.tables import aligned, formatted
 from rhn.version import __version__
 
@@ -45,6 +46,8 @@ class Presets:
     """Print a JSON list."""
 
     def run(self) -> None:
+        from rhn.training.build import parameters  # loads torch
+
         rows = []
         for name, row in PRESETS.items():
             config = preset(name)

@@ -5,13 +5,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rhn.cli.entry import print_json, resolve_device
+from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
-from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, preset, read_preset
-from rhn.training.config import TrainingConfig
-from rhn.utils.command_line import Count, Device, command_class, field_options, read_fields
+from rhn.training.config import ChoraleConfig, LanguageConfig, TrainingConfig
+from rhn.training.configure import load_corpus, preset, read_preset
+from rhn.utils.command_line import Device, command_class, field_options, read_fields
 from rhn.utils.io import read_config
+from rhn.utils.resources import resolve_device
 from rhn.utils.tables import aligned, formatted
+from rhn.utils.validation import Count
 
 SPLITS = ("train", "valid", "test")
 
@@ -23,7 +25,10 @@ OWN_OPTIONS = (
 )  # fmt: skip
 """The fields of configurations that are options of their own; --set gives the others."""
 CONFIGS = TrainingConfig, ChoraleConfig, LanguageConfig
-Fields: Any = dict if TYPE_CHECKING else field_options(OWN_OPTIONS, *CONFIGS)
+if TYPE_CHECKING:
+    Fields = dict[str, Any]
+else:
+    Fields = field_options(OWN_OPTIONS, *CONFIGS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,7 @@ class Running:
         import torch
 
         from rhn.training import run
-        from rhn.training.ensemble import tune_malloc
+        from rhn.utils.resources import tune_malloc
 
         device, path = resolve_device(self.device), None if data is None else Path(str(data))
         small = isinstance(config, ChoraleConfig) or config.hidden_size < 500  # one is faster

@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rhn.cli.entry import print_json, resolve_device
+from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
-from rhn.utils.command_line import Count, Device, Natural, Positive, command_class
+from rhn.utils.command_line import Device, command_class
 from rhn.utils.io import check_output
+from rhn.utils.resources import resolve_device
 from rhn.utils.tables import printable
+from rhn.utils.validation import Count, Natural, Positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,21 @@ Shape legend for the whole package: T frames (a frame is a quarter note), B rows
 piano keys (key 0 is MIDI pitch 21).
 """
 
+from typing import TYPE_CHECKING
+
 from rhn.utils.lazy import lazy_names
 
-__all__, __getattr__, __dir__ = lazy_names(
+if TYPE_CHECKING:
+    from rhn.data.corpus import Corpus as Corpus
+    from rhn.data.corpus import Piece as Piece
+    from rhn.data.jsb import chorale as chorale
+    from rhn.data.jsb import chorales as chorales
+    from rhn.data.text import TextCorpus as TextCorpus
+    from rhn.data.text import load_data as load_data
+    from rhn.data.text import read_text as read_text
+    from rhn.data.vocabulary import Vocabulary as Vocabulary
+
+__all__, _load, __dir__ = lazy_names(
     __name__,
     {
         "corpus": ("Corpus", "Piece"),
@@ -20,3 +32,5 @@ __all__, __getattr__, __dir__ = lazy_names(
         "vocabulary": ("Vocabulary",),
     },
 )
+if not TYPE_CHECKING:  # a name outside the table is an error
+    __getattr__ = _load

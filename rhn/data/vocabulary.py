@@ -41,7 +41,8 @@ class Vocabulary:
         if self.unit not in units:
             raise InvalidInputError(f"unit is {self.unit!r:.60}: expected {', '.join(units)}")
         known = range(256) if self.unit == "bytes" else map(str, self.symbols)
-        if not 0 < len({*self.symbols}.intersection(known)) == len(self.symbols):
+        distinct = {*self.symbols}.intersection(known)
+        if not self.symbols or len(distinct) < len(self.symbols):
             symbols = in_short(self.symbols)
             raise InvalidInputError(f"symbols are {symbols}: expected different {self.unit}")
 

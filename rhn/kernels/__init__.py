@@ -13,9 +13,20 @@ the time loop and one weight-gradient product after it. Second derivatives and f
 reference (`kernel="reference"` in the cells).
 """
 
+from typing import TYPE_CHECKING
+
 from rhn.utils.lazy import lazy_names
 
-__all__, __getattr__, __dir__ = lazy_names(
+if TYPE_CHECKING:
+    from rhn.kernels.gated import GRU as GRU
+    from rhn.kernels.gated import LSTM as LSTM
+    from rhn.kernels.losses import OUTPUT as OUTPUT
+    from rhn.kernels.losses import SOFTMAX as SOFTMAX
+    from rhn.kernels.transition import TRANSITION as TRANSITION
+
+__all__, _load, __dir__ = lazy_names(
     __name__,
     {"gated": ("GRU", "LSTM"), "losses": ("OUTPUT", "SOFTMAX"), "transition": ("TRANSITION",)},
 )
+if not TYPE_CHECKING:  # a name outside the table is an error
+    __getattr__ = _load

@@ -18,7 +18,7 @@ import stat
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -136,7 +136,11 @@ def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
     given = [None if (t := arguments[key]) is None else _in_memory(t) for key in tensors]
     values: list[Any] = [arguments[size] for size in sizes]
     for t in given:
-        values += (None, 0) if t is None else (t.data_ptr(), 0 if len(t) == 1 else t.stride(0))
+        if t is None:
+            values += (None, 0)
+        else:
+            is_shared = len(t) == 1
+            values += (t.data_ptr(), 0 if is_shared else t.stride(0))
     loaded: Any = library()
     held, all_items = (_STRUCTS[name](*values), given), K * items  # C has only their addresses
     parts = min(torch.get_num_threads(), all_items)
@@ -190,36 +194,62 @@ def supports(x: Tensor, *, units: int, layers: int = 1) -> bool:
     return m <= max(128, 4 * layers * units) and library() is not None
 
 
+class Sizes(NamedTuple):
+    """The sizes of a recurrence, in the letters of `rhn.kernels`; J masks of the state."""
+
+    T: int
+    B: int
+    m: int
+    n: int
+    L: int
+    G: int
+    J: int
+    shortcuts: int
+
+
 def forward(*, activation: str, K: int, keep: bool, **tensors: Any):
     """Return (states (K, T, B, n), and with `keep` the same states in the layout of C, and gates or
     outputs of all layers).
     """
-    call = _given(tensors, activation)
-    T, B, n, L, G, filled = *(call[size] for size in "TBnLG"), padded(call["B"])
+    sizes = _sizes_of(**tensors)
+    T, B, n, filled = sizes.T, sizes.B, sizes.n, padded(sizes.B)
     y = tensors["x"].new_empty(K, T, n, filled)
-    layers = y.new_empty(K, filled // LANES, T, L, G * n, LANES) if keep else None
+    layers = None
+    if keep:
+        layers = y.new_empty(K, filled // LANES, T, sizes.L, sizes.G * n, LANES)
+    call = _arguments(sizes, tensors, activation)
     call_c("rhn_recurrence_forward", K, **call, y=y, layers=layers)
     return (rows(y, B).clone(), y, layers) if keep else (rows(y, B),)
 
 
 def backward(grad: Tensor, needs, residuals, *, activation: str, **tensors: Any):
     """Return the gradients for x, s0, W, R, b and S by name, each with a leading axis of K."""
-    call, (y, layers) = _given(tensors, activation), residuals
-    T, B, m, n, K, filled = *(call[size] for size in "TBmn"), len(y), padded(call["B"])
-    weights = {w: t.new_empty(K, *t.shape[1:]) for w in "WRbS" if (t := tensors[w]) is not None}
-    dx, ds0 = y.new_empty(K, T, m, filled) if needs["x"] else None, y.new_empty(K, n, filled)
+    y, layers = residuals
+    sizes, K = _sizes_of(**tensors), len(y)
+    B, filled = sizes.B, padded(sizes.B)
+    names = ("W", "R", "b") if tensors["S"] is None else ("W", "R", "b", "S")
+    weights = {name: y.new_empty(K, *tensors[name].shape[1:]) for name in names}
+    dx = y.new_empty(K, sizes.T, sizes.m, filled) if needs["x"] else None
+    ds0 = y.new_empty(K, sizes.n, filled)
+    call = _arguments(sizes, tensors, activation)
     call |= {"y": y, "layers": layers, "dy": lanes(grad), "dx": dx, "ds0": ds0, "dS": None}
-    call |= {f"d{w}": t for w, t in weights.items()}
+    call |= {f"d{name}": t for name, t in weights.items()}
     call_c("rhn_recurrence_backward", K, **call)
     dx = None if dx is None else rows(dx, B).contiguous()
     return {"x": dx, "s0": rows(ds0, B).contiguous(), **weights}
 
 
-def _given(tensors: dict, activation: str) -> dict:
-    """Return the sizes and tensors of a call, with the state and its masks in the layout of C."""
-    (T, B, m), (L, g, n) = tensors["x"].shape[1:], tensors["R"].shape[1:]
-    J, shortcuts = (0 if t is None else t.shape[1] for t in (tensors["state_mask"], tensors["S"]))
-    form = {"G": g // n, "J": J, "relu": int(activation == "relu"), "shortcuts": shortcuts}
-    of_state = {name: tensors[name] for name in ("s0", "state_mask", "candidate_mask")}
-    in_c = {name: None if t is None else lanes(t) for name, t in of_state.items()}
-    return {"T": T, "B": B, "m": m, "n": n, "L": L} | form | tensors | in_c
+def _sizes_of(*, x: Tensor, R: Tensor, S: Tensor | None, state_mask: Tensor | None, **_) -> Sizes:
+    """Return the sizes of a call with these tensors."""
+    (T, B, m), (L, rows_of_R, n) = x.shape[1:], R.shape[1:]
+    J = 0 if state_mask is None else state_mask.shape[1]
+    shortcuts = 0 if S is None else S.shape[1]
+    return Sizes(T, B, m, n, L, rows_of_R // n, J, shortcuts)
+
+
+def _arguments(sizes: Sizes, tensors: dict, activation: str) -> dict[str, Any]:
+    """Return the arguments of a call, with the state and its masks in the layout of C."""
+    call = sizes._asdict() | tensors | {"relu": int(activation == "relu")}
+    for name in ("s0", "state_mask", "candidate_mask"):
+        call[name] = None if tensors[name] is None else lanes(tensors[name])
+    return call

@@ -21,71 +21,16 @@ gates (h is h * m' here, and ds/dz_H is multiplied by m')
     ds/dz_T = (h - s) t (1 - t)  coupled,  h t (1 - t)  uncoupled
     ds/dz_C = s c (1 - c)        uncoupled only
     ds/ds   = c + R' dz          and of a shortcut to the state before the step S' dz
-
-Training uses f' as a function of h, which is cheap. The Jacobians use f' as a function of z, which
-is accurate: 1 - h^2 has no correct digits if tanh rounds to 1, for |z| from 9 in float32 and from
-19 in float64.
 """
-
-from collections.abc import Callable
-from math import inf
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, ones_like, positive, relu, relu_, sigmoid, sigmoid_, tanh, tanh_
+from torch import Tensor
 
 from rhn.kernels import compiled, matmul
+from rhn.kernels.activations import ACTIVATIONS
 from rhn.kernels.kernel import Kernel
 from rhn.kernels.matmul import Mask, masked, masked_linear, stages, workspace
-
-Function = Callable[[Tensor], Tensor]
-
-
-class Nonlinearity(NamedTuple):
-    """One nonlinearity f: h = function(z) and in_place(z), f'(z) = slope(h) and derivative(z) (for
-    relu 0 at z = 0), the largest f'(z) and the largest |h|.
-    """
-
-    function: Function
-    in_place: Function
-    slope: Function
-    derivative: Function
-    steepest: float
-    bound: float
-
-
-def sigmoid_derivative(z: Tensor) -> Tensor:
-    """Return the derivative of the logistic function, accurate to a few units in the last place
-    down to the smallest normal number.
-
-    >>> import torch
-    >>> sigmoid_derivative(torch.tensor([0.0, 60.0]))
-    tensor([2.5000e-01, 8.7565e-27])
-    """
-    return sigmoid(z) * sigmoid(-z)
-
-
-def tanh_derivative(z: Tensor) -> Tensor:
-    """Return the derivative of tanh, 1 / cosh(z)^2, as accurately as `sigmoid_derivative`.
-
-    >>> import torch
-    >>> tanh_derivative(torch.tensor([0.0, 30.0]))
-    tensor([1.0000e+00, 3.5026e-26])
-    """
-    return 4 * (sigmoid(2 * z) * sigmoid(-2 * z))
-
-
-def _is_positive(v: Tensor) -> Tensor:
-    return (v > 0).to(v.dtype)
-
-
-ACTIVATIONS = {
-    "tanh": Nonlinearity(tanh, tanh_, lambda h: 1 - h * h, tanh_derivative, 1.0, 1.0),
-    "relu": Nonlinearity(relu, relu_, _is_positive, _is_positive, 1.0, inf),
-    "sigmoid": Nonlinearity(sigmoid, sigmoid_, lambda h: h * (1 - h), sigmoid_derivative, 0.25, 1),
-    "linear": Nonlinearity(positive, positive, ones_like, ones_like, 1.0, inf),
-}
 
 
 def highway_layer(
@@ -133,26 +78,64 @@ def forward(x, s0, W, R, b, S, state_mask, candidate_mask, *, activation: str, K
     """Return (states (K, T, B, n), S (K, L, T + 1, B, n), A (K, L, T, B, G n) of gates)."""
     (T, B), (L, gn, n) = x.shape[1:3], R.shape[1:]
     products = _products(R, S, K, B, state_mask)
-    S = workspace(R, K, L, T + 1, B, n)
-    S[:, 0, 0] = s0
-    addends = [matmul.input_product(x, W, b[:, 0], K).unbind(1)]
-    addends += [(bias.unsqueeze(1),) * T for bias in b.expand(K, -1, -1).unbind(1)[1:]]
+    addends = _addends(x, W, b, K)
+    entering = workspace(R, K, L, T + 1, B, n)
+    entering[:, 0, 0] = s0
+    if gn == n:
+        _deep_forward(entering, products, addends, activation)
+        return entering[:, 0, 1:].clone(), entering
+    A = workspace(R, K, L, T, B, gn)
+    _highway_forward(entering, A, products, addends, candidate_mask, activation)
+    return entering[:, 0, 1:].clone(), entering, A
+
+
+def _addends(x: Tensor, W: Tensor, b: Tensor, K: int) -> list[tuple[Tensor, ...]]:
+    """Return the addends of the products with the state: [layer][time]."""
+    first = matmul.input_product(x, W, b[:, 0], K).unbind(1)
+    later = b.expand(K, -1, -1).unbind(1)[1:]
+    return [first, *((bias.unsqueeze(1),) * len(first) for bias in later)]
+
+
+def _deep_forward(S: Tensor, products: list[tuple], addends: list, activation: str) -> None:
+    """Write the states of a deep transition: z is written into the place of its state."""
     activate = ACTIVATIONS[activation].in_place
-    states, outs, A = stages(S), [out.unbind(1) for out in _outputs(S)], []
-    zs = Hs = Ts = Cs = outs
-    if gn > n:  # the unmasked candidate, all gates, the carry gate
-        A, blocks = [workspace(R, K, L, T, B, gn)], (slice(n), slice(n, None), slice(2 * n, None))
-        zs, (Hs, Ts, Cs) = stages(A[0]), (stages(A[0][..., block]) for block in blocks)
-    for t in range(T):
-        for layer, (recurrent, shortcut) in enumerate(products):
-            s, z, out = states[layer][t], zs[layer][t], outs[layer][t]
-            recurrent.forward(z, s, addends[layer][t])
-            if shortcut is not None:
-                shortcut.forward(z, states[0][t], z)
-            h = activate(Hs[layer][t])
-            if A:
-                _mix(masked(h, candidate_mask), s, Ts[layer][t].sigmoid_(), Cs[layer][t], out)
-    return S[:, 0, 1:].clone(), S, *A
+    states, outs = stages(S), [out.unbind(1) for out in _outputs(S)]
+    for t in range(S.shape[2] - 1):
+        y = states[0][t]
+        for layer, product in enumerate(products):
+            z = outs[layer][t]
+            _pre_activate(z, product, states[layer][t], y, addends[layer][t])
+            activate(z)
+
+
+def _highway_forward(
+    S: Tensor,
+    A: Tensor,
+    products: list[tuple],
+    addends: list,
+    candidate_mask: Mask,
+    activation: str,
+) -> None:
+    """Write the states, the candidates before their mask, and the gates of a highway network."""
+    n, activate = S.shape[-1], ACTIVATIONS[activation].in_place
+    states, outs = stages(S), [out.unbind(1) for out in _outputs(S)]
+    zs, candidates = stages(A), stages(A[..., :n])
+    gates, carries = stages(A[..., n:]), stages(A[..., 2 * n :])
+    for t in range(S.shape[2] - 1):
+        y = states[0][t]
+        for layer, product in enumerate(products):
+            s = states[layer][t]
+            _pre_activate(zs[layer][t], product, s, y, addends[layer][t])
+            h = masked(activate(candidates[layer][t]), candidate_mask)
+            _mix(h, s, gates[layer][t].sigmoid_(), carries[layer][t], outs[layer][t])
+
+
+def _pre_activate(z: Tensor, product: tuple, s: Tensor, y: Tensor, addend: Tensor) -> None:
+    """Write R s + S y + addend into z."""
+    recurrent, shortcut = product
+    recurrent.forward(z, s, addend)
+    if shortcut is not None:
+        shortcut.forward(z, y, z)
 
 
 def _mix(h: Tensor, s: Tensor, gates: Tensor, c: Tensor, out: Tensor) -> None:
@@ -167,25 +150,28 @@ def backward(
     grad, needs, residuals, *, x, W, R, S, state_mask, candidate_mask, activation: str, **others
 ):
     """Return the gradients for x, s0, W, R, b and S by name, each with a leading axis of K."""
-    products, shortcuts = _products(R, S, len(residuals[0]), x.shape[2], state_mask), S
-    S, *A = residuals
-    if A:
-        D, C = _gate_derivatives(S[:, :, :-1], A[0], candidate_mask, activation)
+    entering, *gates = residuals
+    products = _products(R, S, len(entering), x.shape[2], state_mask)
+    s = entering[:, :, :-1]
+    if gates:
+        (A,) = gates
+        D, C = _gate_derivatives(s, A, candidate_mask, activation)
     else:
-        D, C = workspace(S, *S[:, :, :-1].shape), None
-        for out, s in zip(D.unbind(1), _outputs(S), strict=True):
-            out.copy_(ACTIVATIONS[activation].slope(s))
+        D, C = workspace(s, *s.shape), None
+        for out, h in zip(D.unbind(1), _outputs(entering), strict=True):
+            out.copy_(ACTIVATIONS[activation].slope(h))
     ds0 = _backward_stages(D, C, grad, products)
-    dz, s, weight_gradient = D.flatten(2, 3), S[:, :, :-1], matmul.state_weight_gradient
+    dz = D.flatten(2, 3)
     found = {
         "x": matmul.input_gradient(dz[:, 0], W, x) if needs["x"] else None,
         "s0": ds0,
         "W": matmul.weight_gradient(dz[:, 0], x.flatten(1, 2)),
-        "R": weight_gradient(dz, s, state_mask),
+        "R": matmul.state_weight_gradient(dz, s, state_mask),
         "b": dz.sum(2),
     }
-    if shortcuts is not None:
-        found["S"] = weight_gradient(dz[:, -shortcuts.shape[1] :], s[:, :1], state_mask)
+    if S is not None:
+        last = dz[:, -S.shape[1] :]
+        found["S"] = matmul.state_weight_gradient(last, s[:, :1], state_mask)
     return found
 
 

@@ -70,9 +70,11 @@ class LanguageModel(RecurrentModel):
         n = whole_number("hidden_size", hidden_size)
         if embedding_size is None:
             embedding_size = n if tied else min(V, n)
-        E = whole_number("embedding_size", embedding_size, *((n, n) if tied else ()))
+        least, most = (n, n) if tied else (1, None)
+        E = whole_number("embedding_size", embedding_size, least, most)
         where: dict = {"device": device or torch.get_default_device(), "dtype": dtype}
-        super().__init__(cell, E, n, depth, layers, init, generator, options | where)
+        start: dict = {"init": init, "generator": generator}
+        super().__init__(cell, E, n, depth, layers=layers, **start, options=options | where)
         self.vocabulary_size, self.embedding_size, self.tied = V, E, bool(tied)
         self.embedding = nn.Parameter(torch.empty(V, E, **where))
         if not tied:

@@ -15,9 +15,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from rhn.cells.base import Cell, from_torch
+from rhn.cells.base import Cell
+from rhn.cells.conversion import from_torch
 from rhn.cells.init import OWN, Initialization, draw
-from rhn.cells.registry import CELLS, factory_of, parameters_of
+from rhn.cells.options import parameters_of
+from rhn.cells.registry import CELLS, factory_of
 from rhn.errors import InvalidInputError
 from rhn.kernels import OUTPUT
 from rhn.kernels.losses import frame_nll
@@ -42,7 +44,7 @@ class RecurrentModel(nn.Module):
     sizes: tuple[str, ...]  # the constructor's arguments other than cell, init and options
     takes_ids = False  # True if the input is token ids
 
-    def __init__(self, cell, input_size, hidden_size, depth, layers, init, generator, options):
+    def __init__(self, cell, input_size, hidden_size, depth, *, layers, init, generator, options):
         super().__init__()
         factory = factory_of(cell)
         own = getattr(factory, "__qualname__", type(factory).__qualname__)
@@ -134,7 +136,9 @@ class PolyphonicModel(RecurrentModel):
     ):
         device = device or torch.get_default_device()
         options |= {"device": device, "dtype": dtype}
-        super().__init__(cell, input_size, hidden_size, depth, layers, init, generator, options)
+        start: dict = {"init": init, "generator": generator}
+        sizes = input_size, hidden_size, depth
+        super().__init__(cell, *sizes, layers=layers, **start, options=options)
         self.input_size = whole_number("input_size", input_size)
         self.output_size = whole_number("output_size", output_size)
         output = nn.Linear(hidden_size, output_size, device="meta", dtype=dtype)

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from rhn.data.corpus import Corpus
 from rhn.training.batches import ChoraleBatch, batches_of, evaluation_batches
-from rhn.training.ensemble import Ensemble, batch_order, build_model, captured
+from rhn.training.build import build_model
+from rhn.training.ensemble import Ensemble
+from rhn.training.graphs import captured
 from rhn.training.task import Task
 from rhn.utils.progress import Advance
+from rhn.utils.seeds import batch_order
 
 
 class ChoraleTask(Task):

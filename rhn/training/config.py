@@ -1,15 +1,23 @@
-"""Configurations of training runs on chorales and on texts; `rhn.presets` has complete ones."""
+"""Configurations of training runs on chorales and on texts; `rhn.training.presets` has presets."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
-from cyclopts.validators import Number
-
-from rhn.cells.registry import accepts, read_options, resolve_cell
-from rhn.utils.command_line import Count, Fraction, Natural, NonNegative, Positive
-from rhn.utils.validation import LARGEST_FLOAT, check_values
+from rhn.cells.options import accepts, read_options
+from rhn.cells.registry import resolve_cell
+from rhn.utils.validation import (
+    LARGEST_FLOAT,
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+    check_values,
+    unexpected,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +43,7 @@ class TrainingConfig:
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     alpha: Fraction = 0.99
-    epsilon: Annotated[float, Parameter(validator=Number(gte=1e-37, lte=LARGEST_FLOAT))] = 1e-8
+    epsilon: Annotated[float, Range(least=1e-37, most=LARGEST_FLOAT)] = 1e-8
     weight_decay: NonNegative = 0.0
     """Factor of half the sum of all squared parameters in the loss; adamw: as in torch.optim."""
     batch_size: Count
@@ -86,7 +94,7 @@ class LanguageConfig(TrainingConfig):
     """Unit of the tokens of your own text."""
     vocabulary_size: Count | None = None
     """Keep the N most frequent words; all others become <unk>. None: keep all."""
-    max_tokens: Annotated[int, Parameter(validator=Number(gte=2))] | None = None
+    max_tokens: Annotated[int, Range(least=2)] | None = None
     """Use at most N tokens of each split. None: all."""
     cell: str = "rhn"
     depth: Count = 1
@@ -113,24 +121,14 @@ class LanguageConfig(TrainingConfig):
     batch_size: Count = 20
     window: Count = 35
     """Number of time steps of truncated backpropagation."""
-    vary_window: bool = False
-    """Use windows of random length, the same for every seed (Merity et al. 2017)."""
     learning_rate: Positive = 0.2
-    lr_decay: Annotated[float, Parameter(validator=Number(gte=1, lte=LARGEST_FLOAT))] = 1.02
+    lr_decay: Annotated[float, Range(least=1, most=LARGEST_FLOAT)] = 1.02
     """Divide the learning rate by this number at each epoch after the first `decay_after`."""
     decay_after: Natural = 20
     weight_decay_form: Literal["loss", "shrink"] = "loss"
     """In the loss; or multiply the weights by 1 - weight decay after each step."""
     gradient_norm: Positive = 10.0
     """Largest norm of the gradient; a larger gradient is scaled down to this norm."""
-    averaging: Count | None = None
-    """NT-ASGD: average the weights after N epochs without a better validation loss."""
-    activation_regularization: NonNegative = 0.0
-    """Factor of the mean square of the outputs in the loss."""
-    temporal_activation_regularization: NonNegative = 0.0
-    """Factor of the mean squared change of the outputs in a time step in the loss."""
-    reset_probability: Annotated[float, Parameter(validator=Number(gte=0, lte=1))] = 0.0
-    """Probability that a sequence of the batch begins a window with the zero state."""
     epochs: Count = 500
 
     @property
@@ -153,3 +151,33 @@ class LanguageConfig(TrainingConfig):
             return self.lr_decay ** max(epoch - self.decay_after, 0)
         except OverflowError:
             return math.inf
+
+
+REMOVED = {
+    "vary_window": False,
+    "averaging": None,
+    "activation_regularization": 0.0,
+    "temporal_activation_regularization": 0.0,
+    "reset_probability": 0.0,
+}
+"""Fields of files of versions before 0.8.0, with the values that training has now."""
+
+
+def without_removed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a stored configuration without those of older versions.
+
+    >>> without_removed({"depth": 2, "averaging": 5})
+    {'depth': 2}
+    """
+    return {name: value for name, value in fields.items() if name not in REMOVED}
+
+
+def trainable(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `without_removed(fields)`. Raises InvalidInputError if a removed field has another
+    value than training has now.
+    """
+    for name, value in REMOVED.items():
+        if fields.get(name, value) != value:
+            expected = f"{value}, the only value since version 0.8.0"
+            raise unexpected(name, fields[name], expected)
+    return without_removed(fields)

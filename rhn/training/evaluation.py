@@ -19,9 +19,12 @@ from torch import Tensor, nn
 from rhn.data.corpus import SPLITS, Corpus
 from rhn.training.batches import evaluation_batches
 from rhn.training.chorales import mean_nll
-from rhn.training.ensemble import Ensemble, captured, deterministic, sums
+from rhn.training.ensemble import Ensemble, sums
+from rhn.training.graphs import captured
 from rhn.utils.progress import Advance, Progress, reported
-from rhn.utils.validation import check_device, number, unexpected
+from rhn.utils.resources import check_device
+from rhn.utils.threads import deterministic
+from rhn.utils.validation import number, unexpected
 
 if TYPE_CHECKING:  # chorales need no code of texts
     from rhn.data import TextCorpus, Vocabulary

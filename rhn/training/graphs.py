@@ -13,6 +13,18 @@ from torch import Tensor
 from rhn.utils.torch_private import tree_flatten, tree_unflatten
 
 
+def captured(
+    function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()
+) -> Callable[..., Any]:
+    """Wrap a function of trees of tensors and numbers, which changes the tensors `changes`
+    in place. On a GPU the next call overwrites the result, which may be its argument. Without
+    cycles: the function must not refer to the object that holds it.
+    """
+    if device.type != "cuda":
+        return function
+    return _Captured(function, _Graphs(changes, device))
+
+
 class _Captured:
     """A function whose tensor arguments are copied into its graphs."""
 

@@ -2,7 +2,6 @@
 official code:
 
     loss = sum over steps and rows of -log P(token) / B
-           [+ activation terms (Merity et al. 2017), in nats per token times T]
            [+ weight_decay sum(p^2) / 2  with weight_decay_form="loss"]
     g    = d loss / d p, over all parameters of a model scaled down to norm `gradient_norm` if it is
            larger
@@ -18,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,24 +24,24 @@ from rhn.data.text import TextCorpus, in_rows
 from rhn.errors import InvalidInputError
 from rhn.models.dropout import Masks, draw_masks, require_masks
 from rhn.models.language import LanguageModel, States
+from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import Ensemble, build_model, seeded
+from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import ensemble_nll, measure_name, window_of
 from rhn.training.task import Task
+from rhn.utils.seeds import seeded
 from rhn.utils.torch_private import tree_map
 from rhn.utils.validation import kind_of
 
 MASKS = crc32(b"masks")
-SHORTEST = 5  # steps of a window of random length
-HALF = 0.05  # share of windows of half the length, if lengths vary (Merity et al. 2017)
 BEYOND = 700.0  # nats per token: the perplexity of more overflows
 
 
 class LanguageTask(Task):
     """Predict the next token of a text. The training loss of a curve is the mean over the epoch,
     with dropout and with the weights at each window; the gradient norm is the mean before gradients
-    are scaled down. The validation loss is that of the weights (or their average) after the epoch,
-    without dropout, in as many rows as in training. Losses are in nats per token.
+    are scaled down. The validation loss is that of the weights after the epoch, without dropout, in
+    as many rows as in training. Losses are in nats per token.
     """
 
     data = TextCorpus
@@ -56,11 +54,10 @@ class LanguageTask(Task):
         self._vocabulary, self.measure = len(corpus.vocabulary), measure_name(corpus.vocabulary)
         losses = f"train_{self.measure}", f"valid_{self.measure}"
         self.columns = (*losses, "learning_rate", "gradient_norm")
-        shortest = max(config.window, SHORTEST) if config.vary_window else config.window
         self.rows = in_rows(corpus.train, config.batch_size)
         self._valid = in_rows(corpus.valid, config.batch_size)
-        if shortest > (steps := self.rows.shape[1] - 1):
-            raise InvalidInputError(f"window is {shortest}: expected at most {steps}")
+        if config.window > (steps := self.rows.shape[1] - 1):
+            raise InvalidInputError(f"window is {config.window}: expected at most {steps}")
 
     def model(self, seed: int) -> LanguageModel:
         model = build_model(self.config, self._vocabulary, seed=seed)
@@ -68,26 +65,17 @@ class LanguageTask(Task):
         return model
 
     def batches(self, epoch: int) -> list["TextWindow"]:
-        columns, how = self.rows.shape[1], self.config
-        cuts = epoch_windows(columns, how.window, vary=how.vary_window, epoch=epoch)
-        return [TextWindow(self, epoch, step, *cut) for step, cut in enumerate(cuts)]
+        window = self.config.window
+        starts = window_starts(self.rows.shape[1], window)
+        return [TextWindow(self, epoch, step, start, window) for step, start in enumerate(starts)]
 
     def loss(
-        self, model, own: tuple[States | None, tuple[Masks, Tensor | None]], tokens: Tensor
+        self, model, own: tuple[States | None, Masks], tokens: Tensor
     ) -> tuple[Tensor, tuple[Tensor, States]]:
-        config, (states, (masks, keep)) = self.config, own
-        if states is not None and keep is not None:
-            states = tuple(s * keep for s in states)
+        states, masks = own
         reading = model(tokens[:-1], states, masks, tokens[1:])
-        _check_states(reading.states, config.cell)
-        loss, y = reading.nll.sum() / tokens.shape[1], reading.outputs
-        if config.activation_regularization:
-            kept = y if masks.output is None else y * masks.output
-            loss = loss + config.activation_regularization * kept.square().mean() * len(y)
-        if config.temporal_activation_regularization and len(y) > 1:
-            change = y.diff(dim=0).square().mean()
-            loss = loss + config.temporal_activation_regularization * change * len(y)
-        return loss, (reading.nll, reading.states)
+        _check_states(reading.states, self.config.cell)
+        return reading.nll.sum() / tokens.shape[1], (reading.nll, reading.states)
 
     def evaluate(self, ensemble: Ensemble) -> Tensor:
         nll = ensemble_nll(ensemble, self._valid)
@@ -108,19 +96,12 @@ class TextWindow:
     length: int
 
     def inputs(self, model: LanguageModel, numbers: Sequence[int]) -> tuple:
-        """Return the tokens (T + 1, B), and for these seeds the dropout masks and which rows keep
-        their state, (K, B, 1).
-        """
-        task, config, drawn = self.task, self.task.config, []
+        """Return the tokens (T + 1, B), and the dropout masks of these seeds (K, ...)."""
+        task, drawn = self.task, []
         tokens = window_of(task.rows, self.start, self.length, task.device)
         for seed in numbers:
             generator = seeded(seed, self.epoch, self.step, MASKS, device=task.device)
-            masks, keep = draw_masks(model, tokens[:-1], config.dropout, generator), None
-            if config.reset_probability:
-                rows = config.batch_size
-                draw = torch.rand(rows, 1, generator=generator, device=task.device)
-                keep = (draw >= config.reset_probability).to(model.embedding.dtype)
-            drawn.append((masks, keep))
+            drawn.append(draw_masks(model, tokens[:-1], task.config.dropout, generator))
         return (tokens,), tree_map(lambda *ts: None if ts[0] is None else torch.stack(ts), *drawn)
 
 
@@ -134,24 +115,11 @@ def _check_states(states: Sequence, cell: str) -> None:
             )
 
 
-def epoch_windows(
-    columns: int, window: int, *, vary: bool = False, epoch: int = 1
-) -> list[tuple[int, int]]:
-    """Return (first time step, number of time steps) for each window of an epoch over rows of
-    `columns` tokens: as many whole windows as fit. With `vary`, lengths are drawn from a normal
-    distribution with mean `window` (for one window in 20 half of that) and standard deviation 5.
+def window_starts(columns: int, window: int) -> range:
+    """Return the first time step of each window of an epoch over rows of `columns` tokens: as many
+    whole windows as fit.
 
-    >>> epoch_windows(11, 5)
-    [(0, 5), (5, 5)]
+    >>> list(window_starts(11, 5))
+    [0, 5]
     """
-    steps = columns - 1
-    if not vary:
-        return [(start, window) for start in range(0, steps - window + 1, window)]
-    rng = np.random.default_rng([epoch, crc32(b"windows")])
-    windows, start = [], 0
-    while steps - start >= SHORTEST:
-        centre = window / 2 if rng.random() < HALF else window
-        length = int(np.clip(rng.normal(centre, 5), SHORTEST, 2 * window))
-        windows.append((start, min(length, steps - start)))
-        start += length
-    return windows
+    return range(0, columns - window, window)

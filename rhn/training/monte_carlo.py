@@ -19,11 +19,13 @@ from torch import Tensor
 from rhn.data.text import in_rows
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
-from rhn.training.ensemble import captured, seeded
 from rhn.training.evaluation import MeanLoss, read_window, window_of
+from rhn.training.graphs import captured
 from rhn.utils.progress import Progress, reported
+from rhn.utils.resources import check_device
+from rhn.utils.seeds import seeded
 from rhn.utils.torch_private import tree_map
-from rhn.utils.validation import check_device, whole_number
+from rhn.utils.validation import whole_number
 
 HELD = 2**26  # probabilities held at once: half a gigabyte
 

@@ -13,12 +13,8 @@ to the norm `clip` if it is larger. With `shrink`, each step ends with w <- (1 -
 
 Weights, gradients and the state are tensors (K, ...) by name; rates are (K,). torch's lerp and
 addcmul round differently at the end of a vectorised loop: bits would depend on K.
-
-NT-ASGD (Merity et al. 2017): once the validation loss stops improving for `averaging` epochs, the
-model is evaluated with the mean of all later weights.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -52,24 +48,20 @@ class Optimizer:
     weight_decay: float = 0.0
     shrink: float = 0.0
     clip: float | None = None
-    averaging: int | None = None
 
     @property
     def kept(self) -> tuple[str, ...]:
         """Names of the state tensors of each weight."""
-        return (*MOMENTS[self.name], *(("velocity",) if self.momentum else ()))
+        moments = MOMENTS[self.name]
+        return (*moments, "velocity") if self.momentum else moments
 
     def start(self, weights: Weights) -> dict[str, Tensor]:
-        """Return the state before the first step, with the number of weights in each average."""
+        """Return the state before the first step."""
         first, state = next(iter(weights.values())), {}
         if self.kept == ADAM:
             state["steps"] = first.new_zeros(len(first), dtype=torch.float64)
         for kept in self.kept:
             state |= {f"{kept}.{name}": torch.zeros_like(w) for name, w in weights.items()}
-        if self.averaging:
-            state |= {f"average.{name}": w.clone() for name, w in weights.items()}
-            state |= {"average_count": first.new_ones(len(first))}
-            state |= {"average_active": first.new_zeros(len(first))}
         return state
 
     def step(
@@ -95,8 +87,6 @@ class Optimizer:
             UPDATES[self.name](self, w, g, *kept, rate=rate, steps=state.get("steps"))
             if self.shrink:
                 w.mul_(1 - self.shrink)
-        if self.averaging:
-            update_average(state, weights)
         return norm
 
 
@@ -136,7 +126,6 @@ def make_optimizer(config: "TrainingConfig") -> Optimizer:
     shrinks = getattr(config, "weight_decay_form", "loss") == "shrink"
     options = {name: getattr(config, name) for name in HYPERPARAMETERS[config.optimizer]}
     options["shrink" if shrinks else "weight_decay"] = config.weight_decay
-    options |= {"averaging": getattr(config, "averaging", None)}
     return Optimizer(name=config.optimizer, **options, clip=getattr(config, "gradient_norm", None))
 
 
@@ -148,25 +137,6 @@ def gradient_norm(weights: Weights, gradients: Weights, decay: float = 0.0) -> T
         rows = [torch.linalg.vector_norm(g_k, dim=-1) for g_k in g]
         squares = squares + torch.stack([norms.double().square().sum() for norms in rows])
     return squares.sqrt()
-
-
-def update_average(state: Mapping[str, Tensor], weights: Weights) -> None:
-    """Add weights to the means of NT-ASGD, which equal them before a model's averaging begins."""
-    state["average_count"].add_(state["average_active"])
-    for name, w in weights.items():
-        state[f"average.{name}"].lerp_(w, _each(1 / state["average_count"], w))
-
-
-def has_stalled(losses: Sequence[float], patience: int) -> bool:
-    """Return True if the last loss is above the lowest one of all epochs more than `patience` ago.
-
-    >>> has_stalled([5.0, 4.0, 4.1, 4.2, 4.3], patience=2)
-    True
-    >>> has_stalled([5.0, 4.0, 4.1, 4.2], patience=2)
-    False
-    """
-    earlier = losses[: -patience - 1]
-    return len(earlier) > 0 and losses[-1] > min(earlier)
 
 
 def _each(values: Tensor, like: Tensor) -> Tensor:

@@ -23,16 +23,19 @@ import numpy as np
 
 from rhn.checkpoints import save
 from rhn.errors import DivergedError, InvalidInputError
-from rhn.presets import ChoraleConfig, LanguageConfig, load_corpus, preset
+from rhn.training.build import build_models
 from rhn.training.chorales import ChoraleTask
-from rhn.training.ensemble import build_models, deterministic
+from rhn.training.config import ChoraleConfig, LanguageConfig, trainable
+from rhn.training.configure import load_corpus, preset
 from rhn.training.evaluation import check_data, evaluate_chorales, measure
 from rhn.training.interrupts import Interrupted, deferred_interrupt
 from rhn.training.state import TrialState, best_epoch, locked, read_state, write_state
 from rhn.training.trainer import Trainer
 from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.progress import Advance, Progress, reported
-from rhn.utils.validation import check_device, is_number, plain, unexpected, whole_number
+from rhn.utils.resources import check_device
+from rhn.utils.threads import deterministic
+from rhn.utils.validation import is_number, plain, unexpected, whole_number
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -205,7 +208,8 @@ class _Run:
             return None
         arrays, texts = found
         # chorales of 0.6.0 have no seeds
-        there = {"seeds": self.training["seeds"], **json.loads(texts.get("training", "{}"))}
+        stored = trainable(json.loads(texts.get("training", "{}")))
+        there = {"seeds": self.training["seeds"], **stored}
         for name, value in self.training.items():
             if name != "epochs" and there.get(name) != value:
                 raise InvalidInputError(

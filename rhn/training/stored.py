@@ -72,11 +72,11 @@ def corpus_of(checkpoint: Checkpoint, data: Path | None = None) -> "Corpus | Tex
 def text_of(checkpoint: Checkpoint) -> "tuple[LanguageConfig, Vocabulary]":
     """Return the configuration and the vocabulary of a language model. Raises CheckpointError."""
     from rhn.data.vocabulary import Vocabulary
-    from rhn.training.config import LanguageConfig
+    from rhn.training.config import LanguageConfig, without_removed
 
     about, config = checkpoint.metadata, checkpoint.header["config"]
     try:
-        found = LanguageConfig(**about["train"]), Vocabulary(**about["vocabulary"])
+        found = LanguageConfig(**without_removed(about["train"])), Vocabulary(**about["vocabulary"])
     except (KeyError, TypeError, RhnError) as error:
         raise CheckpointError(
             f"{checkpoint.path} is {checkpoint.header['class']} without a text: expected a "

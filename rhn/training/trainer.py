@@ -22,10 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rhn.training.ensemble import Ensemble, Weights, captured, deterministic, sums
-from rhn.training.optimizers import Optimizer, has_stalled, make_optimizer
+from rhn.training.ensemble import Ensemble, Weights, sums
+from rhn.training.graphs import captured
+from rhn.training.optimizers import Optimizer, make_optimizer
 from rhn.training.state import TrialState, best_epoch, diverged, has_ended
 from rhn.training.task import Task
+from rhn.utils.threads import deterministic
 
 CHECK_EVERY = 100  # steps: on a GPU each look at the weights waits for all work before it
 
@@ -50,13 +52,24 @@ class Trials:
         """All tensors that change during training, by name, without a copy."""
         return {f"weights.{name}": t for name, t in self.ensemble.weights.items()} | self.state
 
+
+@dataclass(eq=False)
+class Epoch:
+    """An epoch of K trials: its batches, the numbers that each step logs, and how far it is."""
+
+    batches: Sequence[Any]
+    log: Tensor  # (steps, K, numbers) float64
+    carry: list  # the states from the last step, for each part of the trials
+    done: int = 0  # steps
+
     @property
-    def measured(self) -> Ensemble:
-        """The models with the weights for the evaluation: averaged, if any are."""
-        if "average_count" not in self.state:
-            return self.ensemble
-        average = {name: self.state[f"average.{name}"] for name in self.ensemble.weights}
-        return Ensemble(self.ensemble.skeleton, average, self.ensemble.constants)
+    def has_ended(self) -> bool:
+        return self.done == len(self.batches)
+
+    def add(self, log: Tensor, carry: list) -> None:
+        """Add a step."""
+        self.log[self.done], self.carry = log, carry
+        self.done += 1
 
 
 class Trainer:
@@ -67,9 +80,7 @@ class Trainer:
 
     numbers: list[int]
     """The trials in the ensemble: those that are live, and ended ones not yet removed."""
-    _done: int
-    _log: Tensor
-    _carry: list
+    _current: Epoch
 
     def __init__(
         self,
@@ -96,7 +107,7 @@ class Trainer:
         """Number of optimiser steps done."""
         # the numbers that each step logs
         self._logged = ("nll", "norm") if self._optimizer.clip else ("nll",)
-        live = [n for n in models if saved is None or len(saved[n].arrays) > len(self._best[n])]
+        live = list(models) if saved is None else self._unended(saved)
         ensemble = Ensemble.of([models[n] for n in live], task.device)
         rates = [self._rates[n] for n in live]
         rate = torch.tensor(rates, device=task.device, dtype=torch.float64)
@@ -107,12 +118,12 @@ class Trainer:
         self._begin_epoch()
         if self.task.first_epoch == 0:
             with deterministic():
-                self._measure(self._rows(whole=True))
+                self._extend(self._measured_rows())
 
     @property
     def position(self) -> tuple[int, int]:
         """The number of completed steps of the current epoch, and the number of all its steps."""
-        return self._done, len(self._batches)
+        return self._current.done, len(self._current.batches)
 
     def live(self) -> list[int]:
         """Return the numbers of the trials that have not ended."""
@@ -139,19 +150,20 @@ class Trainer:
 
     def run_step(self) -> bool:
         """Do one step of all live trials. Returns True if it ended the training run or an epoch."""
-        if self._done == 0:
+        epoch = self._current
+        if epoch.done == 0:
             self._drop_ended()
-            self._carry = [None] * len(self._parts)
-        batch, skeleton = self._batches[self._done], self._trials.ensemble.skeleton
+            epoch.carry = [None] * len(self._parts)
+        batch, skeleton = epoch.batches[epoch.done], self._trials.ensemble.skeleton
         inputs = [batch.inputs(skeleton, part.numbers) for part in self._parts]
         shared, drawn = zip(*inputs, strict=True)
-        self._log[self._done], self._carry = self._step(shared[0], drawn, self._carry)
-        self._done, self.steps = self._done + 1, self.steps + 1
-        ended = self._done == len(self._batches)
+        epoch.add(*self._step(shared[0], drawn, epoch.carry))
+        self.steps += 1
+        ended = epoch.has_ended
         if ended:
-            self._measure(self._rows(whole=True))
-        elif self._done % CHECK_EVERY == 0:
-            self._measure(self._rows(whole=False))
+            self._extend(self._measured_rows())
+        elif epoch.done % CHECK_EVERY == 0:
+            self._extend(self._lost_rows())
             ended = not self.live()
         if ended:
             self.epoch += 1
@@ -159,9 +171,9 @@ class Trainer:
         return ended
 
     def model(self, number: int) -> nn.Module:
-        """Return the model of a trial in the ensemble, as it is measured now, on the CPU."""
+        """Return the model of a trial in the ensemble, as it is now, on the CPU."""
         model, k = copy.deepcopy(self._models[number]), self.numbers.index(number)
-        weights = {n: t[k].cpu() for n, t in self._trials.measured.weights.items()}
+        weights = {n: t[k].cpu() for n, t in self._trials.ensemble.weights.items()}
         model.load_state_dict(weights, strict=False)
         return model
 
@@ -176,15 +188,20 @@ class Trainer:
         tensors = {f"best.{name}": t.cpu() for name, t in self._best[number].items()}
         if number in self.numbers:
             k = self.numbers.index(number)
-            carried = enumerate(zip(*self._carry, strict=True))
+            epoch = self._current
+            carried = enumerate(zip(*epoch.carry, strict=True))
             within = {f"states.{i}": torch.cat(ts) for i, ts in carried}
             every = (self._trials.tensors | within).items()
             tensors |= {name: t[k].cpu().clone() for name, t in every}
-            if self._done:
-                logs = self._log[:, k].T.cpu()
-                tensors |= {"step": torch.tensor(self._done, device="cpu")}
+            if epoch.done:
+                logs = epoch.log[:, k].T.cpu()
+                tensors |= {"step": torch.tensor(epoch.done, device="cpu")}
                 tensors |= dict(zip(self._logged, logs, strict=True))
         return TrialState(self._curves[number], {name: t.numpy() for name, t in tensors.items()})
+
+    def _unended(self, saved: Mapping[int, TrialState]) -> list[int]:
+        """Return the trials that have more than their best weights."""
+        return [n for n, best in self._best.items() if len(saved[n].arrays) > len(best)]
 
     def _resume(self, saved: Mapping[int, TrialState]) -> None:
         """Continue from the saved states of all trials."""
@@ -200,13 +217,14 @@ class Trainer:
         self._begin_epoch()
         self.steps = sum(len(self.task.batches(epoch + 1)) for epoch in range(self.epoch))
         if "step" in kept:
-            self._done = int(kept["step"][0])
-            self.steps += self._done
-            self._log.copy_(torch.stack([kept[name] for name in self._logged], 2).transpose(0, 1))
+            epoch = self._current
+            epoch.done = int(kept["step"][0])
+            self.steps += epoch.done
+            epoch.log.copy_(torch.stack([kept[name] for name in self._logged], 2).transpose(0, 1))
             count = sum(name.startswith("states.") for name in kept)
             # by number: a file has them in the order 0, 1, 10, 2, ...
             states = [kept[f"states.{i}"].to(self.task.device) for i in range(count)]
-            self._carry = [tuple(states)] * len(self._parts)  # several parts carry nothing
+            epoch.carry = [tuple(states)] * len(self._parts)  # several parts carry nothing
 
     def _use(self, trials: Trials) -> None:
         self._trials, self.numbers, count = trials, list(trials.numbers), len(trials.numbers)
@@ -218,37 +236,42 @@ class Trainer:
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
 
     def _begin_epoch(self) -> None:
-        self._batches, self._done, self._carry = self.task.batches(self.epoch + 1), 0, []
-        shape = len(self._batches), len(self.numbers), len(self._logged)
-        self._log = torch.zeros(shape, device=self.task.device, dtype=torch.float64)
+        batches = self.task.batches(self.epoch + 1)
+        shape = len(batches), len(self.numbers), len(self._logged)
+        log = torch.zeros(shape, device=self.task.device, dtype=torch.float64)
+        self._current = Epoch(batches, log, carry=[])
         divisor = self.task.schedule(self.epoch + 1)
         for k, number in enumerate(self.numbers):
             self._trials.rate[k] = self._rates[number] / divisor
 
-    def _rows(self, whole: bool) -> dict[int, list[float]]:
-        """Return the new rows of the curves, by index in the ensemble: NaN for weights that are not
-        finite and, if `whole`, the measurements of the others.
-        """
-        rows: list[list[float]] = []
-        if whole:
-            rows = torch.cat([self.task.evaluate(part.measured) for part in self._parts]).tolist()
-        if whole and self.task.first_epoch:
-            steps = sum(batch.length for batch in self._batches)
-            logs, rates = self._log.permute(1, 2, 0).tolist(), self._trials.rate.tolist()
-            rows = [
-                # exact sums: no trial's depends on the others
-                [math.fsum(nll) / steps, *row, rate, _finite_mean(norm)]
-                for (nll, norm), row, rate in zip(logs, rows, rates, strict=True)
-            ]
-        weights, none = self._trials.ensemble.weights.values(), [math.nan] * len(self.task.columns)
-        finite = torch.stack([t.flatten(1).isfinite().all(1) for t in weights]).all(0).tolist()
-        return dict(enumerate(rows)) | {
-            place: none for place, is_finite in enumerate(finite) if not is_finite
-        }
+    def _measured_rows(self) -> dict[int, list[float]]:
+        """Return the rows of an epoch that ended, by index in the ensemble."""
+        rows = torch.cat([self.task.evaluate(part.ensemble) for part in self._parts]).tolist()
+        if self.task.first_epoch:
+            rows = self._with_logs(rows)
+        return dict(enumerate(rows)) | self._lost_rows()
 
-    def _measure(self, rows: Mapping[int, list[float]]) -> None:
+    def _with_logs(self, measured: list[list[float]]) -> list[list[float]]:
+        """Add the mean loss of the epoch, learning rate and mean gradient norm to measured rows."""
+        time_steps = sum(batch.length for batch in self._current.batches)
+        logs, rates = self._current.log.permute(1, 2, 0).tolist(), self._trials.rate.tolist()
+        rows = []
+        for k, row in enumerate(measured):
+            logged = dict(zip(self._logged, logs[k], strict=True))
+            nll = math.fsum(logged["nll"]) / time_steps  # exact: no trial's depends on the others
+            rows.append([nll, *row, rates[k], _finite_mean(logged.get("norm", ()))])
+        return rows
+
+    def _lost_rows(self) -> dict[int, list[float]]:
+        """Return a row of NaN for weights that are not finite, by index in the ensemble."""
+        weights = self._trials.ensemble.weights.values()
+        finite = torch.stack([t.flatten(1).isfinite().all(1) for t in weights]).all(0).tolist()
+        row = [math.nan] * len(self.task.columns)
+        return {place: row for place, is_finite in enumerate(finite) if not is_finite}
+
+    def _extend(self, rows: Mapping[int, list[float]]) -> None:
         """Add these rows, by index in the ensemble, to the curves of the live trials."""
-        live, weights = self.live(), self._trials.measured.weights
+        live, weights = self.live(), self._trials.ensemble.weights
         for place, row in rows.items():
             number = self.numbers[place]
             if number not in live:
@@ -256,17 +279,15 @@ class Trainer:
             curve = self._curves[number] = np.vstack([self._curves[number], row])
             if not diverged(curve) and best_epoch(curve, self.task.objective) == len(curve) - 1:
                 self._best[number] = {name: w[place].clone() for name, w in weights.items()}
-            patience = self._optimizer.averaging
-            if patience and has_stalled(curve[:, 1].tolist(), patience):
-                self._trials.state["average_active"][place] = 1
 
     def _drop_ended(self) -> None:
         """Remove ended trials, on a GPU if they are at least half of all."""
         live, numbers = self.live(), self.numbers
         places = [k for k, number in enumerate(numbers) if number in live]
-        least = 2 if self.task.device.type == "cuda" else 1
-        if least * len(places) <= len(numbers) > len(places):
-            self._log = self._log[:, places]
+        some_ended = len(places) < len(numbers)
+        is_worth_it = self.task.device.type != "cuda" or 2 * len(places) <= len(numbers)
+        if some_ended and is_worth_it:
+            self._current.log = self._current.log[:, places]
             self._use(self._trials[places])
 
 

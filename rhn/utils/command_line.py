@@ -9,21 +9,27 @@ from dataclasses import dataclass, field
 from inspect import Signature, signature
 from operator import methodcaller
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, dataclass_transform, get_args, get_type_hints
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypedDict,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from cyclopts import App, CoercionError, CycloptsError, Group, Parameter
 from cyclopts.validators import Number
 from docstring_parser import parse_from_object
 
 from rhn.errors import InvalidInputError
-from rhn.utils.validation import LARGEST_FLOAT
+from rhn.utils.validation import Range
 from rhn.version import __version__
 
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
-Natural = Annotated[int, Parameter(validator=Number(gte=0))]
-Positive = Annotated[float, Parameter(validator=Number(gt=0))]
-NonNegative = Annotated[float, Parameter(validator=Number(gte=0, lte=LARGEST_FLOAT))]
-Fraction = Annotated[float, Parameter(validator=Number(gte=0, lt=1))]
 Device = Literal["auto", "cpu", "cuda"]
 PAIRS = "cell_options", "set"  # options NAME=VALUE
 
@@ -55,6 +61,8 @@ def command_line(name: str, help: str, **how: Any) -> App:
 def command_class(kind: type) -> type:
     """Make a class the dataclass of a command: fields that are not keyword-only have no option."""
     made: Any = dataclass(frozen=True, kw_only=True)(kind)
+    hints = get_type_hints(made, include_extras=True)
+    made.__annotations__ = {name: _with_validators(hint) for name, hint in hints.items()}
     _, *fields = signature(made.__init__).parameters.values()
     kinds = [f.kind if f.kind is f.KEYWORD_ONLY else f.POSITIONAL_ONLY for f in fields]
     made.__signature__ = Signature([f.replace(kind=k) for f, k in zip(fields, kinds, strict=True)])
@@ -70,9 +78,31 @@ def field_options(names: Sequence[str], *configs: type) -> Any:
     pairs = Annotated[tuple[str, ...], Parameter(metavar="NAME=VALUE", consume_multiple=False)]
     types |= {"cell_options": Annotated[pairs, Parameter(name="--cell-option")], "set": pairs}
     about["set"] = "Any field of the configuration, such as seed=1; VALUE is JSON or else a text."
-    hints = {k: Annotated[types[k], Parameter(help=about.get(k))] for k in (*names, "set")}
+    hints = {
+        k: Annotated[_with_validators(types[k]), Parameter(help=about.get(k))]
+        for k in (*names, "set")
+    }
     group = Group("configuration", sort_key=5)
     return Annotated[TypedDict("Fields", hints, total=False), Parameter(name="*", group=group)]  # type: ignore[operator]
+
+
+def _with_validators(hint: Any) -> Any:
+    """Return a type in which each `Range` is a validator of cyclopts."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        kind, *about = parts
+        others = [_validator(each) if isinstance(each, Range) else each for each in about]
+        return Annotated[_with_validators(kind), *others]
+    if origin in (Union, UnionType):
+        return Union[*map(_with_validators, parts)]
+    if origin is tuple:
+        return tuple[*map(_with_validators, parts)]  # type: ignore[misc]  # computed
+    return hint
+
+
+def _validator(limits: Range) -> Parameter:
+    least, above, below, most = limits
+    return Parameter(validator=Number(gte=least, gt=above, lt=below, lte=most))
 
 
 def read_fields(given: Mapping[str, Any]) -> dict[str, Any]:

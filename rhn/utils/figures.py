@@ -10,7 +10,8 @@ from rhn.errors import InvalidInputError
 from rhn.utils.io import atomic_path
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 # Okabe and Ito's, for the colour-blind
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -79,6 +80,11 @@ def inches_of(figure: str | float) -> float:
             f"figure is {figure!r}: expected {', '.join(SIZES)}, or 2 to 40 inches"
         )
     return inches
+
+
+def figure_width(part: "SubFigure | Axes") -> float:
+    """The width of the whole figure, in inches."""
+    return float(part.get_figure(root=True).get_figwidth())  # type: ignore[union-attr]
 
 
 def save_figure(

@@ -22,7 +22,8 @@ from rhn.errors import (
     first_line,
     unreadable,
 )
-from rhn.utils.validation import check_room, in_short, unexpected
+from rhn.utils.resources import check_room
+from rhn.utils.validation import in_short, unexpected
 
 SUFFIXES = (".json", ".npz")  # of results
 RESULT_FIELD, RESULT_ARRAY = b'"result":', b"result.npy"  # first in their files

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from typing import Any
 
 
 def lazy_names(
@@ -22,3 +23,16 @@ def lazy_names(
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
     return sorted(homes), load, lambda: sorted({*homes, *submodules})
+
+
+def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module from which public names have moved: their old paths lead
+    to the new modules, until 1.1.
+    """
+
+    def load(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return getattr(import_module(homes[name]), name)
+
+    return load

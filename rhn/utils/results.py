@@ -9,6 +9,9 @@
         def table(self):
             return {"gain of a step": self.gains}
 
+        def blocks(self):
+            return [[["gain of a step", *map(formatted, self.gains)]]]
+
 Fields are numbers, texts, None, NumPy arrays, dataclasses of these, and tuples and dictionaries of
 these. This module does not import torch.
 """
@@ -61,16 +64,16 @@ class Result:
         return {}
 
     def blocks(self) -> list[list[list[str]]]:
-        """Return the printed tables, each as rows of cells."""
-        rows = [["", *COLUMNS]]
+        """Return the printed tables, each as rows of cells: the median, smallest and largest number
+        of each array, and the single numbers.
+        """
+        arrays, single = [["", *COLUMNS]], list[list[str]]()
         for label, value in self.table().items():
-            known = np.ma.masked_invalid(np.atleast_1d(np.asarray(value, float))).compressed()
-            several = np.ndim(value) > 0 and known.size > 0
-            extremes = [known.min(), known.max()] if several else []
-            rows.append(
-                [label, *map(formatted, [np.median(known) if known.size else None, *extremes])]
-            )
-        return [rows]
+            if np.ndim(value):
+                arrays.append([label, *map(formatted, median_and_ends(value))])
+            else:
+                single.append([label, formatted(value)])
+        return [arrays, single] if single else [arrays]
 
     def __str__(self) -> str:
         parts = [self.title(), *map(aligned, self.blocks())]
@@ -133,6 +136,13 @@ class Result:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"fields differ, {first_line(error)}"
             raise DataError(f"{path} was written by another version: {reason}") from error
+
+
+def median_and_ends(values: Any) -> list[Any]:
+    """The median, smallest and largest of numbers, without NaN; three times None without any."""
+    known = np.atleast_1d(np.asarray(values, float))
+    known = known[~np.isnan(known)]
+    return [np.median(known), known.min(), known.max()] if known.size else [None] * 3
 
 
 def content_of(path: str | Path, writer: str) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:

@@ -81,6 +81,21 @@ def out_of_range(M: Tensor) -> Tensor:
     return ~((largest >= kind.tiny / kind.eps) & (largest <= kind.max))
 
 
+def any_out_of_range(M: Tensor) -> bool:
+    """Return True if one of the matrices M (..., k, l) is `out_of_range`. Usually no second look is
+    needed: the sum is finite only if all entries are, and first rows have large enough entries.
+
+    >>> any_out_of_range(torch.tensor([[0.0], [1.0]])), any_out_of_range(torch.zeros(1, 1))
+    (False, True)
+    """
+    M, kind = M.detach(), torch.finfo(M.dtype)
+    in_first_rows = M[..., :1, :].abs().amax((-2, -1))
+    all_large_enough = bool((in_first_rows >= kind.tiny / kind.eps).all())
+    if all_large_enough and bool(M.sum().isfinite()):
+        return False
+    return bool(out_of_range(M).any())
+
+
 def product(factors: Callable[[], Iterable[Tensor]]) -> Tensor:
     """Return the product J_L ... J_1 of the factors J_1, J_2, ..., J_L that a function yields. If a
     partial product over- or underflows, they are multiplied again in scaled form.
@@ -93,7 +108,7 @@ def product(factors: Callable[[], Iterable[Tensor]]) -> Tensor:
     P = next(others)
     for J in others:
         P = J @ P
-        if out_of_range(P).any():
+        if any_out_of_range(P):
             return unscaled(*scaled_product(factors()))
     return P
 

@@ -3,6 +3,7 @@ that an interrupt or another thread cannot leave changed.
 
     in_threads(function, items, 4)      when it returns or raises, no other thread computes an item
     with torch_threads(1): ...          the number of torch's threads, for this thread only
+    with deterministic(): ...           one thread of torch, without slow subnormal numbers
     with without_cudnn(): ...           a setting of the process, for several threads at once
     until_done(restore)                 Ctrl-C is raised when all is restored
 
@@ -24,6 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from rhn.utils.validation import whole_number
 
 PAUSE = 0.05  # seconds until the next look, if an interrupt has swallowed the news of an end
 
@@ -146,6 +149,20 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         until_done(partial(torch.set_num_threads if usual == before else _set_threads, before))
+
+
+@contextmanager
+def deterministic(threads: int = 1) -> Iterator[None]:
+    """Return a context with `threads` threads of torch, in which subnormal numbers (slow) count as
+    zero; other threads keep their settings.
+    """
+    threads, flushed = whole_number("threads", threads, most=os.cpu_count() or 1), is_flushed()
+    with torch_threads(threads):
+        try:
+            torch.set_flush_denormal(True)
+            yield
+        finally:
+            until_done(partial(torch.set_flush_denormal, flushed))
 
 
 _setting = threading.Lock()

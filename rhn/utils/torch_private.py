@@ -2,7 +2,8 @@
 them. tests/rhn/test_torch_private.py tries each with the installed torch.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -40,6 +41,15 @@ def has_no_memory(t: Tensor) -> bool:
 def replace_tensors(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
     """Replace every parameter and buffer t of a module by change(t); tied ones stay tied."""
     module._apply(change)
+
+
+def with_tensors(module: Any, new: Mapping[Tensor, Tensor]) -> Any:
+    """Return a copy of a module with new tensors in place of old ones; tied ones stay tied."""
+    memo: dict[int, Any] = {}
+    for old, t in new.items():
+        is_parameter = isinstance(old, nn.Parameter)
+        memo[id(old)] = nn.Parameter(t, old.requires_grad) if is_parameter else t
+    return copy.deepcopy(module, memo)
 
 
 def uncompiled(module: Any) -> Any:

@@ -1,24 +1,42 @@
-"""Check values that a user gives: numbers by their ranges, devices, sizes by the free memory."""
+"""Check values that a user gives: numbers by ranges, fields of configurations by their types."""
 
-import contextlib
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from functools import cache, partial
 from math import inf
-from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, TypeGuard, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeGuard, get_args, get_origin, get_type_hints
 
 from rhn.errors import InvalidInputError
 
 SHORT = 60  # characters of a value in a message
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
 LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
-LIMITS = {"gte": "least", "gt": "above", "lt": "below", "lte": "most"}  # names of cyclopts, ours
 HINTS: Any = cache(partial(get_type_hints, include_extras=True))  # of a class, read once
 LARGEST_INIT = 1e6  # of initial weights: with larger ones a network starts with overflow
+
+
+class Range(NamedTuple):
+    """The numbers that a field may have: at least `least`, more than `above`, less than `below`, at
+    most `most`; None is no limit.
+    """
+
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    most: float | None = None
+
+    def limits(self) -> dict[str, Any]:
+        """Return the limits by name, as `number` and `whole_number` take them."""
+        return {name: limit for name, limit in self._asdict().items() if limit is not None}
+
+
+Count = Annotated[int, Range(least=1)]
+Natural = Annotated[int, Range(least=0)]
+Positive = Annotated[float, Range(above=0)]
+NonNegative = Annotated[float, Range(least=0, most=LARGEST_FLOAT)]
+Fraction = Annotated[float, Range(least=0, below=1)]
 
 
 def plain(value: Any) -> Any:
@@ -85,13 +103,14 @@ def number(
     if is_number(found) and least <= found <= most and above < found < below:
         return found
     low, high = max(least, above), min(below, most)
-    interval = f"{'(['[low > above]}{low:g}, {high:g}{')]'[high < below]}"
-    raise unexpected(name, value, "a number in " + interval)
+    start = "[" if low > above else "("
+    end = "]" if high < below else ")"
+    raise unexpected(name, value, f"a number in {start}{low:g}, {high:g}{end}")
 
 
 def check_values(config: Any) -> None:
     """Raise InvalidInputError unless each field of a dataclass has its type and is within its
-    limits (cyclopts.validators.Number). NumPy and torch numbers become Python numbers.
+    `Range`. NumPy and torch numbers become Python numbers.
 
     >>> from rhn.training.config import LanguageConfig
     >>> LanguageConfig(corpus="ptb", depth=0)
@@ -112,7 +131,8 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         return _checked_each(name, value, get_args(kind))
     if kind in (int, float):
         checked = whole_number if kind is int else number
-        return checked(name, value, **_limits([v for each in about for v in each.validator]))
+        ranges = [each for each in about if isinstance(each, Range)]
+        return checked(name, value, **(ranges[0].limits() if ranges else {}))
     known = get_args(kind)
     if value not in known if known else not isinstance(value, kind):
         expected = ", ".join(known) or kind.__name__
@@ -131,11 +151,6 @@ def _checked_each(name: str, value: Any, kinds: tuple) -> tuple:
     return tuple(_checked(name, plain(v), hint) for v, hint in zip(values, hints, strict=True))
 
 
-def _limits(validators: list[Any]) -> dict[str, Any]:
-    given = [(ours, getattr(v, theirs)) for v in validators for theirs, ours in LIMITS.items()]
-    return {ours: limit for ours, limit in given if limit is not None}
-
-
 def signature_of(function: Callable) -> inspect.Signature:
     """Return the signature of a function, whose annotations are not evaluated: since Python 3.14
     they may be names that only a type checker imports (PEP 649). Raises TypeError or ValueError.
@@ -145,50 +160,6 @@ def signature_of(function: Callable) -> inspect.Signature:
 
         return inspect.signature(function, annotation_format=Format.STRING)
     return inspect.signature(function)
-
-
-def check_device(device: Any) -> str:
-    """Return torch's name of a device. Raises InvalidInputError if this machine has no such one."""
-    import torch  # here, because most callers of this file need no torch
-
-    try:
-        torch.empty(1, device=(place := torch.device(device))).item()
-    # the several errors of torch for a missing device
-    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
-        gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
-        gpus += ["mps"] * torch.backends.mps.is_available()
-        found = " or ".join(map(repr, ("cpu", *gpus)))
-        raise unexpected("device", device, found) from error
-    return str(place)
-
-
-def free_memory(device: str = "cpu") -> int:
-    """Return the number of bytes that are free now on a device ("cpu", "cuda", "cuda:1"). On a CPU
-    the limit of the process's control group counts too, if there is one.
-    """
-    if device.startswith("cuda"):
-        import torch  # here, because most callers ask about the CPU
-
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        available = int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # all memory
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    group = Path("/sys/fs/cgroup")  # of a container, version 2; cached files are free
-    with contextlib.suppress(OSError, KeyError, ValueError):
-        limit, used = (int((group / f"memory.{n}").read_text()) for n in ("max", "current"))
-        lines = (group / "memory.stat").read_text().splitlines()
-        cached = int(dict(line.split() for line in lines)["inactive_file"])
-        available = min(available, max(0, limit - used + cached))
-    return available
-
-
-def check_room(need: float, what: str, advice: str, device: str = "cpu") -> None:
-    """Raise InvalidInputError if `what` needs more bytes than are free on a device."""
-    if need > (have := free_memory(device)):
-        gigabytes = f"about {need / 2**30:.1f} GiB of memory, {have / 2**30:.1f} are available"
-        raise InvalidInputError(f"{what} needs {gigabytes}: {advice}")
 
 
 def unexpected(name: str, value: object, expected: str) -> InvalidInputError:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from networks import WORDS, language_checkpoint, language_network, network, sentences
-from tables import for_each
 
 import gersgorin
 import rhn
 from analysis import GateActivity, gate_activity, lesion
+from analysis.report import report_page
 from rhn.checkpoints import save
 from rhn.data import chorale, chorales
 from rhn.data.text import read_text
@@ -95,9 +95,10 @@ def test_the_report_has_the_spectra_of_the_first_sequence_of_its_split(command):
     lengths = {"train": (4, 5), "valid": (2, 3), "test": (3, 2)}
     splits = {split: [piece * times for times in lengths[split]] for split in lengths}
     Path("mine.json").write_text(json.dumps(splits))
-    save("run.safetensors", MUSIC)
-    for words, split in (("", "test"), ("--split valid", "valid")):
-        line = f"rhn-analyze report run.safetensors --data mine.json {words} --output a.html"
+    checksum, path = chorales("mine.json").checksum, str(Path("mine.json").absolute())
+    save("run.safetensors", MUSIC, data={"checksum": checksum, "path": path})
+    for words, split in (("--data mine.json", "test"), ("--split valid", "valid")):
+        line = f"rhn-analyze report run.safetensors {words} --output a.html"
         assert command(line).code == 0
         page, pieces = Path("a.html").read_text(), getattr(chorales("mine.json"), split)
         x, about = torch.from_numpy(np.array(pieces[0])).double(), {"data": pieces[0].name}
@@ -107,6 +108,18 @@ def test_the_report_has_the_spectra_of_the_first_sequence_of_its_split(command):
             assert html.escape(str(found)) in page
 
 
+def test_the_report_runs_on_the_device_that_is_given(monkeypatch):
+    """The first move of the network, here to a device without memory."""
+
+    def moved(module, device):
+        raise InterruptedError(device)
+
+    monkeypatch.setattr(torch.nn.Module, "to", moved)
+    for device, wanted in (("meta", "meta"), (None, "cpu")):
+        with pytest.raises(InterruptedError, match=f"^{wanted}$"):
+            report_page("best.safetensors", device=device)
+
+
 def test_the_report_of_a_text_without_gates_has_no_part_about_them(command):
     language_checkpoint("plain.safetensors", language_network("rnn", 1, dtype=torch.float32))
     assert command("rhn-analyze report plain.safetensors --data novel.txt").code == 0
@@ -114,7 +127,7 @@ def test_the_report_of_a_text_without_gates_has_no_part_about_them(command):
     assert re.findall("<h2>(.*)</h2>", page) == ["Spectra, cells.0", "Lesions"]
 
 
-@for_each(
+@pytest.mark.parametrize(
     "line",
     [
         "optim-study run --data missing.json --out novel.txt",

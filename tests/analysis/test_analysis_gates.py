@@ -10,6 +10,7 @@ from networks import GATED, SUBJECTS, WORDS, gates_by_loop, network, rolls
 from analysis import Excerpt, excerpts, gate_activity, stretches
 from analysis.gates import ROWS
 from rhn.data.text import Vocabulary
+from rhn.errors import InvalidInputError
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,15 @@ def test_gates_of_more_sequences_than_run_together_are_those_of_each_alone():
         assert np.allclose(own.activity, gate_activity(model, [piece]).activity, atol=1e-13)
 
 
+@torch.no_grad()
+def test_one_gate_that_is_not_finite_is_refused():
+    """In the first step all others are finite."""
+    model = network(depth=2)
+    model.cells[0].bias[1, 9] = torch.nan
+    with pytest.raises(InvalidInputError, match="gate along sequence 1 is not finite"):
+        gate_activity(model, rolls(1))
+
+
 @given(N=st.integers(2, 60), length=st.integers(1, 20), max_tokens=st.integers(1, 70))
 def test_stretches_predict_each_token_once_and_in_order(N, length, max_tokens):
     parts = stretches(np.asarray(np.arange(N)), length=length, max_tokens=max_tokens)
@@ -57,6 +67,24 @@ def test_stretches_predict_each_token_once_and_in_order(N, length, max_tokens):
     assert predicted.tolist() == list(range(1, min(N, max_tokens + 1)))
     assert all(len(part) == length + 1 for part in parts[:-1])
     assert all(len(part) > 1 and (np.diff(part) == 1).all() for part in parts)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        pytest.param(np.zeros((2, 2), int), id="two axes"),
+        pytest.param(np.zeros(3), id="floats"),
+        pytest.param(np.array(["a", "b"]), id="words"),
+    ],
+)
+def test_a_text_is_an_array_of_whole_numbers(tokens):
+    for cut in (stretches, lambda tokens: excerpts(tokens, WORDS, length=2)):
+        with pytest.raises(InvalidInputError, match=r"^tokens is .*ids of tokens"):
+            cut(tokens)
+
+
+def test_the_figure_of_gates_shows_two_sequences_unless_pieces_are_chosen():
+    assert gate_activity(network(depth=2), rolls(3, 4, 5)).shown == 2
 
 
 def test_excerpts_are_spread_over_the_text():

@@ -4,6 +4,7 @@ intervals contain the true difference.
 
 import copy
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from networks import (
     GATED,
     SUBJECTS,
     UNGATED,
+    V,
     check_table,
     edited,
     language_network,
@@ -91,6 +93,56 @@ def test_as_many_networks_run_together_as_have_their_numbers_in_the_memory(monke
     assert _networks_at_once(model, task_of(model), mask) == 1, "one always runs"
 
 
+def test_a_third_of_the_free_memory_of_a_gpu_is_for_networks_that_run_together(monkeypatch):
+    of_gpu = SimpleNamespace(
+        is_cuda=True, device="cuda:1", numel=lambda: 9 * 5, element_size=lambda: 4
+    )
+    monkeypatch.setattr("analysis.lesions.CPU_BYTES", 1)
+    free = {"cuda:1": 3 * 4 * 9 * 5 * 165 * 4}
+    monkeypatch.setattr("analysis.lesions.free_memory", free.get)
+    model = network()
+    assert _networks_at_once(model, task_of(model), of_gpu) == 4
+    free["cuda:1"] -= 1
+    assert _networks_at_once(model, task_of(model), of_gpu) == 3
+
+
+@pytest.mark.parametrize(
+    ("limit", "rows"),
+    [
+        pytest.param(1 << 30, [4], id="all"),
+        pytest.param(3 * 12 * V * 8, [3, 1], id="three of the longest"),
+        pytest.param(3 * 12 * V * 8 - 1, [2, 2], id="not quite three"),
+        pytest.param(1, [1, 1, 1, 1], id="one always runs"),
+    ],
+)
+def test_as_many_texts_run_together_as_have_their_probabilities_in_the_memory(
+    limit, rows, monkeypatch
+):
+    """Of the longest one with 12 tokens, V probabilities of 8 bytes each."""
+    monkeypatch.setattr("analysis.sequences.TEXT_BATCH_BYTES", limit)
+    task, like = task_of(language_network()), torch.zeros(1, dtype=torch.float64)
+    batches = task.batches(tokens(4, 12, 9, 6), like)
+    assert [batch.frames.shape[1] for batch in batches] == rows
+    assert sum(int(batch.mask[1:].sum()) for batch in batches) == 3 + 11 + 8 + 5
+
+
+def test_at_most_64_texts_run_together():
+    task, like = task_of(language_network()), torch.zeros(1, dtype=torch.float64)
+    batches = task.batches(tokens(*[5] * 70), like)
+    assert [batch.frames.shape[1] for batch in batches] == [64, 6]
+
+
+@pytest.mark.parametrize("kind", SUBJECTS, ids=str)
+def test_the_progress_counts_networks_and_batches(kind, monkeypatch):
+    """Three layers, the blind control, and the network itself; five texts in three batches."""
+    build, data, _ = SUBJECTS[kind]
+    monkeypatch.setattr("analysis.sequences.TEXT_ROWS", 2)
+    shown, batches = [], 1 if kind == "chorales" else 2
+    lesion(build(), data, at_once=2, progress=lambda *counts: shown.append(counts))
+    assert {total for _, total in shown} == {5 * batches}
+    assert shown[-1][0] == 5 * batches and [done for done, _ in shown][:3] == [2, 4, 5]
+
+
 @pytest.mark.parametrize(
     "mode", [pytest.param("bias", id="bias"), pytest.param("carry", id="carry")]
 )
@@ -126,6 +178,17 @@ def test_a_lesion_that_a_network_does_not_have_is_refused(mode, layers, words):
         lesioned(network(), Lesion(mode, layers))
 
 
+@pytest.mark.parametrize(
+    "coupled", [pytest.param(True, id="coupled"), pytest.param(False, id="two gates")]
+)
+def test_a_shut_gate_has_minus_ten_thousand_as_the_sum_of_its_bias_and_its_constant(coupled):
+    cell = RHN(3, 5, depth=2, coupled=coupled, gate_constant=0.75, dtype=torch.float64)
+    shut = lesioned(cell, Lesion("bias", (2,)))
+    assert (shut.bias[1, 5:10] + 0.75 == -1e4).all()
+    if not coupled:
+        assert (shut.bias[1, 10:] == 1e4).all()
+
+
 def no_loss(model, sequence) -> float:
     return 0.0
 
@@ -134,7 +197,9 @@ def no_loss(model, sequence) -> float:
     ("call", "words"),
     [
         pytest.param(
-            lambda: lesion(network(), [PIECES[0] / 2]), "number in sequence 0 is", id="half a key"
+            lambda: lesion(network(), [PIECES[0] / 2]),
+            r"number in sequence 0 is \[0\.5\]: expected 0 or 1",
+            id="half a key",
         ),
         pytest.param(
             lambda: lesion(network(), rolls(1, 1)), "number of frames to predict is 0", id="frames"
@@ -151,9 +216,37 @@ def no_loss(model, sequence) -> float:
             id="loss",
         ),
         pytest.param(lambda: lesion(network(), PIECES, at_once=0), "at_once is 0", id="at_once"),
+        pytest.param(lambda: lesion(network()), "data is None: expected sequences", id="no data"),
+        pytest.param(
+            lambda: lesion(network(), PIECES, cell="a:B"),
+            "cell is a:B: expected none, beside a network",
+            id="cell of a network",
+        ),
         pytest.param(lambda: lesion(PIECES, PIECES), "network is list: expected", id="network"),
         pytest.param(
             lambda: lesioned(network(), "bias"), "lesion is str: expected a Lesion", id="lesion"
+        ),
+        pytest.param(
+            lambda: lesion(network(), [PIECES[0][:, :87]]), r"sequence 0 is .*\(9, 87\)", id="keys"
+        ),
+        pytest.param(
+            lambda: lesion(network(), [PIECES[0].astype(str)]), "sequence 0 is <U", id="texts"
+        ),
+        pytest.param(
+            lambda: lesion(network(), [*PIECES, np.full((3, 88), np.nan)]),
+            "sequence 5 is float64",
+            id="no number",
+        ),
+        pytest.param(
+            lambda: lesion(language_network(), [np.array([-1, 2, 3])]), "sequence 0 is", id="id -1"
+        ),
+        pytest.param(
+            lambda: lesion(language_network(), [np.array([0, V, 3])]), "sequence 0 is", id="id V"
+        ),
+        pytest.param(
+            lambda: lesion(language_network(), [np.array([0.0, 2.0])]),
+            "sequence 0 is float64",
+            id="ids of floats",
         ),
     ],
 )
@@ -232,6 +325,25 @@ def test_the_interval_of_sequences_of_very_unequal_length_covers_less(N):
     ):
         low, high = paired_interval(frames * more, np.zeros(N), frames)
         assert least < np.mean((low <= 1) & (high >= 1)) < most
+
+
+@pytest.mark.parametrize(
+    ("nll", "reference", "frames", "words"),
+    [
+        pytest.param((3,), (3,), [1, 2, 3], "^shape of nll", id="one network without an axis"),
+        pytest.param((2, 3, 1), (2, 3, 1), [[1], [2], [3]], "^shape of nll", id="three axes"),
+        pytest.param((2, 3), (3,), [1, 2], "^shape of nll", id="two frames"),
+        pytest.param((2, 3), (2,), [1, 2, 3], "^shape of nll", id="two references"),
+        pytest.param((2, 3), (1, 3), [1, 2, 3], "^shape of nll", id="another reference"),
+        pytest.param((2, 3), (3,), [1, 0, 3], "^frames is", id="no frame"),
+        pytest.param((2, 3), (2, 3), [1, -1, 3], "^frames is", id="frames below 0"),
+        pytest.param((2, 3), (2, 3), [1, np.inf, 3], "^frames is", id="infinite frames"),
+        pytest.param((2, 3), (2, 3), [1, np.nan, 3], "^frames is", id="frames of no number"),
+    ],
+)
+def test_sums_and_frames_that_do_not_fit_have_no_interval(nll, reference, frames, words):
+    with pytest.raises(InvalidInputError, match=words):
+        paired_interval(np.ones(nll), np.ones(reference), np.array(frames))
 
 
 def test_one_sequence_has_no_interval():

@@ -258,6 +258,19 @@ def test_a_layer_that_runs_twice_or_has_a_hook_has_lesions(model):
     check_table(lesion(model, PIECES), model, PIECES, {"cell": (0, 0)})
 
 
+def test_a_piece_of_one_frame_changes_no_lesion_of_a_module():
+    model = PLAIN["gru"]
+    found, wanted = (lesion(model, [*PIECES, *more]) for more in (rolls(1), []))
+    assert found.loss.tolist() == wanted.loss.tolist() and found.sequences == len(PIECES)
+
+
+def test_the_progress_of_a_module_counts_its_copies():
+    """The network itself, its layer, the control."""
+    shown = []
+    lesion(PLAIN["gru"], PIECES, progress=lambda *counts: shown.append(counts))
+    assert shown == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_a_loss_of_the_user_s_is_called_with_lesioned_copies():
     model = PLAIN["lstm"]
     found = lesion(model, PIECES, loss=lambda copy, piece: nats_of_chorales(copy, [piece])[0])
@@ -356,6 +369,11 @@ REFUSED = [
     pytest.param(
         Net(GRU, lambda cell, x: cell(x.flip(0))[0]), "input of cell is of later frames", id="flip"
     ),
+    pytest.param(
+        Net(GRU, lambda cell, x: cell(x.roll(-1, 0))[0]),
+        "input of cell is of later frames",
+        id="next frame",
+    ),
     pytest.param(Rereading(GRU), "steps that cell reads is 9 or 18: expected 9", id="by content"),
     pytest.param(Net(nn.GRU(n, n, bidirectional=True)), "cannot convert GRU", id="both directions"),
     pytest.param(
@@ -377,6 +395,26 @@ def test_a_module_without_layers_along_the_frames_is_refused(model, words):
     for measure in BOTH:
         with pytest.raises(InvalidInputError, match=words):
             measure(model, PIECES)
+
+
+@pytest.mark.parametrize(
+    ("output", "shape"),
+    [
+        pytest.param(lambda y: y.sum(), r"\(0,\)", id="a number"),
+        pytest.param(lambda y: y.sum((1, 2)), r"\(0,\)", id="a number for each frame"),
+        pytest.param(lambda y: y.sum(2), r"\(0,\)", id="no axis of keys"),
+        pytest.param(lambda y: y.expand(-1, 2, -1), r"\(0,\)", id="two sequences"),
+        pytest.param(lambda y: y[..., :87], r"\(8, 87\)", id="87 keys"),
+        pytest.param(lambda y: y[:-1], r"\(7, 88\)", id="a frame less"),
+        pytest.param(lambda y: [], r"\(0,\)", id="nothing"),
+        pytest.param(lambda y: {}, r"\(0,\)", id="a dictionary"),
+    ],
+)
+def test_outputs_that_are_no_logits_of_keys_are_refused(output, shape):
+    model = Net(GRU)
+    model.register_forward_hook(lambda module, x, y: output(y))
+    with pytest.raises(InvalidInputError, match=rf"output of Net is {shape}: expected \(8, 88\)"):
+        lesion(model, PIECES)
 
 
 def test_a_layer_of_torch_that_does_not_start_at_zeros_cannot_be_carried():

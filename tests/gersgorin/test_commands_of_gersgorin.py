@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from gersgorin import Recorder, compare, fixed_points, influence, open_run, spectra
-from gersgorin.cli.commands import COMMANDS, OTHERS, main
+from gersgorin.catalog import ANALYSES as ROWS
+from gersgorin.cli.commands import COMMANDS, main
 from gersgorin.cli.options import AnalysisOptions, NetworkOptions
 from gersgorin.cli.work import function_of
 from gersgorin.results import load
@@ -23,14 +24,16 @@ from rhn.checkpoints import save
 from rhn.data import chorale
 from rhn.data.text import Vocabulary
 from rhn.models import PolyphonicModel
+from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import build_model, weights_generator
 from rhn.utils.results import EXPLAINED
+from rhn.utils.seeds import weights_generator
 
 SMALL = ["--hidden-size", "6", "--steps", "7"]
 RHN2 = ["--cell", "rhn", "--depth", "2", "--seed", "3", *SMALL]
 DATA = {"data": "bwv269", "unit": "quarter notes"}
-TABLE = {name: COMMANDS[name].default_command for name in ("plot", *OTHERS)}
+NAMES = (*(row.command for row in ROWS), "run", "recording")
+TABLE = {name: COMMANDS[name].default_command for name in NAMES}
 ANALYSES = [name for name, one in TABLE.items() if issubclass(one, AnalysisOptions)]
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -77,7 +80,7 @@ def wanted_radii(cell, x) -> list[float]:
 def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
     own = {"lyapunov": {"count": 2, "seed": 3}, "pseudospectra": {"side": 5}}.get(name, {})
     words = [word for key, value in own.items() if key != "seed" for word in (f"--{key}", value)]
-    found = function_of(TABLE[name])(cell_of(depth=2), x_of(), **DATA, **own)
+    found = function_of(TABLE[name].analysis)(cell_of(depth=2), x_of(), **DATA, **own)
     assert printed(capsys, name, *RHN2, *words) == json.loads(json.dumps(found.to_dict()))
     assert run(name, *RHN2, *words, "--output", "b.npz", "b.json", "b.png", "--csv", "b.csv") == 0
     out = capsys.readouterr().out
@@ -113,11 +116,15 @@ def test_fixed_points(capsys):
 def test_compare_of_cells_depths_and_seeds(capsys):
     cells = {
         ("rnn", ""): cell_of(RNN),
-        ("rhn", "depth 1"): cell_of(transform_bias=-1),
-        ("rhn", "depth 2"): cell_of(depth=2, transform_bias=-1),
+        ("rhn", "depth 1"): cell_of(),
+        ("rhn", "depth 2"): cell_of(depth=2),
     }
     found = compare(cells, x_of(), **DATA)
-    words = ["--cell", "rnn", "rhn", "--depth", 1, 2, "--transform-bias=-1", "--seed", 3, *SMALL]
+    words = ["--cell", "rnn", "rhn", "--depth", 1, 2, "--seed", 3, *SMALL]
+    assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
+    biased = {"rhn": cell_of(transform_bias=-1)}
+    found = compare(biased, x_of(), **DATA)
+    words = ["--cell", "rhn", "--transform-bias=-1", "--seed", 3, *SMALL]
     assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
     seeds = {"lstm": [cell_of(LSTM), cell_of(LSTM, seed=4)]}
     found = compare(seeds, x_of(), **DATA)
@@ -138,6 +145,21 @@ def test_compare_of_trained_networks_and_modules(capsys):
     for one, wanted in zip(found[:2], (before, model), strict=True):
         expected = wanted_radii(wanted.double().cells[0], x_of(5))
         assert one["spectral_radius"][0] == expected
+
+
+def test_compare_of_a_trained_network_beside_new_cells_and_of_a_step(capsys):
+    trained_model("rhn", 2)
+    (alone,) = printed(capsys, "compare", "mine.safetensors", "--steps", 5)["networks"]
+    assert (alone["row"], alone["column"]) == ("", "mine.safetensors")
+    words = ["mine.safetensors", "--cell", "rnn", "--hidden-size", 4, "--seeds", 2, "--steps", 5]
+    found = printed(capsys, "compare", *words)["networks"]
+    runs = {one["column"]: len(one["spectral_radius"]) for one in found}
+    assert runs == {"rnn": 2, "mine.safetensors": 1}
+    Path("nets.py").write_text(NETS)
+    np.savetxt("flags.csv", [1, 0] * 3)
+    step = ["nets.py:turns", "--state-size", 2, "--input", "flags.csv"]
+    (found,) = printed(capsys, "compare", *step)["networks"]
+    np.testing.assert_allclose(found["log_norm_product"], [np.arange(1, 7) * np.log(2)])
 
 
 def trained_model(cell: str, depth: int, **train):
@@ -388,7 +410,7 @@ def test_options_are_keywords_of_functions_and_figures(name):
         assert all(
             f.default in (None, ()) for f in fields(command) if hasattr(NetworkOptions, f.name)
         )
-        function = inspect.signature(function_of(command)).parameters
+        function = inspect.signature(function_of(command.analysis)).parameters
         own = {f.name for f in fields(command)} - {f.name for f in fields(AnalysisOptions)}
         assert own - {*command.drawn} <= function.keys()
     assert main([name, "--help"]) == 0

@@ -137,7 +137,7 @@ def test_a_file_that_is_larger_than_the_memory_is_refused_unread(monkeypatch):
     np.save("sine.npy", SINE)
     np.savez_compressed("packed.npz", np.zeros(10**5))  # a kilobyte
     for name, free in {"sine.npy": 100, "packed.npz": 10**5}.items():
-        monkeypatch.setattr("rhn.utils.validation.free_memory", lambda _, free=free: free)
+        monkeypatch.setattr("rhn.utils.resources.free_memory", lambda _, free=free: free)
         with pytest.raises(InvalidInputError, match="of memory"):
             read_numbers(Path(name))
 

@@ -14,7 +14,8 @@ from gersgorin.analyses.compare import compare
 from gersgorin.analyses.gains import gains
 from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import HALF_LIFE, spectra
-from gersgorin.run import open_run, with_scale
+from gersgorin.jacobians import with_scale
+from gersgorin.run import open_run
 from rhn.cells import DTRNN, DTSRNN, RHN
 
 N, M, T = 4, 3, 4

@@ -13,7 +13,7 @@ from torch import nn
 from torch.func import jacfwd, jacrev, vmap
 
 import gersgorin
-from gersgorin.default_dtype import DoubleByDefault
+from gersgorin.double_precision import DoubleByDefault
 
 LONG = 60  # seconds that no test waits
 IDS = torch.arange(5)

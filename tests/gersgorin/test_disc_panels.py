@@ -15,6 +15,14 @@ from matplotlib.transforms import Bbox
 from readable import readable
 
 from gersgorin.analyses.compare import compare
+from gersgorin.analyses.complex_plane import (
+    CIRCLE,
+    EIGENVALUES,
+    SEEN,
+    FewTicks,
+    _extend,
+    circle_points,
+)
 from gersgorin.analyses.disc_panels import (
     CENTRES,
     CLOSER_DISCS,
@@ -24,11 +32,7 @@ from gersgorin.analyses.disc_panels import (
     OVERLAP,
     ROW_DISCS,
     ROW_UNION,
-    SEEN,
-    FewTicks,
-    _extend,
 )
-from gersgorin.analyses.panels import CIRCLE, EIGENVALUES, circle_points
 from gersgorin.analyses.spectra import spectra
 from gersgorin.recorder import Recorder
 from gersgorin.run import open_run

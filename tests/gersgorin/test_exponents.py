@@ -13,15 +13,14 @@ from oracles import qr_exponents
 from readable import other_words, words_in
 from torch import nn
 
-from gersgorin.analyses import lyapunov as home
+from gersgorin.analyses import frames as home
 from gersgorin.analyses.block_errors import standard_errors
 from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS
+from gersgorin.analyses.frames import growth, random_frame
 from gersgorin.analyses.lyapunov import (
     LyapunovSpectrum,
-    growth,
     kaplan_yorke_dimension,
     lyapunov,
-    random_frame,
 )
 from gersgorin.run import open_run
 from tests.gersgorin.published import exponents_by_autograd, exponents_by_diagonals

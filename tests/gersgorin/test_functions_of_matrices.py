@@ -1,5 +1,6 @@
 """Functions of matrices against NumPy, SciPy, definitions, closed forms and exact integers."""
 
+import importlib
 import math
 from functools import reduce
 
@@ -13,6 +14,7 @@ from matrices import MATRICES, REAL_MATRICES, grcar, jordan, shuffled
 from scipy.optimize import linear_sum_assignment, minimize_scalar
 from strategies import square_matrices
 
+import gersgorin
 from gersgorin.linalg import (
     departure_from_normality,
     doubling_time,
@@ -28,8 +30,9 @@ from gersgorin.linalg import (
     pseudospectrum,
 )
 from gersgorin.linalg import singular_values as home
-from gersgorin.linalg.discs import discs_outline, overlap_ends, support_function
-from gersgorin.linalg.spectrum import log_norms, running_products
+from gersgorin.linalg.disc_unions import discs_outline, overlap_ends
+from gersgorin.linalg.jacobian_products import log_norms, running_products
+from gersgorin.linalg.numerical_range import support_function
 from rhn.errors import InvalidInputError
 
 d = torch.float64
@@ -401,3 +404,17 @@ def test_what_is_no_stack_of_finite_square_matrices_is_refused(function):
     for A in bad:
         with pytest.raises(InvalidInputError, match=r"^A (is|has) .*: expected"):
             function(A)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        pytest.param("spectrum", "half_life", id="half-life"),
+        pytest.param("spectrum", "doubling_time", id="doubling time"),
+        pytest.param("spectrum", "jacobian_product", id="product"),
+        pytest.param("discs", "numerical_radius", id="numerical radius"),
+    ],
+)
+def test_a_documented_path_of_0_7_leads_to_the_same_function(module, name):
+    old = importlib.import_module(f"gersgorin.linalg.{module}")
+    assert getattr(old, name) is getattr(gersgorin.linalg, name)

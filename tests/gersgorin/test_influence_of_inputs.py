@@ -15,9 +15,9 @@ from zoo import EachState, Embedded, LastState, OwnLoop, Packed, Vectors, WithSt
 from gersgorin.analyses import influence as home
 from gersgorin.analyses.influence import ROWS, Influence, influence
 from gersgorin.autodiff import vjps
+from gersgorin.kinds import batch_first_of
 from gersgorin.model_map import outputs_in
 from gersgorin.run import open_run
-from gersgorin.step import batch_first_of
 from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
 from tests.numbers.record import filled

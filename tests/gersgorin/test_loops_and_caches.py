@@ -24,7 +24,7 @@ from examples.layers import Block, inputs, task
 from gersgorin.analyses.large_states import leading_eigenvalues, leading_norm
 from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import spectra
-from gersgorin.large_jacobian import LargeJacobian
+from gersgorin.jacobians import LargeJacobian
 from gersgorin.run import open_run
 from gersgorin.step import as_step
 from rhn.cells import make_cell

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.analyses.lyapunov import growth, lyapunov, random_frame
+from gersgorin.analyses.frames import growth, random_frame
+from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.run import open_run
 from tests.gersgorin.test_exponents import ZERO, d, drawn, steps
 

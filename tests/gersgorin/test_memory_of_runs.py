@@ -25,7 +25,7 @@ ANALYSES = {
 @pytest.fixture
 def little(monkeypatch):
     """As many free bytes as 32 copies of two of the six Jacobians need."""
-    monkeypatch.setattr("rhn.utils.validation.free_memory", lambda _: 8 * 32 * 2 * 4**2)
+    monkeypatch.setattr("rhn.utils.resources.free_memory", lambda _: 8 * 32 * 2 * 4**2)
 
 
 @pytest.mark.parametrize("name", ANALYSES)

@@ -12,11 +12,11 @@ from readable import overlap, readable
 from gersgorin.analyses.compare import compare
 from gersgorin.analyses.gains import gains
 from gersgorin.analyses.gates import gates
-from gersgorin.analyses.panels import names_of, over_steps
 from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import spectra
 from rhn.cells import make_cell
 from rhn.utils.figures import SIZES, SLIDE_HEIGHT
+from rhn.utils.named_curves import names_of, over_steps
 from tests.numbers.record import S, W, X, cell, filled
 
 LSTM = filled(torch.nn.LSTM(3, 4, 2))

@@ -4,6 +4,7 @@ published procedure.
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from scipy.optimize import brentq
 from torch import nn
 
 from gersgorin import root_search
+from gersgorin.analyses.complex_plane import PLANE_TEXTS
 from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS, principal_axes
 from gersgorin.analyses.fixed_points import FixedPoints, fixed_points
-from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.results import load
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
+from rhn.utils.named_curves import CURVE_TEXTS
 from tests.gersgorin.published import fixed_points_by_adam, three_bits
 from tests.gersgorin.test_exponents import drawn
 from tests.numbers.record import CELLS, filled
@@ -181,6 +183,25 @@ def test_counts_and_times_of_known_eigenvalues():
     )
     line = fixed_points(lambda x, s: torch.cat((s[:1], s[1:] / 2)), NO_INPUT, starts=drawn(9, 2))
     assert line.neutral.tolist() == [1] * 9 and np.abs(line.states[:, 1]).max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("values", "growth", "decay"),
+    [
+        pytest.param([math.e**0.5, math.e**-0.1], 2.0, 10.0, id="grows and decays"),
+        pytest.param([math.e**2, math.e], 0.5, math.nan, id="only grows"),
+        pytest.param([math.e**-0.5, 0.0], math.inf, 2.0, id="only decays"),
+        pytest.param([-1.0, 0.5], math.inf, math.inf, id="neutral"),
+        pytest.param([math.nan, math.nan], math.nan, math.nan, id="unknown"),
+    ],
+)
+def test_times_are_those_of_the_fastest_growth_and_the_slowest_decay(values, growth, decay):
+    found = search(lambda s: 0 * s, drawn(3, 2))
+    found = replace(found, eigenvalues=np.array([values], dtype=complex))
+    np.testing.assert_allclose([*found.growth_time, *found.decay_time], [growth, decay])
+    table = found.table()
+    np.testing.assert_array_equal(table["growth time"], found.growth_time)
+    np.testing.assert_array_equal(table["decay time"], found.decay_time)
 
 
 def test_the_size_of_a_time_step_does_not_make_a_point_neutral():
@@ -409,7 +430,7 @@ def test_words_are_literals_all_kinds_have_eigenvalues_and_files_are_read_back(t
     found = search(lambda s: torch.tanh(1.5 * s), 2 * drawn(200, 2))
     figure = found.figure()
     words = f"{found}\n{' '.join(words_in(figure))}"
-    assert other_words(words, found, (*FIGURE_TEXTS, *PANEL_TEXTS)) == set()
+    assert other_words(words, found, (*FIGURE_TEXTS, *PLANE_TEXTS, *CURVE_TEXTS)) == set()
     colours = [{line.get_color() for line in ax.lines if line.get_marker() in "oD^"}
                for ax in figure.axes]  # fmt: skip
     assert colours[0] == colours[1] and len(colours[0]) == 3

@@ -10,9 +10,10 @@ import torch
 from readable import other_words, words_in
 from torch.autograd.functional import jacobian
 
-from gersgorin.analyses.panels import PANEL_TEXTS
+from gersgorin.analyses.complex_plane import PLANE_TEXTS
 from gersgorin.analyses.pseudospectra import NEAREST, TO_CIRCLE, Pseudospectra, pseudospectra
 from gersgorin.run import open_run
+from rhn.utils.named_curves import CURVE_TEXTS
 from tests.numbers.record import X, cell
 
 GRID = ("axis", "sigma", "eigenvalues", "to_circle", "middle")
@@ -106,6 +107,6 @@ def test_curves_are_where_the_numbers_say_and_have_no_other_words(tmp_path):
             assert np.abs(points).max() < found.axis[-1]
     assert drawn > 2
     text = " ".join([*words_in(figure), str(found), found.figure_title()])
-    assert other_words(text, found, (*PANEL_TEXTS, "f(x, s)")) == set()
+    assert other_words(text, found, (*PLANE_TEXTS, *CURVE_TEXTS, "f(x, s)")) == set()
     for name in ("a.npz", "a.json"):
         assert str(Pseudospectra.load(found.save(tmp_path / name))) == str(found)

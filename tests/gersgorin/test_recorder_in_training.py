@@ -21,13 +21,14 @@ from torch import nn
 from torch.autograd.functional import jacobian
 from zoo import EachState, OwnLoop
 
+from gersgorin.analyses.complex_plane import PLANE_TEXTS
 from gersgorin.analyses.disc_panels import DISC_TEXTS
-from gersgorin.analyses.panels import PANEL_TEXTS
 from gersgorin.recorder import LONGEST_UNSAVED, Recorder, gradient_norms
 from gersgorin.recording import ARRAYS, LOST, MEASURES, NO_GRADIENT, Recording
 from rhn.cells import CELLS
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.models import LanguageModel, PolyphonicModel
+from rhn.utils.named_curves import CURVE_TEXTS
 from tests.cases import SHALLOW_CASES
 
 T, M, N = 9, 5, 7
@@ -369,7 +370,17 @@ def test_figures_and_tables_show_the_recording_and_no_other_words():
     np.testing.assert_array_equal(gates, found.gate.mean(1).T)
     rows = [line.split("   ")[0] for line in str(found).splitlines()]
     assert rows[2:13] == ["optimiser step", *MEASURES.values()]
-    words = (*found.parameters, *PANEL_TEXTS, *DISC_TEXTS, "depth", "units", "^{", "{", "}}$")
+    words = (
+        *found.parameters,
+        *PLANE_TEXTS,
+        *CURVE_TEXTS,
+        *DISC_TEXTS,
+        "depth",
+        "units",
+        "^{",
+        "{",
+        "}}$",
+    )
     assert other_words(" ".join([*words_in(figure), str(found)]), found, words) == set()
 
 

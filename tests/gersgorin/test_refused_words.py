@@ -29,11 +29,12 @@ def no_work(monkeypatch):
     def fails(*_, **__):
         raise AssertionError("the analysis has begun")
 
-    monkeypatch.setattr("gersgorin.cli.work.open_run", fails)
+    monkeypatch.setattr("gersgorin.cli.networks.open_run", fails)
     for name in TABLE:
         if name not in ("run", "recording"):
-            module, _, function = TABLE[name].function.partition(":")
-            monkeypatch.setattr(import_module(f"gersgorin.{module}"), function, fails)
+            analysis = TABLE[name].analysis
+            module = import_module(f"gersgorin.{analysis.module}")
+            monkeypatch.setattr(module, analysis.function, fails)
 
 
 @pytest.mark.usefixtures("no_work")
@@ -56,6 +57,17 @@ def test_a_file_that_cannot_be_written_is_refused_first(name, capsys):
         ("plot --module nets.py:make --depth 4", "--depth is 4: expected none, beside module"),
         ("plot --layer rnn", "--layer is rnn: expected none, beside cell"),
         ("plot --input none.npy --chorale bwv269", "--chorale is bwv269: expected none, beside"),
+        (
+            "compare --cell rhn rnn --transform-bias=-1",
+            "option of rnn is 'transform_bias': expected",
+        ),
+        ("compare --cell rhn --layer rnn", "--layer is rnn: expected none, beside cell"),
+        ("compare --cell rhn rhn", "cell is rhn rhn: expected each once"),
+        ("compare --cell rhn --before-training", "--before-training is True: expected a network"),
+        ("compare a.safetensors --seeds 2", "--seeds is 2: expected a network that it changes"),
+        ("compare --cell rhn --depth 1 0", "depth is 0: expected a whole number from 1"),
+        ("compare --cell rhn --seeds 0", "seeds is 0: expected a whole number from 1"),
+        ("compare --steps 5", "networks is none: expected --cell, a file"),
         ("plot --csv a.txt", "cannot write a.txt: expected a name ending in .csv"),
     ],
 )
@@ -76,7 +88,8 @@ def test_wrong_numbers_beside_a_network_are_refused(capsys):
         ("plot", *SMALL, "--leading", 9): "leading",
     }.items():
         assert run(*words) == 2
-        assert said in capsys.readouterr().err
+        shown = capsys.readouterr()
+        assert said in shown.err and shown.out == ""
 
 
 def test_names_in_a_strangers_file_change_no_terminal(capsys):

@@ -177,8 +177,18 @@ def test_steps_without_numbers_are_counted(tmp_path):
     assert found.notes() == {NOT_CONVERGED: 1, NORM_NOT_CONVERGED: 2, NO_NUMBER: 0}
     assert [*deep.notes().values()] == [0, 0, 2] and deep.typical_step == 0
     known = {name for name, value in deep.table().items() if not np.isnan(value).all()}
-    wanted = {"departure from normality (0 to 1)", "largest eigenvalue condition", *ROWS[14:]}
-    assert known == wanted
+    assert known == {
+        "departure from normality (0 to 1)",
+        "largest eigenvalue condition",
+        "2-norm for any input (upper bound)",
+        "log10 ||ds[T]/ds[0]||",
+        "growth rate of ||ds[t]/ds[0]|| (1/step)",
+        "half-life of ||ds[t]/ds[0]|| (steps)",
+        "doubling time of ||ds[t]/ds[0]|| (steps)",
+        "entries of a state",
+        "eigenvalues of a step",
+    }
+    assert {*deep.table()} == {*ROWS}
     for result in (found, deep):
         assert str(Spectra.load(result.save(tmp_path / "a.json"))) == str(result)
         result.figure().canvas.draw()
@@ -235,8 +245,10 @@ def test_results_are_saved_and_read_back(tmp_path):
 
 
 def test_figures_show_the_numbers_and_no_other_words():
+    from gersgorin.analyses.complex_plane import PLANE_TEXTS
     from gersgorin.analyses.disc_panels import DISC_TEXTS
-    from gersgorin.analyses.panels import PANEL_TEXTS
+    from gersgorin.analyses.spectra_figure import MODULUS
+    from rhn.utils.named_curves import CURVE_TEXTS
 
     f, x, how = NETWORKS["rhn 3"]()
     found = spectra(f, x, **how)
@@ -248,7 +260,7 @@ def test_figures_show_the_numbers_and_no_other_words():
     for ax in (whole, near):
         dots = next(line for line in ax.lines if line.get_label() == "eigenvalues")
         np.testing.assert_array_equal(dots.get_xdata(), found.eigenvalues[2].real)
-    more = ("(steps)", *PANEL_TEXTS, *DISC_TEXTS)
+    more = ("(steps)", *PLANE_TEXTS, *CURVE_TEXTS, MODULUS, *DISC_TEXTS)
     assert other_words(" ".join(words_in(figure)), found, more) == set()
     for result in (products(f, x), gains(f, x), gates(f, x)):
         ax = result.figure().axes[0]

@@ -10,10 +10,11 @@ from torch.autograd.functional import jacobian
 
 from gersgorin.analyses.compare import compare
 from gersgorin.analyses.fixed_points import fixed_points
+from gersgorin.analyses.frames import random_frame
 from gersgorin.analyses.gains import gains
 from gersgorin.analyses.gates import gates
 from gersgorin.analyses.influence import influence
-from gersgorin.analyses.lyapunov import lyapunov, random_frame
+from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.analyses.products import products
 from gersgorin.analyses.pseudospectra import pseudospectra
 from gersgorin.analyses.spectra import spectra

@@ -11,7 +11,7 @@ import torch
 
 from examples import figures as claims
 from gersgorin import compare, eigenvalues, gersgorin_discs, temporal_jacobian
-from gersgorin.results import HALF_LIFE, LOG_NORM
+from gersgorin.growth import HALF_LIFE, LOG_NORM
 from rhn.cells import RHN, make_cell
 from rhn.data import chorale
 

@@ -15,9 +15,10 @@ from strategies import layouts
 from torch import nn
 from zoo import Layered, OnlyStep, Vectors, WithState
 
-from gersgorin.large_jacobian import LargeJacobian
+from gersgorin.jacobians import LargeJacobian, jacobians
 from gersgorin.linalg import jacobian_product
-from gersgorin.run import Run, difference, jacobians, open_run
+from gersgorin.run import Run, open_run
+from gersgorin.smoothness import difference
 from gersgorin.step import as_step
 from rhn.cells import StackedCell, make_cell
 from rhn.errors import InvalidInputError

@@ -28,8 +28,9 @@ from rhn.checkpoints import load, read
 from rhn.data import Corpus, Piece, chorales
 from rhn.errors import DataError, InvalidInputError
 from rhn.training.batches import constant_output_nll
-from rhn.training.ensemble import batch_order, tune_malloc
 from rhn.training.evaluation import evaluate_chorales
+from rhn.utils.resources import tune_malloc
+from rhn.utils.seeds import batch_order
 
 CORPUS = chorales(MELODIES)  # 37 to train on: the last batch has 5
 
@@ -237,6 +238,34 @@ def test_a_cpu_computes_the_trials_in_parts_and_a_gpu_all_at_once():
     first, last = ({d: of(k + 1) - of(k) for d, of in need.items()} for k in (0, 59))
     assert first["cpu"] == first["cuda"] == last["cuda"]
     assert last["cpu"] < first["cpu"] / 2
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kept"), [pytest.param("sgd", 1, id="SGD"), pytest.param("adam", 2, id="Adam")]
+)
+def test_the_memory_of_a_trial_is_that_of_copies_of_its_weights_and_of_a_step(optimizer, kept):
+    """Weights, the best ones, the initial ones, those that the optimiser keeps; two in a step."""
+    study = replace(STUDY, optimizer=optimizer)
+    model = meta_model(study)
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    short, long = (memory(study, model, "cuda", steps) for steps in (64, 128))
+
+    def without_steps(trials):
+        return 2 * short(trials) - long(trials)
+
+    for trials in (1, 2, 7):
+        each = (3 + kept) * weights + 32 * 1024 + 2 * weights
+        assert without_steps(trials) == 1024**3 + trials * each
+
+    def of_step(batch, steps, device="cuda"):
+        return memory(replace(study, batch_size=batch), model, device, steps)(1) - without_steps(1)
+
+    assert of_step(1, 128) == of_step(32, 128) == 2 * of_step(32, 64) > 0  # rows in 32s
+    assert of_step(33, 128) == 2 * of_step(32, 128)
+    assert of_step(32, 128, "cpu") == of_step(32, 128) - 1024**3 + 480 * 1024**2
+    need = memory(study, model, "cpu", 2)
+    more = [need(k + 1) - need(k) for k in range(1, 60)]
+    assert more == sorted(more, reverse=True) and len({*more}) <= 2
 
 
 def test_the_memory_that_there_is_is_obeyed():

@@ -41,6 +41,54 @@ def test_an_estimate_is_the_time_of_all_minibatches_of_all_epochs():
     assert found.seconds == pytest.approx((epoch / 2 + epoch / 4) * 4 * 3 / 2)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "epoch"),
+    [
+        pytest.param((2.0, 2.0), 2 * 2.0, id="no more for more frames"),
+        pytest.param((2.0, 1.0), 2 * 2.0, id="less for more frames"),
+        pytest.param((1.0, 9.0), 8 / 48 * (40 + 11), id="all for frames"),
+    ],
+)
+def test_no_part_of_an_estimate_is_below_0(seconds, epoch):
+    """16 and 64 frames; two minibatches, whose longest pieces have 40 and 11 frames."""
+    corpus = Corpus(pieces(*([40] * 32), *([11] * 8)), pieces(20), pieces(20), "ones")
+    config = smoke(arch=("rhn",), depth=(1,), trials=1, epochs=1)
+    (found,) = estimates({"smoke": config}, corpus, clock=Clock(9.0, *seconds))
+    assert found.seconds == pytest.approx(epoch)
+
+
+@pytest.mark.parametrize(
+    ("how", "together"),
+    [
+        pytest.param({"trials": 40, "jobs": 2, "budget_scale": 0.01}, 10, id="half of a worker's"),
+        pytest.param({"trials": 3, "fuse": 5, "budget_scale": 0.01}, 3, id="all trials"),
+        pytest.param({"trials": 40, "fuse": 7, "budget_scale": 0.5}, 3, id="of large networks"),
+        pytest.param({"trials": 40, "fuse": 7, "budget_scale": 2.0}, 1, id="of very large ones"),
+    ],
+)
+def test_as_many_trials_are_timed_together_as_run_together_or_share_a_cost(
+    how, together, monkeypatch
+):
+    """More than 262,144 parameters in all share none; the frames of minibatches are 16 and 64."""
+    started = []
+
+    class Trained:
+        def run_epoch(self):
+            pass
+
+    def start(study, settings, saved, corpus):
+        lengths = {len(piece) for piece in corpus.train}, {len(piece) for piece in corpus.valid}
+        started.append((sorted(settings), len(corpus.train), *map(max, lengths)))
+        return Trained()
+
+    monkeypatch.setattr(module, "start_training", start)
+    corpus = Corpus(pieces(*[100] * 40), pieces(*[100] * 40), pieces(100), "ones")
+    config = smoke(arch=("rhn",), depth=(1,), epochs=1, **how)
+    estimates({"smoke": config}, corpus, clock=Clock(1.0, 1.0, 1.0))
+    numbers = [*range(together)]
+    assert started == [(numbers, 32, 16, 5), (numbers, 32, 16, 5), (numbers, 32, 64, 21)]
+
+
 @pytest.fixture
 def timed(monkeypatch):
     """The architectures that were timed: 36 seconds an epoch of each trial."""

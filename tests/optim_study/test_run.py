@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from small_studies import MELODIES, finished, wait_for
-from tables import for_each, others_slow
+from tables import others_slow
 
-from optim_study import read_csv, run, smoke
+from optim_study import ray_engine, read_csv, run, smoke
 from optim_study.config import RunConfig
 from optim_study.ray_engine import ray_devices, ray_tasks
 from optim_study.results import csv_text
@@ -89,6 +89,8 @@ def test_the_commands_give_what_python_gives(study, answer, command):
     expected = [["" if x is None else str(x) for x in vars(share).values()] for share in shares]
     assert [line.split(",")[-7:] for line in lines] == [values[-7:] for values in expected]
     assert len(command("optim-study status --out", out).out.splitlines()) == 5
+    status = {row["study"]: row["complete"] for row in answer("optim-study status --out", out)}
+    assert status == dict.fromkeys(study.best, 4) and len(status) == 4
     assert all(path.is_file() for path in (*study.best.values(), study.figure))
 
 
@@ -105,6 +107,10 @@ def test_plot_draws_folders_and_tables_and_counts_a_copy_once(kind, loss, study,
         assert sorted(rows, key=str) == sorted(study.trials, key=str)
         assert Path("a.png").stat().st_size > 5000
     assert caplog.messages == ["repeated trials left out: 16"]
+    found = answer(f"optim-study plot {out} --depth 2 {words}")
+    deep = sorted((row for row in study.trials if row.depth == 2), key=lambda row: row.arch)
+    assert found == [asdict(share) for share in training_shares(deep, loss, 9.9, regions)]
+    assert read_csv("trials.csv") == deep
 
 
 def test_plot_writes_a_figure_with_the_name_of_its_kind_by_default(study, answer, own_folder):
@@ -211,16 +217,18 @@ def test_a_command_stopped_in_its_middle_goes_on_to_the_same_bits(options, harm,
     assert records("out") == records("undisturbed") and len(records("out")) == 5
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("engine", "gpus", "asked", "expected"),
     [
-        ("processes", 0, {"jobs": 2}, ["cpu", "cpu"]),
-        ("processes", 2, {}, ["cuda:0", "cuda:1"]),
-        ("processes", 2, {"jobs": 3}, ["cuda:0", "cuda:1", "cuda:0"]),
-        ("ray", 0, {}, ["cpu"] * 8),
-        ("ray", 3, {}, ["cuda"] * 3),
-        ("ray", 3, {"jobs": 5}, ["cuda"] * 5),
-        ("ray", 3, {"device": "cpu"}, ["cpu"] * 8),
+        pytest.param("processes", 0, {"jobs": 2}, ["cpu"] * 2, id="2 jobs"),
+        pytest.param("processes", 2, {}, ["cuda:0", "cuda:1"], id="2 GPUs"),
+        pytest.param(
+            "processes", 2, {"jobs": 3}, ["cuda:0", "cuda:1", "cuda:0"], id="3 jobs, 2 GPUs"
+        ),
+        pytest.param("ray", 0, {}, ["cpu"] * 8, id="Ray, 8 CPUs"),
+        pytest.param("ray", 3, {}, ["cuda"] * 3, id="Ray, 3 GPUs"),
+        pytest.param("ray", 3, {"jobs": 5}, ["cuda"] * 5, id="Ray, 5 jobs, 3 GPUs"),
+        pytest.param("ray", 3, {"device": "cpu"}, ["cpu"] * 8, id="Ray, the CPUs beside 3 GPUs"),
     ],
 )
 def test_a_worker_each_on_a_gpu_or_a_cpu(engine, gpus, asked, expected, monkeypatch):
@@ -235,6 +243,29 @@ def test_a_worker_each_on_a_gpu_or_a_cpu(engine, gpus, asked, expected, monkeypa
     else:
         with engine_of(config) as opened:
             assert opened.places == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus"), [pytest.param("cuda", 1, id="GPU"), pytest.param("cpu", 0, id="CPU")]
+)
+def test_a_task_of_ray_has_a_gpu_or_a_cpu_and_is_not_started_twice(device, gpus, monkeypatch):
+    asked = {}
+    lost = dict.fromkeys(("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError"), OSError)
+    remote = SimpleNamespace(options=lambda **how: asked.update(how))
+    ray = SimpleNamespace(remote=lambda work: remote, exceptions=SimpleNamespace(**lost))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert ray_engine.RayTasks([device]).places == [device]
+    assert asked == {"max_retries": 0, "num_gpus": gpus}
+
+
+def test_a_task_of_ray_computes_with_one_thread_and_stops_by_its_end_only(monkeypatch):
+    found = lambda job, stopping: (job, torch.get_num_threads(), stopping())  # noqa: E731
+    monkeypatch.setattr(ray_engine, "attempt", found)
+    torch.set_num_threads(2)
+    try:
+        assert ray_engine._attempt("job") == ("job", 1, False)
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize(

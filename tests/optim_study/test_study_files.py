@@ -130,6 +130,24 @@ def test_a_record_of_another_version_is_refused_and_not_changed(written, change,
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param((), id="fingerprint only"),
+        pytest.param(("study", "trial", "settings"), id="no outcome"),
+        pytest.param(("study", "outcome"), id="no settings"),
+    ],
+)
+def test_a_record_of_which_a_part_is_missing_is_damaged(left, tmp_path, caplog):
+    record_of(study := config(), tmp_path)
+    path = (folder := StudyFolder(tmp_path, study)).file(1, ".json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({name: content[name] for name in ("study_fingerprint", *left)}))
+    assert folder.load_record(1) is None and not path.exists()
+    (message,) = caplog.messages
+    assert "0001.json is damaged: expected study, settings and outcome; renamed to" in message
+
+
 def test_a_study_of_0_7_0_continues_and_its_trials_have_no_versions(tmp_path):
     """0.7.0 wrote no versions, and the largest float for a test loss that is not finite."""
     study, (row, curve) = config(), reference(config(), 1)

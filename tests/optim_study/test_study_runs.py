@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from contextlib import closing, suppress
 from functools import partial
 from itertools import count
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -30,14 +31,16 @@ from small_studies import (
     wait_for,
     workers_of,
 )
+from sqlalchemy.exc import OperationalError
 
-from optim_study.driver import Study
+from optim_study.driver import Driver, Study
 from optim_study.engines import Job, OutOfMemory, ThisProcess, work
 from optim_study.folder import StudyFolder
 from optim_study.processes import Processes
-from optim_study.storage import open_storage
+from optim_study.storage import Storage, open_storage
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
+from rhn.training.state import locked
 
 LONG = config(trials=6, epochs=100_000, patience=100_000)
 
@@ -239,7 +242,7 @@ def test_a_worker_that_dies_after_its_last_record_has_left_nothing_to_do(tmp_pat
     assert len(backend.started) == 3 and caplog.messages == []
 
 
-def test_one_trial_that_does_not_fit_ends_the_run(tmp_path):
+def test_one_trial_that_does_not_fit_ends_the_run(tmp_path, caplog):
     def full(trials):
         raise torch.OutOfMemoryError("out of memory")
 
@@ -247,6 +250,19 @@ def test_one_trial_that_does_not_fit_ends_the_run(tmp_path):
     with pytest.raises(OutOfMemory):
         drive(config(trials=3), tmp_path, backend=backend)
     assert [len(numbers) for numbers, _ in backend.started] == [3, 1]
+    words = "study rhn-depth2: too little memory for 3 trials, continuing with 1"
+    assert caplog.messages == [words], "no worker is left that could save"
+
+
+def test_two_trials_that_do_not_fit_together_run_one_by_one(tmp_path):
+    def full(trials):
+        if len(trials.live()) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+
+    backend = Eventful(full)
+    drive(config(trials=2), tmp_path, backend=backend, fuse=2)
+    assert [len(numbers) for numbers, _ in backend.started] == [2, 1, 1]
+    assert_exact(config(trials=2), tmp_path)
 
 
 def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path):
@@ -290,6 +306,26 @@ def test_the_epochs_of_a_study_are_those_done_and_all_that_the_others_may_need(t
     assert study.epochs() == (spent + 9, spent + 1000 + 1000)
 
 
+@pytest.mark.parametrize("saved", [0, 9], ids=["from the start", "from a saved state"])
+def test_every_epoch_of_a_run_is_counted_once(saved, tmp_path, monkeypatch):
+    """With a clock by which each look is late enough to be shown."""
+    clock = SimpleNamespace(monotonic=partial(next, count(100.0, 10.0)))
+    monkeypatch.setattr("optim_study.driver.time", clock)
+    study, shown = config(trials=3), []
+    if saved:
+        save_at(saved, 0, tmp_path, trials=3)
+    with locked(tmp_path):
+        storage = open_storage(None, tmp_path)
+        storage.make([study])
+        one = Study(study, StudyFolder(tmp_path, study), 1)
+        driver = Driver([one], storage, ThisProcess(["cpu"]), [NUMPY], 0.0)
+        driver.run(lambda done, total: shown.append((done, total)))
+    epochs = sum(row.epochs for row in one.rows.values())
+    done = [each for each, _ in shown]
+    assert done == sorted(done) and [*dict.fromkeys(done)] == [*range(saved, epochs + 1)]
+    assert shown[0][1] == 3 * 24 and shown[-1] == (epochs, epochs)
+
+
 def test_optuna_reads_a_study_while_it_runs_and_a_larger_total_extends_it(tmp_path, storage):
     def look():
         study = stock_study(config(), tmp_path, storage)
@@ -326,9 +362,89 @@ def test_a_study_that_was_created_and_no_more_is_continued(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     storage = open_storage(None, out)
-    optuna.create_study(study_name=config().name, storage=storage._backend)
+    made = optuna.create_study(study_name=config().name, storage=storage._backend)
+    assert storage.configs() == []
+    made.set_user_attr("protocol", config().protocol())
+    assert storage.configs() == []
+    other = optuna.create_study(study_name="another program's", storage=storage._backend)
+    other.set_user_attr("trials", 3)
+    assert storage.configs() == []
     drive(config(), out)
     assert_exact(config(), out)
+    assert open_storage(None, out).configs() == [config()]
+
+
+def test_a_trial_that_is_complete_is_not_added_again_beside_a_copy_that_runs(tmp_path):
+    """A kill may come between the end of one copy and that of the other."""
+    study, (row, _) = config(trials=2), reference(config(trials=2), 1)
+    storage = open_storage(None, tmp_path)
+    storage.make([study])
+    storage.add(study, row)
+    stored = stock_study(study, tmp_path)
+    stored.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"trial": 1}))
+    before = stored.get_trials()
+    storage.add(study, row)
+    assert stock_study(study, tmp_path).get_trials() == before
+    assert [trial.state.name for trial in before] == ["COMPLETE", "RUNNING"]
+
+
+class Away:
+    """A storage that cannot be reached a number of times, and a clock that moves in its naps."""
+
+    def __init__(self, times, error):
+        self.times, self.error, self.now, self.tries = times, error, 5.0, 0
+
+    def __call__(self):
+        self.tries += 1
+        if self.tries <= self.times:
+            raise self.error
+        return "connected"
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        assert self.tries < 100
+        self.now += seconds
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        pytest.param(StorageInternalError("gone"), "gone", id="error"),
+        pytest.param(
+            caused(StorageInternalError("gone"), ValueError("no\n  route")), "no route", id="cause"
+        ),
+        pytest.param(
+            caused(StorageInternalError("gone"), OperationalError("SELECT", {}, OSError("full"))),
+            "full",
+            id="cause of a database",
+        ),
+        pytest.param(OperationalError("SELECT", {}, OSError("shut")), "shut", id="database"),
+    ],
+)
+def test_a_storage_that_does_not_answer_is_waited_for(error, reason, monkeypatch, caplog):
+    """It is tried every half of a second, until the time is over."""
+    says = f"the storage does not answer ({reason})"
+    for times, wait in ((3, 2.0), (4, 2.0)):
+        away = Away(times, error)
+        monkeypatch.setattr("optim_study.storage.time", away)
+        Storage(away, "the database", "--storage", wait)
+        assert away.tries == times + 1
+        assert [message.startswith(says[:-1]) for message in caplog.messages] == [True]
+        caplog.clear()
+    for times, wait, tries in ((5, 2.0, 5), (1, 0.0, 1)):
+        away = Away(times, error)
+        monkeypatch.setattr("optim_study.storage.time", away)
+        with pytest.raises(OutputError, match=re.escape(says[:-1])):
+            Storage(away, "the database", "--storage", wait)
+        assert away.tries == tries
+        caplog.clear()
 
 
 def test_trials_of_several_schemes_have_their_scheme_in_the_storage(tmp_path):

@@ -68,10 +68,11 @@ def test_a_table_comes_back_to_the_bit(tmp_path_factory, rows):
 def test_a_test_loss_that_overflowed_is_missing_and_not_the_largest_float(tmp_path):
     """0.7.0 wrote the largest float, which a mean would use."""
     path = tmp_path / "trials.csv"
-    old = csv_text([row()]).replace(",8.6,", f",{sys.float_info.max!r},")
-    path.write_text(old)
+    text = csv_text([row()])
+    assert text.count(",8.6,") == 1
+    path.write_text(text.replace(",8.6,", f",{sys.float_info.max!r},"))
     (found,) = read_csv(path)
-    assert found == row(test_nll=None)
+    assert found == row(test_nll=None) and found.test_nll is None
     write_csv([found], path)
     (line,) = csv.DictReader(path.read_text().splitlines())
     assert line["test_nll"] == "", "which pandas reads as NaN"
@@ -88,6 +89,7 @@ def test_the_row_of_a_trial_whose_best_weights_overflow_on_the_test_pieces(test_
     ("losses", "epoch"),
     [
         pytest.param([11.16, 10.94], None, id="never"),
+        pytest.param([11.16, 0.98 * 11.16], None, id="just at it"),
         pytest.param([11.16, 11.0, 10.93, 11.1, 9.0], 2, id="twice"),
         pytest.param([10.0], 0, id="before training"),
     ],
@@ -107,11 +109,34 @@ def test_a_row_has_the_biases_of_its_study_if_the_cell_has_gates(arch, biases):
     assert finished_row(study, 0, np.array([[9.0, 9.5]]), 8, 9.6, 11.16).transform_biases == biases
 
 
+@pytest.mark.parametrize(
+    ("scheme", "deviation"),
+    [pytest.param("scaled", 8**-0.5, id="1 / sqrt(n)"), pytest.param("gaussian", None, id="drawn")],
+)
+def test_a_row_has_the_settings_and_the_protocol_of_its_study(scheme, deviation):
+    study = StudyConfig(
+        arch="dts-rnn", depth=3, data="0123456789abcdef", init_schemes=(scheme,), seed=5
+    )
+    found = finished_row(study, 7, np.array([[9.0, 9.5], [8.0, 8.25]]), 8, 9.6, 11.16)
+    settings = study.settings(7)
+    assert found == TrialRow(
+        arch="dts-rnn", depth=3, trial=7, learning_rate=settings.learning_rate,
+        init_std=deviation or settings.init_std, init_scheme=scheme, hidden_size=8,
+        best_train_nll=8.0, best_valid_nll=8.25, best_epoch=1, train_nll=8.0, valid_nll=8.25,
+        test_nll=9.6, constant_nll=11.16, epochs=1, left_epoch=0, diverged=False,
+        learning_rate_range="0.0001 1", init_std_range="1e-08 0.01", init_schemes=scheme,
+        objective="train", batch_size=32, momentum=0.9, max_epochs=1000, patience=100,
+        budget_scale=1.0, data="0123456789ab", seed=5, fingerprint=study.fingerprint,
+        toolkit_version=found.toolkit_version, torch_version=found.torch_version,
+    )  # fmt: skip
+
+
 def test_an_older_table_lacks_columns_and_a_malformed_one_is_refused_with_its_place(tmp_path):
     path, (head, values) = tmp_path / "trials.csv", csv_text([row()]).splitlines()
     path.write_text(f"{head.replace('init_schemes,objective', 'a,b')}\n{values}\n")
     assert read_csv(path) == [row()]
     wrong = {f"a{head}\n{values}\n": "line 2: .*'arch'", "x" * 200_000: "no table"}
+    wrong |= {"": "no table of trials: expected a column arch", "a,b\n": "expected a column arch"}
     names = ("depth", "learning_rate", "init_scheme", "best_train_nll", "diverged", "seed")
     for name, damaged in product(names, ("x", "nan")):
         cells = values.split(",")
@@ -311,6 +336,20 @@ def test_a_swarm_stays_near_the_middle_and_within_its_room(heights, narrow):
     nearest = gaps.min(1, initial=9.0)
     assert ((np.abs(places) < 1e-12) | (nearest < 1.0 + 1e-6)).all()
     assert narrow or (nearest > 1 - 1e-6).all(), "no point covers another"
+
+
+@pytest.mark.parametrize(
+    ("heights", "room", "places"),
+    [
+        pytest.param([0.0] * 5, 9.0, [0, -1, 1, -2, 2], id="side by side, on both sides"),
+        pytest.param([0.0] * 5, 1.5, [0, -1, 1, -1.5, 1.5], id="within the room"),
+        pytest.param([0.0, 0.6], 9.0, [0, -0.8], id="at a distance of one"),
+        pytest.param([0.6, 0.0, 0.6], 9.0, [-0.8, 0, 0.8], id="from below"),
+        pytest.param([0.0, 1.0, 2.0], 9.0, [0, 0, 0], id="above each other"),
+    ],
+)
+def test_points_of_size_one_are_beside_each_other(heights, room, places):
+    assert swarm(np.array(heights), 1.0, room) == pytest.approx(places)
 
 
 @pytest.mark.parametrize(("loss", "kind"), [("train", "training"), ("valid", "validation")])

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tables import for_each
 
 from benchmarks import __main__ as benchmarks
 from benchmarks.registry import BENCHMARKS, Benchmark, Ratio, make_of_processor, write_rows
@@ -50,13 +49,13 @@ def test_the_table_of_the_page_has_rows_of_benchmarks_only():
     assert {key for key, b in rows.items() if "cpu" in b.devices and not b.full} <= measured
 
 
-@for_each("words", re.findall(r'--only "([^"]*)"', SCRIPT.read_text()))
+@pytest.mark.parametrize("words", re.findall(r'--only "([^"]*)"', SCRIPT.read_text()))
 def test_the_rows_that_the_script_asks_for_exist(words):
     device = "cpu" if "n=" in words else "cuda"  # with SMOKE=1, or without
     assert [b for b in BENCHMARKS if words in b.name and device in b.devices]
 
 
-@for_each("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_floor_holds_on_a_cpu_only(device, monkeypatch):
     slow = Ratio(median=0.5, low=0.5, high=0.5, seconds=1.0)
     monkeypatch.setattr(benchmarks, "paired", lambda *functions, **options: slow)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from helps import MAINS, complaint
-from tables import for_each
 
 from optim_study import TrialRow
 from optim_study.results import LEFT
@@ -43,7 +42,7 @@ NAMES = [str(page.relative_to(DOCS)) for page in PAGES]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-@for_each("page", PAGES)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_exist(page):
     for line in docs_commands.commands(page):
         assert complaint(line) is None, line
@@ -85,7 +84,7 @@ def test_the_site_lists_every_page_and_no_other():
     assert sorted(listed) == sorted(NAMES), "the nav of mkdocs.yml and the files of docs/ differ"
 
 
-@for_each("page", [*PAGES, *ROOT.glob("*.md")])
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("*.md")], ids=lambda page: page.name)
 def test_the_links_of_a_page_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
         assert link.startswith("https://") or (page.parent / link).is_file(), link
@@ -115,7 +114,9 @@ print([path.name for path, text in files().items() if path.read_text() != text])
     assert old == "[]\n", "run python docs/reference.py"
 
 
-@for_each("result", docs_reference.result_classes())
+@pytest.mark.parametrize(
+    "result", docs_reference.result_classes(), ids=lambda result: result.__name__
+)
 def test_the_page_of_a_result_exists(result):
     assert result.page and (ROOT / result.page).is_file()
 
@@ -129,7 +130,7 @@ def test_the_names_of_the_reference_are_imported_from_where_it_says():
         assert hasattr(importlib.import_module(module), name), path
 
 
-@for_each("package", PUBLIC)
+@pytest.mark.parametrize("package", PUBLIC, ids=str)
 def test_every_public_name_is_in_the_reference_and_has_an_example(package):
     """As >>> lines, which pytest runs."""
     pages = "\n".join(page.read_text() for page in (DOCS / "api").iterdir())
@@ -181,7 +182,7 @@ def test_an_example_runs(path, tmp_path):
 
 
 @pytest.mark.docs
-@for_each("page", NOTEBOOKS)
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.name)
 def test_the_notebook_of_a_page_is_up_to_date(page):
     """Its cells are those of the page; `python docs/notebook.py` writes it."""
     notebook = page.with_suffix(".ipynb")

@@ -16,9 +16,10 @@ from collections import Counter, defaultdict
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from pkgutil import resolve_name
 
+import pytest
 from helps import MAINS
-from tables import for_each
 
 from rhn.version import __version__
 
@@ -32,15 +33,17 @@ HEAVY = ("matplotlib", "optuna", "music21", "pandas", "rich")
 # From the lowest level to the highest: a module imports its own level and lower ones only, never in
 # a circle.
 LEVELS_TEXT = """
-    rhn.cells.registry rhn.errors rhn.utils rhn.version
+    rhn.cells.options rhn.cells.registry rhn.errors rhn.utils rhn.version
     rhn.data rhn.files rhn.kernels
     rhn.cells rhn.models rhn.state_dict
     rhn.training rhn.checkpoints rhn.presets
     rhn.cli rhn.__main__
-    gersgorin.checks gersgorin.linalg gersgorin.autodiff gersgorin.default_dtype
-    gersgorin.step gersgorin.large_jacobian gersgorin.layers gersgorin.losses gersgorin.root_search
+    gersgorin.catalog gersgorin.checks gersgorin.linalg gersgorin.autodiff
+    gersgorin.kinds gersgorin.double_precision gersgorin.packing
+    gersgorin.step gersgorin.losses gersgorin.points gersgorin.root_search
+    gersgorin.jacobians gersgorin.smoothness gersgorin.layers
     gersgorin.run gersgorin.model_map gersgorin.one_step
-    gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results
+    gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results gersgorin.growth
     gersgorin.cli gersgorin.__main__
     trainability
     trainability.cli trainability.__main__
@@ -67,13 +70,20 @@ def sources(packages=PACKAGES) -> list[tuple[str, Path]]:
     return [(name.removesuffix(".__init__"), f) for name, f in zip(names, files, strict=True)]
 
 
+def is_for_type_checkers(node: ast.stmt) -> bool:
+    """True for `if TYPE_CHECKING:`."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
 @cache
 def imports(module: str, path: Path) -> set[str]:
     """Our modules that a file imports, at its head, inside, or for annotations only, as full names:
     package.module.name.
     """
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree, names = ast.parse(path.read_text()), set()
+    if path.name == "__init__.py":  # names that only type checkers see stand in its table too
+        tree.body = [node for node in tree.body if not is_for_type_checkers(node)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -98,7 +108,7 @@ def test_the_imports_that_go_up_are_used():
     assert all(name in imports(module, files[module]) for module, name in UPWARD)
 
 
-@for_each("package", PACKAGES)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_module_imports_its_own_room_and_lower_ones(package):
     wrong = []
     for module, path in sources():
@@ -117,13 +127,13 @@ def test_a_module_imports_its_own_room_and_lower_ones(package):
     assert not wrong, "\n".join(wrong)
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("packages", "others"),
     [
-        (PACKAGES, NOT_INSTALLED),
-        (("benchmarks",), ("evaluation",)),
-        (("evaluation",), ("benchmarks",)),
-        (("optim_study",), ("trainability",)),
+        pytest.param(PACKAGES, NOT_INSTALLED, id="packages"),
+        pytest.param(("benchmarks",), ("evaluation",), id="benchmarks"),
+        pytest.param(("evaluation",), ("benchmarks",), id="evaluation"),
+        pytest.param(("optim_study",), ("trainability",), id="optim_study"),
     ],
 )
 def test_packages_that_do_not_import_others(packages, others):
@@ -142,7 +152,7 @@ ACYCLIC = [f"rhn.{name}" for name in ("cells", "cli", "data", "models", "trainin
 ]
 
 
-@for_each("package", ACYCLIC)
+@pytest.mark.parametrize("package", ACYCLIC)
 def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
     modules = dict(sources((*PACKAGES, *NOT_INSTALLED)))
     uses = {
@@ -155,6 +165,21 @@ def test_no_modules_of_a_package_import_each_other_in_a_circle(package):
     }
     # which raises CycleError
     TopologicalSorter({m: used & uses.keys() - {m} for m, used in uses.items()}).prepare()
+
+
+def test_no_packages_of_rhn_import_each_other_in_a_circle():
+    """The presets needed the training's configurations, and the training needed the presets."""
+    uses = defaultdict(set)
+    for module, path in sources(("rhn",)):
+        package = part_of_rhn(module)
+        uses[package] |= {part_of_rhn(name) for name in imports(module, path)} - {package}
+    TopologicalSorter(uses).prepare()  # which raises CycleError
+
+
+def part_of_rhn(module: str) -> str:
+    """rhn.cells of rhn.cells.base; the package of a module of another package."""
+    package, *parts = module.split(".")
+    return ".".join((package, *parts[:1])) if package == "rhn" else package
 
 
 READS_ANNOTATIONS = re.compile(
@@ -170,6 +195,22 @@ def test_only_these_modules_read_annotations_otherwise_than_by_get_type_hints():
     """Python 3.14 stores none in a class, and those of a user may not be evaluated."""
     found = {module for module, path in sources() if READS_ANNOTATIONS.search(path.read_text())}
     assert found == EVALUATES.keys()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("rhn.cells.base.from_torch", "rhn.from_torch"),
+        ("rhn.cells.layers.CellMasks", "rhn.cells.CellMasks"),
+        ("rhn.cells.layers.Gates", "rhn.cells.Gates"),
+        ("rhn.cells.registry.cell_options", "rhn.cells.cell_options"),
+        ("rhn.presets.preset", "rhn.preset"),
+    ],
+)
+def test_old_paths_of_public_names_lead_to_them_until_1_1(old, new):
+    assert resolve_name(old) is resolve_name(new)
+    module = importlib.import_module(old.rpartition(".")[0])
+    assert not hasattr(module, "nonsense")
 
 
 def tracked(*patterns: str) -> list[str]:
@@ -206,7 +247,7 @@ SHARED_NAMES = {
     "forward": "of a kernel",
     "backward": "of a kernel",
     "supports": "of a kernel",
-    "PRESETS": "rhn.presets.PRESETS and optim_study.PRESETS, configurations by name",
+    "PRESETS": "rhn.training.presets.PRESETS and optim_study.PRESETS, configurations by name",
 }
 """Public names that several modules define, and why."""
 
@@ -259,14 +300,24 @@ def test_the_first_command_of_contributing_runs_as_it_stands():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@for_each(
+@pytest.mark.parametrize(
     ("code", "unwanted"),
     [
-        ("import rhn, gersgorin, trainability, optim_study, analysis", HEAVY),
-        ("import rhn.cells, rhn.data, rhn.checkpoints", HEAVY),
-        (f"import {', '.join(COMMANDS)}", HEAVY),
-        ("import gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]", ("rhn.cells",)),
-        ("import gersgorin.cli.work, rhn.cells; rhn.cells.RHN", OF_MODELS),
+        pytest.param(f"import {', '.join(PACKAGES)}", HEAVY, id="packages"),
+        pytest.param(
+            f"import {', '.join(PACKAGES)}", ("torch", "numpy", "ast"), id="packages without torch"
+        ),
+        pytest.param("import rhn.cells, rhn.data, rhn.checkpoints", HEAVY, id="parts of rhn"),
+        pytest.param("import rhn.training.config", ("cyclopts", "torch"), id="configurations"),
+        pytest.param(f"import {', '.join(COMMANDS)}", HEAVY, id="commands"),
+        pytest.param(
+            "import gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]",
+            ("rhn.cells",),
+            id="linalg",
+        ),
+        pytest.param(
+            "import gersgorin.cli.work, rhn.cells; rhn.cells.RHN", OF_MODELS, id="one cell"
+        ),
     ],
 )
 def test_imports_are_light(code, unwanted):
@@ -277,14 +328,14 @@ def test_imports_are_light(code, unwanted):
     assert found == []
 
 
-@for_each("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_tells_its_version(command, capsys):
     with contextlib.suppress(SystemExit):
         assert importlib.import_module(command).main(["--version"]) == 0
     assert capsys.readouterr().out.endswith(f" {__version__}\n")
 
 
-@for_each("package", PACKAGES)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_has_its_types_and_the_version(package):
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert config["dynamic"]["version"] == {"attr": "rhn.version.__version__"}

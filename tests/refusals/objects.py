@@ -36,15 +36,15 @@ from rhn.cells import (
     register_cell,
     resolve_cell,
 )
+from rhn.cells.gates import CellMasks
 from rhn.cells.init import Initialization
-from rhn.cells.layers import CellMasks
 from rhn.checkpoints import save
 from rhn.data.jsb import read_score
 from rhn.data.vocabulary import Vocabulary
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.presets import preset
+from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import build_model
+from rhn.training.configure import preset
 
 CHORALES = [np.eye(88)[[40, 44, 47, 40, 44]], np.eye(88)[[52, 47, 52]]]
 MUSIC = PolyphonicModel("rhn", hidden_size=4, depth=3)

@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from gersgorin.autodiff import plain_attention
-from gersgorin.linalg.spectrum import by_chunks, one_thread
-from gersgorin.step import module_runs
+from gersgorin.double_precision import module_runs
+from gersgorin.linalg.threads import by_chunks, one_thread
 from rhn.kernels import compiled
-from rhn.training.ensemble import deterministic
 from rhn.training.interrupts import deferred_interrupt
-from rhn.utils.threads import in_threads, is_flushed, until_done
+from rhn.utils.threads import deterministic, in_threads, is_flushed, until_done
 
 LONG = 60  # seconds that no test waits
 

@@ -10,7 +10,7 @@ import torch
 
 import optim_study
 from rhn.errors import InvalidInputError, is_out_of_memory
-from rhn.presets import preset
+from rhn.training.configure import preset
 from rhn.training.state import best_epoch
 from rhn.utils.validation import check_values, number, plain, whole_number
 

@@ -8,8 +8,10 @@ import pytest
 
 from rhn.cells import CELLS, RHN, cell_options
 from rhn.errors import InvalidInputError
-from rhn.presets import PRESETS, ChoraleConfig, LanguageConfig, parameters, preset
-from rhn.training.ensemble import build_model
+from rhn.training.build import build_model, parameters
+from rhn.training.config import ChoraleConfig, LanguageConfig
+from rhn.training.configure import preset
+from rhn.training.presets import PRESETS
 
 KINDS = (ChoraleConfig, LanguageConfig)
 

@@ -40,9 +40,9 @@ SIZES = Sizes(np.array([1.0, 4.0, np.nan, 2.0]))
 def test_a_table_has_median_and_extremes_without_nan_and_a_note_counts_these():
     assert str(SIZES) == (
         "rnn\n\n"
-        "                    median   smallest   largest\n"
-        "size of a step           2          1         4\n"
-        "half-life (steps)     1.25\n"
+        "                 median   smallest   largest\n"
+        "size of a step        2          1         4\n\n"
+        "half-life (steps)   1.25\n"
         "note: sizes not finite: 1\n"
         "rows explained: docs/sizes.md"
     )

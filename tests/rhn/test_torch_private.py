@@ -104,3 +104,19 @@ def test_trees_are_taken_apart_and_put_together():
     assert leaves == [1, 2, None, 3] == torch_private.tree_leaves(tree)
     assert torch_private.tree_unflatten(leaves, spec) == tree
     assert torch_private.tree_map(str, tree) == {"a": ["1", ("2", "None")], "b": "3"}
+
+
+def test_a_copy_with_other_tensors_keeps_ties_kinds_and_the_original():
+    own = nn.Module()
+    own.first, own.frozen = nn.Linear(2, 2), nn.Parameter(torch.zeros(1), requires_grad=False)
+    own.register_buffer("mean", torch.zeros(2))
+    own.tied = own.first.weight
+    new = {t: t + 1 for t in (*own.parameters(), *own.buffers())}
+    copied = torch_private.with_tensors(own, new)
+    assert copied.tied is copied.first.weight and copied.tied is not own.tied
+    assert {n: p.requires_grad for n, p in copied.named_parameters()} == {
+        n: p.requires_grad for n, p in own.named_parameters()
+    }
+    for name, t in own.state_dict().items():
+        torch.testing.assert_close(copied.state_dict()[name], t + 1)
+    assert isinstance(copied.frozen, nn.Parameter) and not isinstance(copied.mean, nn.Parameter)

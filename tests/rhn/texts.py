@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rhn.data.text import TextCorpus, Vocabulary
+from rhn.training.build import build_models
 from rhn.training.config import LanguageConfig
-from rhn.training.ensemble import build_models
 from rhn.training.language import LanguageTask
 from rhn.training.trainer import Trainer
 
@@ -32,11 +32,6 @@ SMALL = LanguageConfig(
 # and one with all that a training of a text can have
 EVERYTHING = replace(
     SMALL,
-    vary_window=True,
-    averaging=1,
-    reset_probability=0.3,
-    activation_regularization=0.3,
-    temporal_activation_regularization=0.2,
     drop_candidate=0.1,
     lr_decay=1.5,
     decay_after=1,

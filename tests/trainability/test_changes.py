@@ -15,10 +15,11 @@ from trainability.changes import (
     CHANGES,
     ROW_LABELS,
     Known,
-    initial_weights,
     parameters_of_loss,
+    scale_of,
 )
-from trainability.reader import InputLayer, Reader
+from trainability.gru import InputLayer, Reader
+from trainability.initial_weights import reset_
 from trainability.snapshot import restored, seed_all
 from trainability.training import held_of, train_run
 
@@ -57,7 +58,7 @@ def of_change(run, label, known=UNKNOWN):
     with restored(run.model, run.loss_fn, run.optimizer, run.scheduler):
         held = held_of(run, run.data.halves[0])
         seed_all(0)
-        changed = CHANGES[label](run, known)
+        changed = CHANGES[label].apply(run, known)
         train_run(changed, STEPS, 0)
         return float(held.errors(changed).mean())
 
@@ -168,20 +169,195 @@ def test_ignored_targets_stay_as_they_are_in_standardised_targets():
     run = made(loss_fn=of_counted, data=(x, (y - 5) / 3))  # `made` scales them
     kept = run.data.train.y[run.data.train.y != -99]
     mean, spread = kept.mean(), kept.std(correction=0)
-    changed = CHANGES[TARGETS](run, UNKNOWN)
+    changed = CHANGES[TARGETS].apply(run, UNKNOWN)
     torch.testing.assert_close(changed.shift, mean[None])
     torch.testing.assert_close(changed.scale, spread[None])
     scaled = changed._scaled(run.data.train.y)
     assert torch.equal(scaled == -99, run.data.train.y == -99)
-    moved = CHANGES[RANGE](run, Known(False, 0.0, 1.0))
+    moved = CHANGES[RANGE].apply(run, Known(False, 0.0, 1.0))
     ends = moved._scaled(kept).aminmax()
     assert (float(ends.min), float(ends.max)) == pytest.approx((0.0, 1.0))
+
+
+IN_RANGE = [
+    pytest.param((0.0, 4.0), None, id="equal to the range"),
+    pytest.param((-1.0, 4.0), None, id="inside, up to the upper end"),
+    pytest.param((0.0, 9.0), None, id="inside, from the lower end"),
+    pytest.param((1.0, 1.0), None, id="one output"),
+    pytest.param((-np.inf, 4.0), None, id="below an upper end"),
+    pytest.param((-np.inf, np.inf), None, id="any outputs"),
+    pytest.param((-1.0, 3.0), (-1.0, 3.0), id="above the upper end"),
+    pytest.param((1.0, 9.0), (1.0, 9.0), id="below the lower end"),
+    pytest.param((0.5, 1.0), (0.5, 1.0), id="on both sides"),
+    pytest.param((-np.inf, 3.0), (-1.0, 3.0), id="above the only end"),
+    pytest.param((1.0, np.inf), (1.0, 5.0), id="below the only end"),
+]
+
+
+@pytest.mark.parametrize(("ends", "moved"), IN_RANGE)
+def test_targets_from_0_to_4_are_moved_if_one_is_outside_of_the_range(ends, moved):
+    x, y = sums()[0], (torch.arange(N) % 5).float()[:, None]
+    run = run_of(LastState(), x, y, nn.MSELoss())
+    changed = CHANGES[RANGE](run, Known(False, *ends))
+    if moved is None:
+        assert changed is None
+    else:
+        assert [float(end) for end in changed._scaled(y).aminmax()] == pytest.approx(moved)
+        back = changed.guess(changed._scaled(y), x, y)
+        torch.testing.assert_close(back, y)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "spread"),
+    [
+        pytest.param([[1.0, 5.0], [4.0, 5.0]], [2.5, 5.0], [1.5, 1.0], id="a constant feature"),
+        pytest.param([[[1.0], [2.0]], [[3.0], [6.0]]], [3.0], [3.5**0.5], id="of all steps"),
+        pytest.param([1.0, 2.0, 6.0], [3.0], [(14 / 3) ** 0.5], id="without an axis of features"),
+        pytest.param([[1e6], [1e6 + 0.125]], [1e6 + 0.0625], [1.0], id="only a rounding"),
+        pytest.param([[1e6], [1e6 + 1]], [1e6 + 0.5], [0.5], id="more than a rounding"),
+        pytest.param([[-1e6], [-1e6 - 0.125]], [-1e6 - 0.0625], [1.0], id="a rounding below 0"),
+        pytest.param([[0.0], [0.0]], [0.0], [1.0], id="zeros"),
+        pytest.param([[1], [4]], [2.5], [1.5], id="whole numbers"),
+    ],
+)
+def test_the_scale_of_features_is_their_mean_and_deviation(values, mean, spread):
+    found = scale_of(torch.tensor(values))
+    assert [each.tolist() for each in found] == [pytest.approx(mean), pytest.approx(spread)]
+
+
+class Dropped(nn.Module):
+    def __init__(self, p=0.0, recurrent=0.0):
+        super().__init__()
+        self.rnn = nn.GRU(2, 4, num_layers=2, batch_first=True, dropout=recurrent)
+        self.drop, self.out = nn.Dropout(p), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.out(self.drop(self.rnn(x)[0][:, -1]))
+
+
+@pytest.mark.parametrize(
+    ("model", "decays", "applies"),
+    [
+        pytest.param(Dropped(), (0.0, 0.0), False, id="neither"),
+        pytest.param(Dropped(0.5), (0.0, 0.0), True, id="dropout"),
+        pytest.param(Dropped(recurrent=0.5), (0.0, 0.0), True, id="dropout between layers"),
+        pytest.param(Dropped(), (0.1, 0.0), True, id="decay of the first group"),
+        pytest.param(Dropped(), (0.0, 0.1), True, id="decay of the second group"),
+        pytest.param(Dropped(0.5), (0.0, 0.1), True, id="both"),
+    ],
+)
+def test_dropout_and_decay_are_switched_off_if_there_is_one(model, decays, applies):
+    groups = [
+        {"params": part.parameters(), "weight_decay": decay}
+        for part, decay in zip((model.rnn, model.out), decays, strict=True)
+    ]
+    run = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD(groups, 0.1))
+    with restored(model, run.optimizer):
+        assert CHANGES[DROPOUT](run, UNKNOWN) is (run if applies else None)
+        assert (model.drop.p, model.rnn.dropout) == (0.0, 0.0)
+        assert [group["weight_decay"] for group in run.optimizer.param_groups] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "clip"),
+    [
+        pytest.param(True, None, id="schedule"),
+        pytest.param(False, 1.0, id="clipping"),
+        pytest.param(True, 1.0, id="both"),
+    ],
+)
+def test_a_plain_optimiser_has_its_first_rate_and_neither_schedule_nor_clipping(schedule, clip):
+    run = replace(made(schedule=schedule, rate=0.5), clip_norm=clip)
+    if schedule:
+        run.optimizer.step()
+        run.scheduler.step()
+    changed = CHANGES[PLAIN](run, UNKNOWN)
+    assert changed.scheduler is None and changed.clip_norm is None
+    assert [group["lr"] for group in changed.optimizer.param_groups] == [0.5]
+
+
+def test_masks_and_ids_stay_beside_numbers_that_are_standardised():
+    x = 5 + 3 * torch.randn(N, T, 2), (torch.arange(N * T).reshape(N, T) % 2).float()
+    ids = torch.randint(9, (N, T))
+
+    class Three(LastState):
+        def forward(self, x, mask, ids):
+            return super().forward(x * mask[..., None] + ids[..., None])
+
+    run = run_of(Three(), (*x, ids), sums()[1], nn.MSELoss())
+    changed = CHANGES[INPUTS](run, UNKNOWN)
+    numbers, mask, words = changed.change_x(run.data.train.x)
+    assert torch.equal(mask, run.data.train.x[1]) and torch.equal(words, run.data.train.x[2])
+    flat = numbers.flatten(0, 1)
+    torch.testing.assert_close(flat.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(flat.std(0, correction=0), torch.ones(2))
+
+
+def test_the_gru_takes_the_group_of_the_first_weights_that_it_replaces():
+    model, own = LastState(), nn.Parameter(torch.zeros(()))
+    groups = [
+        {"params": [own], "lr": 0.1},
+        {"params": model.out.parameters(), "lr": 0.2},
+        {"params": model.rnn.parameters(), "lr": 0.3},
+    ]
+    run = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD(groups))
+    with restored(model, run.optimizer):
+        other = CHANGES[GRU](run, UNKNOWN)
+        held = [[id(p) for p in group["params"]] for group in run.optimizer.param_groups]
+        assert held == [[id(own)], [id(p) for p in other.model.parameters()], []]
+    strange = run_of(model, *sums(), nn.MSELoss(), torch.optim.SGD([own], 0.1))
+    with restored(model, strange.optimizer):
+        other = CHANGES[GRU](strange, UNKNOWN)
+        (group,) = strange.optimizer.param_groups
+        assert [id(p) for p in group["params"]] == [id(p) for p in (*other.model.parameters(), own)]
+
+
+class WithState(LastState):
+    """Returns (outputs, state)."""
+
+    def forward(self, x):
+        y, state = self.rnn(x)
+        return self.out(y[:, -1]), state
+
+
+def test_a_loss_of_a_tuple_is_no_loss_of_a_gru_but_the_usual_one_is():
+    run = run_of(WithState(), *sums(), lambda z, y: F.mse_loss(z[0], y))
+    with restored(run.model, run.optimizer):
+        assert CHANGES[GRU](run, UNKNOWN) is None
+        assert isinstance(CHANGES[EVERYTHING](run, UNKNOWN).model, Reader)
+
+
+def test_a_raw_loss_has_no_usual_one_and_no_scale_of_targets():
+    run = run_of(
+        LastState(), *sums(), lambda z, y: torch.maximum(0.9 * (y - z), 0.1 * (z - y)).mean()
+    )
+    assert run.score.kind == "raw"
+    for label in (USUAL, TARGETS, RANGE):
+        assert CHANGES[label](run, Known(False, 0.0, 0.1)) is None, label
+    with restored(run.model, run.optimizer):
+        assert not CHANGES[EVERYTHING](run, UNKNOWN).usual
+
+
+class OfMany(nn.Module):
+    """A loss with a weight, a constant, a number that is computed, and the model itself."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.weight, self.frozen = nn.Parameter(torch.zeros(())), nn.Parameter(torch.ones(()))
+        self.frozen.requires_grad_(False)
+        self.model, self.computed = [model], 2 * self.weight
+
+
+def test_the_parameters_of_a_loss_are_its_own_leaves_with_a_gradient():
+    model = LastState()
+    loss_fn = OfMany(model)
+    assert [id(t) for t in parameters_of_loss(loss_fn, model)] == [id(loss_fn.weight)]
 
 
 def test_the_usual_loss_leaves_running_averages_alone():
     run = made(model := nn.Sequential(nn.Flatten(), nn.BatchNorm1d(2 * T), nn.Linear(2 * T, 1)))
     before = model[1].running_mean.clone()
-    assert CHANGES[USUAL](run, UNKNOWN) is not None
+    assert CHANGES[USUAL].apply(run, UNKNOWN) is not None
     assert torch.equal(model[1].running_mean, before)
 
 
@@ -193,10 +369,10 @@ def test_targets_move_into_the_range_of_a_sigmoid():
     expected = plainly(run, targets=lambda y: (y - low) / size, back=lambda z: z * size + low)
     np.testing.assert_allclose(of_change(run, RANGE, known), expected, rtol=1e-3)
     inside = Known(False, -100.0, 100.0)
-    assert CHANGES[RANGE](run, UNKNOWN) is None and CHANGES[RANGE](run, inside) is None
-    signed = CHANGES[RANGE](run, Known(False, -1.0, 1.0))._scaled(y)
+    assert CHANGES[RANGE].apply(run, UNKNOWN) is None and CHANGES[RANGE].apply(run, inside) is None
+    signed = CHANGES[RANGE].apply(run, Known(False, -1.0, 1.0))._scaled(y)
     assert (float(signed.min()), float(signed.max())) == pytest.approx((-1.0, 1.0))
-    above = CHANGES[RANGE](run, Known(False, 7.0, np.inf))
+    above = CHANGES[RANGE].apply(run, Known(False, 7.0, np.inf))
     assert float(above._scaled(y).min()) == pytest.approx(7.0) and float(above.scale) == 1.0
 
 
@@ -204,7 +380,7 @@ def test_new_weights_are_those_of_torch():
     run = made(LastState())
     with restored(run.model):
         torch.manual_seed(7)
-        CHANGES[WEIGHTS](run, UNKNOWN)
+        CHANGES[WEIGHTS].apply(run, UNKNOWN)
         torch.manual_seed(7)
         rnn, out = nn.GRU(2, 8, batch_first=True), nn.Linear(8, 1)
         assert torch.equal(run.model.rnn.weight_hh_l0, rnn.weight_hh_l0)
@@ -223,7 +399,7 @@ class Own(nn.Module):
 def test_new_weights_of_own_matrices_are_uniform_by_their_fan_in():
     model = Own()
     out = model.out.weight.clone()
-    initial_weights(model)
+    reset_(model)
     W = model.W.detach()
     assert W.abs().max() <= 1 / 20 and W.std().item() == pytest.approx(3**-0.5 / 20, rel=0.03)
     assert (model.b == 1).all() and not torch.equal(model.out.weight, out)
@@ -246,9 +422,11 @@ def test_the_other_axis_turns_layers_that_mix_examples():
     model = LastState()
     model.rnn.batch_first = False
     run = made(model)
-    assert CHANGES[AXIS](run, UNKNOWN) is None
+    assert CHANGES[AXIS].apply(run, UNKNOWN) is None
     with restored(model):
-        assert CHANGES[AXIS](run, replace(UNKNOWN, mixes=True)) is run and model.rnn.batch_first
+        assert (
+            CHANGES[AXIS].apply(run, replace(UNKNOWN, mixes=True)) is run and model.rnn.batch_first
+        )
     assert not model.rnn.batch_first
 
 
@@ -256,19 +434,23 @@ def test_changes_that_change_nothing_do_not_apply():
     run = made(nn.Sequential(nn.Flatten(), nn.Linear(2 * T, 1)), nn.MSELoss())
     run.optimizer.param_groups[0]["weight_decay"] = 0
     for label in (USUAL, SHUFFLED, DROPOUT, PLAIN, AXIS, RANGE):
-        assert CHANGES[label](run, UNKNOWN) is None, label
+        assert CHANGES[label].apply(run, UNKNOWN) is None, label
     classes = run_of(
         LastState(3), torch.ones(N, T, 2).cumsum(0), torch.arange(N) % 3, nn.CrossEntropyLoss()
     )
-    assert CHANGES[TARGETS](classes, UNKNOWN) is None and CHANGES[USUAL](classes, UNKNOWN) is None
+    assert (
+        CHANGES[TARGETS].apply(classes, UNKNOWN) is None
+        and CHANGES[USUAL].apply(classes, UNKNOWN) is None
+    )
     predicted = run_of(LastState(), *sums(), nn.MSELoss(), predict=lambda output: 2 * output)
     for label in (USUAL, TARGETS, RANGE):
-        assert CHANGES[label](predicted, Known(False, 0.0, 0.1)) is None, label
+        assert CHANGES[label].apply(predicted, Known(False, 0.0, 0.1)) is None, label
     assert (
-        CHANGES[RANGE](run_of(LastState(), *sums(), nn.MSELoss()), Known(False, 1.0, 1.0)) is None
+        CHANGES[RANGE].apply(run_of(LastState(), *sums(), nn.MSELoss()), Known(False, 1.0, 1.0))
+        is None
     )
     masks = run_of(LastState(), (sums()[0] > 0).float(), sums()[1], nn.MSELoss())
-    assert CHANGES[INPUTS](masks, UNKNOWN) is None
+    assert CHANGES[INPUTS].apply(masks, UNKNOWN) is None
 
 
 class WithWeight(nn.Module):
@@ -289,7 +471,7 @@ def test_parameters_of_the_loss_are_trained_in_every_row():
     assert known.of_loss == (loss_fn.weight,)
     for label in (GRU, ADAM, EVERYTHING):
         with restored(model, loss_fn, sgd):
-            changed = CHANGES[label](run, known)
+            changed = CHANGES[label].apply(run, known)
             groups = changed.optimizer.param_groups
             assert any(p is loss_fn.weight for group in groups for p in group["params"]), label
 
@@ -428,7 +610,7 @@ def test_the_gru_has_the_outputs_of_the_network_and_reads_every_input(
     run = run_of(model, x, y, loss_fn, axis=axis)
     for label in (GRU, EVERYTHING):
         with restored(model, run.optimizer):
-            other = CHANGES[label](run, UNKNOWN)
+            other = CHANGES[label].apply(run, UNKNOWN)
             assert isinstance(other.model, Reader), label
             assert other.model.every is every
             x, y, _ = next(run.data.minibatches(0))
@@ -447,7 +629,7 @@ def test_the_gru_reads_in_both_directions_if_the_network_does(both, every):
     model = tagger if every else nn.Sequential(tagger, nn.Flatten(), nn.Linear(T, 1))
     run = run_of(model, x, torch.randn(N, T, 1) if every else torch.randn(N, 1), nn.MSELoss())
     with restored(model, run.optimizer):
-        other = CHANGES[GRU](run, UNKNOWN).model
+        other = CHANGES[GRU].apply(run, UNKNOWN).model
         assert other.rnn.bidirectional == both and other.every == every
         x = x[:4].clone().requires_grad_()
         output = other(x)
@@ -459,7 +641,7 @@ def test_the_gru_reads_in_both_directions_if_the_network_does(both, every):
 def test_everything_takes_the_usual_loss():
     run = made(LastState(), nn.L1Loss())
     with restored(run.model, run.optimizer):
-        assert CHANGES[EVERYTHING](run, UNKNOWN).usual and not run.usual
+        assert CHANGES[EVERYTHING].apply(run, UNKNOWN).usual and not run.usual
 
 
 def test_labels_are_literals_and_each_once():

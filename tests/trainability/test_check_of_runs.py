@@ -2,6 +2,8 @@
 
 import itertools
 import warnings
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,29 +12,31 @@ import torch
 from oracles import plain_losses, relative_error
 from test_snapshot import Normalised, Weighted, flat, randomness
 from torch import nn
-from training_runs import N, Prepared, T, other_words, run_of, sums
+from training_runs import N, T, other_words, prepared, run_of, sums
 from zoo import EachState, LastState
 
 from rhn.errors import InvalidInputError, UsersCodeError
-from trainability import checks, races
+from trainability import checks, races, stars
 from trainability.changes import (
     CHANGES,
     EVERYTHING,
     IN_TRAINING,
     KEEPS_FIRST_LOSS,
     LONGER,
-    NEVER_STARRED,
     NONE,
     ROW_LABELS,
     SINGLE,
+    STARRABLE,
     TEN,
     TENTH,
     Known,
 )
 from trainability.checks import Check, Row, check
 from trainability.cures import cure
-from trainability.facts import FACTS, FINITE, FIRST_LOSS, READ, WEIGHTS, Fact
+from trainability.facts import FACTS, FINITE, FIRST_LOSS, LOOP, OF_Y, OTHERS, READ, WEIGHTS, Fact
+from trainability.races import race_of
 from trainability.snapshot import restored
+from trainability.stars import Half, closing
 from trainability.testing import assert_learns
 from trainability.training import held_of, train_run
 
@@ -90,7 +94,7 @@ def test_the_row_none_is_a_plain_loop_to_the_bit(count, out):
 def test_rows_stand_in_their_order_and_the_controls_have_no_star(slow):
     labels = [row.label for row in slow.rows]
     assert labels == [label for label in ROW_LABELS if label in labels]
-    assert not {*slow.starred} & {*NEVER_STARRED}
+    assert {*slow.starred} <= {*STARRABLE}
 
 
 def test_the_same_arguments_give_the_same_result(slow):
@@ -171,7 +175,7 @@ def whole(stop=None, after=10_000):
 def test_everything_is_given_back_also_after_an_error_and_ctrl_c(stop, monkeypatch):
     CALLS[0] = itertools.count()
     model, loader, loss, optimizer, schedule, loss_fn, generator = whole(stop, after=200)
-    monkeypatch.setattr("trainability.checks.refuse_kept_state", lambda *_: None)
+    monkeypatch.setattr("trainability.door.refuse_kept_state", lambda *_: None)
     before = flat((model, loss_fn, optimizer, schedule)), randomness(model), generator.get_state()
 
     def run():
@@ -191,7 +195,7 @@ GRU, ADAM, SHUFFLED = "a GRU of 64 units", "Adam 0.003, clip 1", "shuffled"
 
 def rows_of(known, **how):
     """The rows of a race with these errors, by label."""
-    race = Prepared(known, **how)
+    race = prepared(known, **how)
     race.errors(NONE, 0)
     return {row.label: row for row in checks.rows_of(race)}
 
@@ -230,22 +234,21 @@ def test_half_of_the_error_may_be_left_if_none_has_learned_nothing():
 
 def test_none_with_an_error_of_just_a_tenth_has_no_rival():
     """Two examples, whose mean error is exact."""
-    race = Prepared({}, groups=torch.arange(2))
-    race.constant = (torch.ones(2, dtype=torch.double),) * 2
     for error, starred in ((0.1, []), (0.10001, [GRU])):
         none = torch.full((2,), error, dtype=torch.double)
-        race.found = {(NONE, 0): (none, none), (GRU, 0): (0 * none, 0 * none)}
-        assert race.closing([GRU], 0, [GRU]) == starred
+        errors = {NONE: none, GRU: 0 * none}
+        half = Half(errors, NONE, torch.ones_like(none), torch.arange(2), is_raw=False)
+        assert closing(half, [GRU], [GRU]) == starred
 
 
 def test_none_that_errs_as_the_constant_predictor_is_compared_by_its_own_errors():
     """Of examples: the differences from none are all 0.2, those from the constant are not."""
-    race = Prepared({})
     none = torch.tensor([0.5, 1.5], dtype=torch.double).repeat(10)
-    race.found = {(NONE, 0): (none, none), (GRU, 0): (none - 0.2, none - 0.2)}
-    assert race.closing([GRU], 0, [GRU]) == [GRU]
-    race.found[NONE, 0] = race.constant
-    assert race.closing([GRU], 0, [GRU]) == []
+    constant, groups = torch.ones_like(none), torch.arange(20)
+    errors = {NONE: none, GRU: none - 0.2}
+    assert closing(Half(errors, NONE, constant, groups, is_raw=False), [GRU], [GRU]) == [GRU]
+    errors[NONE] = constant
+    assert closing(Half(errors, NONE, constant, groups, is_raw=False), [GRU], [GRU]) == []
 
 
 @pytest.mark.parametrize("row", [LONGER, EVERYTHING, IN_TRAINING, SINGLE])
@@ -346,7 +349,7 @@ def test_paired_errors_are_compared_as_scipy_does():
         b = torch.rand(30) + distance
         found = stats.ttest_rel(b.numpy(), a.numpy()).statistic
         every = torch.arange(30)
-        assert races.is_below(a, b, every) == (found > 2) and not races.is_below(b, a, every)
+        assert stars.is_below(a, b, every) == (found > 2) and not stars.is_below(b, a, every)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 10])
@@ -354,13 +357,13 @@ def test_differences_by_chance_are_as_rare_with_few_groups_as_with_ten(count):
     """Of 20 errors in groups of equal examples; at factor 2, 3.8 % of ten are above."""
     groups = torch.arange(20) * count // 20
     draws = [torch.randn(2, count)[:, groups] for _ in range(3000)]
-    wrong = sum(races.is_below(low, high, groups) for low, high in draws) / len(draws)
+    wrong = sum(stars.is_below(low, high, groups) for low, high in draws) / len(draws)
     assert wrong == pytest.approx(0.038, abs=0.012)
 
 
 def test_errors_that_are_equal_are_not_below():
     equal = torch.rand(20)
-    assert not races.is_below(equal, equal, torch.arange(20))
+    assert not stars.is_below(equal, equal, torch.arange(20))
 
 
 def test_the_deviation_of_differences_is_that_of_a_sample():
@@ -368,14 +371,14 @@ def test_the_deviation_of_differences_is_that_of_a_sample():
     signs = torch.tensor([1.0, -1.0]).repeat(5)
     for deviation, below in ((1.49, True), (1.51, False), (1.55, False)):
         high = 1 + deviation * signs
-        assert races.is_below(torch.zeros(10), high, torch.arange(10)) is below
+        assert stars.is_below(torch.zeros(10), high, torch.arange(10)) is below
 
 
 def test_one_group_has_no_standard_error():
     low, high = torch.zeros(20), torch.ones(20)
-    assert races.is_below(low, high, torch.arange(20) // 10)
+    assert stars.is_below(low, high, torch.arange(20) // 10)
     with warnings.catch_warnings(action="error"):  # torch warns of a deviation of one number
-        assert not races.is_below(low, high, torch.zeros(20, dtype=torch.long))
+        assert not stars.is_below(low, high, torch.zeros(20, dtype=torch.long))
 
 
 def test_the_groups_of_errors_are_those_of_equal_rows_of_x():
@@ -419,10 +422,10 @@ def test_steps_that_are_done_are_counted_from_one():
 
 
 def test_rows_that_are_not_trained_yet_are_expected():
-    race = Prepared({NONE: 0.9})
+    race = prepared({NONE: 0.9})
     race.errors(NONE, 0)
     race.expect([(NONE, 0), (NONE, 1), (GRU, 0), (LONGER, 0)])
-    assert race.expected == 0 + 1 + 1 + 4
+    assert race.count.expected == 0 + 1 + 1 + 4
 
 
 def test_the_gap_of_a_raw_loss_is_that_of_the_untrained_network():
@@ -430,8 +433,7 @@ def test_the_gap_of_a_raw_loss_is_that_of_the_untrained_network():
     model, (x, y) = linear(), sums()
     raw, squared = (run_of(model, x, y, loss_fn) for loss_fn in (pinball, nn.MSELoss()))
     for half in (0, 1):
-        known = Known(False, 0.0, 1.0)
-        pair = (races.Race(run, None, known, 1) for run in (raw, squared))
+        pair = (race_of(run, None, Known(), 1, 0) for run in (raw, squared))
         of_raw, of_squared = (race.constant[half] for race in pair)
         x, y = raw.data.halves[half].x, raw.data.halves[half].y
         with torch.no_grad():
@@ -477,9 +479,9 @@ def test_rows_know_what_the_facts_have_measured(end, known):
     model = nn.Sequential(linear(), end)
     run = run_of(model, *sums(), nn.MSELoss(), batch_size=10)
     with restored(model, run.optimizer) as saved:
-        race = races.Race(run, saved, Known(False, 7.0, 8.0), 2)
-        checks.measure_none(race, ())
-    assert (race.known.mixes, race.known.low, race.known.high) == known
+        found, _, _ = checks.measure_none(race_of(run, saved, Known(), 2, 0), ())
+    of_facts = checks.known_of(found, ())
+    assert (of_facts.mixes, of_facts.low, of_facts.high) == known
 
 
 @pytest.mark.parametrize(
@@ -493,7 +495,7 @@ def test_the_run_without_a_change_is_measured_in_three_ways(loss_fn, labels):
     """A raw loss, which may compare examples, is not measured of a single one."""
     run = run_of(linear(), *sums(), loss_fn)
     with restored(run.model, run.optimizer) as saved:
-        race = races.Race(run, saved, Known(False, 7.0, 8.0), 2)
+        race = race_of(run, saved, Known(), 2, 0)
         checks.measure_none(race, ())
     assert race.found.keys() == {(label, 0) for label in labels}
 
@@ -504,7 +506,7 @@ def test_the_rates_are_those_of_the_first_and_the_last_step():
     schedule = torch.optim.lr_scheduler.ExponentialLR(sgd, 0.5)
     run = run_of(model, *sums(), nn.MSELoss(), sgd, scheduler=schedule)
     with restored(model, sgd, schedule) as saved:
-        race = races.Race(run, saved, Known(False, 7.0, 8.0), 3)
+        race = race_of(run, saved, Known(), 3, 0)
         assert checks.measure_none(race, ())[2] == (0.5, 0.125)
 
 
@@ -569,6 +571,17 @@ def test_seconds_choose_a_part_of_the_steps(monkeypatch):
         checks.steps_within(own, 21)  # 48 steps would fit
 
 
+def test_the_slowest_row_is_repeated_in_the_time_of_a_check(monkeypatch):
+    """A step of none takes 1/4 s, of others 3/4 and 1/2 s: 1.5 + 6 x 1/4 + 2 x 3/4 = 4.5 s."""
+    monkeypatch.setattr(checks, "CHANGES", {"a": None, "b": None})
+    monkeypatch.setattr(checks, "train_run", lambda *_: None)
+    own = SimpleNamespace(steps=800, seed=0, changed=lambda *_: 1)
+    for seconds, steps in ((3600, 800), (3599, 400)):
+        times = iter((0.25, 0.75, 0.5))
+        monkeypatch.setattr(checks, "seconds_of", lambda _, times=times: next(times) * checks.TIMED)
+        assert checks.steps_within(own, seconds) == steps
+
+
 def first_losses(found):
     return next(fact for fact in found.facts if fact.name == FIRST_LOSS)
 
@@ -609,7 +622,7 @@ def test_changes_of_network_data_loss_or_weights_have_another_first_loss():
     sgd = torch.optim.SGD(model.parameters(), 0.1, weight_decay=0.1)
     run = run_of(model, 5 + 3 * x, 5 + 3 * y, nn.L1Loss(), sgd, shuffle=False)
     with restored(model, sgd) as saved:
-        race = races.Race(run, saved, Known(True, 0.0, 1.0), 1)
+        race = race_of(run, saved, Known(True, 0.0, 1.0), 1, 0)
         for label in (NONE, *CHANGES, LONGER):
             race.errors(label, 0)
     assert not race.failed
@@ -619,13 +632,13 @@ def test_changes_of_network_data_loss_or_weights_have_another_first_loss():
 
 
 def test_losses_that_are_both_not_a_number_are_the_same():
-    race = Prepared({})
-    race.first_losses = {(NONE, 0): np.nan, (ADAM, 0): np.nan, (LONGER, 0): 1.0, (GRU, 0): 1.0}
+    losses = {(NONE, 0): np.nan, (ADAM, 0): np.nan, (LONGER, 0): 1.0, (GRU, 0): 1.0}
+    race = replace(prepared({}), first_losses=losses)
     assert race.other_first_losses() == 1
-    race.first_losses |= {(NONE, 1): 1.0, (ADAM, 1): 2.0, (LONGER, 2): 3.0}
+    losses |= {(NONE, 1): 1.0, (ADAM, 1): 2.0, (LONGER, 2): 3.0}
     assert race.other_first_losses() == 2  # Adam with its second seed
-    race.first_losses = {(NONE, 0): 1.0, (ADAM, 0): np.nan, (LONGER, 0): 1.0}
-    assert race.other_first_losses() == 1
+    losses = {(NONE, 0): 1.0, (ADAM, 0): np.nan, (LONGER, 0): 1.0}
+    assert replace(race, first_losses=losses).other_first_losses() == 1
 
 
 def test_the_number_of_classes_does_not_count_the_one_that_is_ignored():
@@ -759,8 +772,8 @@ def test_a_check_prints_its_facts_and_rows(snapshot):
     found = Check(
         examples=400, distinct=399, held_out=80, time_steps=12, kind="numbers", entries=1,
         optimizer="Adam", rates=(0.01, 0.001), steps=300, line="net.py:24: x / m", failed=0,
-        facts=(Fact(FACTS[0], (29,), (0,)), Fact(FACTS[1], (0, 0, 0), (0, 0, 0)),
-               Fact(FACTS[7], (-1.5, 30000.0), None), Fact(FACTS[12], None, None)),
+        facts=(Fact(OTHERS, (29,), (0,)), Fact(WEIGHTS, (0, 0, 0), (0, 0, 0)),
+               Fact(OF_Y, (-1.5, 30000.0), None), Fact(LOOP, None, None)),
         rows=(Row(NONE, 1.016, (1.0, 0.25, 1.0), False), Row(ROW_LABELS[4], 0.02, (0.0,) * 3, True),
               Row(LONGER, float("inf"), None, False)),
     )  # fmt: skip
@@ -769,3 +782,19 @@ def test_a_check_prints_its_facts_and_rows(snapshot):
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in checks.MEANING_OF])
+def test_the_meaning_of_a_fact_or_row_is_a_sentence_of_its_paragraph_on_the_page(name):
+    page = (Path(__file__).parents[2] / Check.page).read_text()
+    paragraph = page.partition(f"### {name}\n")[2].partition("\n#")[0]
+    assert checks.MEANING_OF[name] in " ".join(paragraph.split())
+
+
+def test_the_meanings_of_those_with_a_star_are_printed_and_of_no_others():
+    model = nn.Sequential(linear(), nn.BatchNorm1d(1))
+    found = checked(model, rate=2e-3)
+    starred = {*found.starred, *(fact.name for fact in found.facts if fact.starred)}
+    assert starred
+    shown = {name for name, meaning in checks.MEANING_OF.items() if meaning in str(found)}
+    assert shown == starred

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_snapshot import flat
 from torch import nn
-from training_runs import Prepared, other_words, parts, sums
+from training_runs import other_words, parts, prepared, sums
 from zoo import LastState
 
 from rhn.errors import InvalidInputError
@@ -21,6 +21,8 @@ from trainability.cures import (
     draw_weights,
     halved,
     orthogonal_,
+    pairs_of,
+    steps_of_rounds,
 )
 from trainability.testing import assert_learns
 
@@ -99,7 +101,7 @@ PAIRS = [f"{weights}, rate x {rate:g}" for weights in LABELS for rate in RATES]
 )
 def test_a_star_of_a_pair_holds_with_three_seeds_on_the_other_half(pair, has_star):
     errors = dict.fromkeys(PAIRS, 0.95) | {"orthogonal, rate x 3": pair}
-    best, *others = halved(Prepared(errors), 8, 6)
+    best, *others = halved(pairs_of(prepared(errors, steps=8), 6))
     assert (best.weights, best.rate, best.starred) == ("orthogonal", 3.0, has_star)
     assert not any(row.starred for row in others)
 
@@ -107,7 +109,7 @@ def test_a_star_of_a_pair_holds_with_three_seeds_on_the_other_half(pair, has_sta
 def test_only_the_best_pair_can_have_a_star():
     """The second one closes the gap, too."""
     errors = dict.fromkeys(PAIRS, 0.95) | {"orthogonal, rate x 3": 0.0, "torch's, rate x 1": 0.01}
-    rows = halved(Prepared(errors), 8, 6)
+    rows = halved(pairs_of(prepared(errors, steps=8), 6))
     assert [(row.weights, row.starred) for row in rows[:2]] == [
         ("orthogonal", True),
         ("torch's", False),
@@ -116,14 +118,14 @@ def test_only_the_best_pair_can_have_a_star():
 
 def test_yours_has_no_star_if_it_is_the_best():
     errors = dict.fromkeys(PAIRS, 0.95) | {"yours, rate x 1": 0.0}
-    best, *others = halved(Prepared(errors), 8, 6)
+    best, *others = halved(pairs_of(prepared(errors, steps=8), 6))
     assert (best.weights, best.rate, best.starred) == ("yours", 1.0, False)
     assert len(best.seeds) == 3 and not any(row.starred or row.seeds for row in others)
 
 
 def test_pairs_that_do_not_apply_are_left_out():
     errors = {label: k / 100 for k, label in enumerate(PAIRS[:11])}
-    rows = halved(Prepared(errors), 80, 6)
+    rows = halved(pairs_of(prepared(errors, steps=80), 6))
     found = [(f"{row.weights}, rate x {row.rate:g}", row.steps) for row in rows]
     assert sorted(label for label, _ in found) == sorted(PAIRS[:11])
     # 11 pairs for 10 steps, 6 for 20, 3 for 40, 2 for 80; and yours
@@ -293,3 +295,16 @@ def test_the_best_pair_has_the_lowest_error_of_all_that_trained_to_the_end(simpl
 def test_other_words_are_refused(word, file, capsys):
     assert main(["check", word]) == 2
     assert "expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("count", "steps", "expected"),
+    [
+        pytest.param(5, [10, 20, 40], 5 * 10 + 3 * 20 + 2 * 40, id="5, 3, 2 pairs"),
+        pytest.param(7, [1, 1, 1, 1], 7 + 4 + 2 + 1, id="7, 4, 2, 1 pairs"),
+        pytest.param(1, [3, 7], 3 + 7, id="one pair"),
+        pytest.param(0, [3, 7], 0, id="none"),
+    ],
+)
+def test_each_round_has_half_of_the_pairs_rounded_up(count, steps, expected):
+    assert steps_of_rounds(count, steps) == expected

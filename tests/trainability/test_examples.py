@@ -111,6 +111,132 @@ def test_too_few_examples_are_refused(count, validation):
         read(numbers(count, 2), numbers(count), validation=validation)
 
 
+def with_nan(x, *rows):
+    x[list(rows), 0] = torch.nan
+    return x
+
+
+class Single(torch.utils.data.Dataset):
+    """Examples of which the last has more numbers."""
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, i):
+        return torch.zeros(3 if i < 96 else 4), torch.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(lambda: read("x", numbers(100)), "^x is ", id="text"),
+        pytest.param(lambda: read((), numbers(100)), "^x is ", id="no tensor"),
+        pytest.param(lambda: read((numbers(100, 2), 3), numbers(100)), "^x is ", id="a number"),
+        pytest.param(lambda: read(torch.zeros(()), numbers(100)), "^x is ", id="no axis"),
+        pytest.param(
+            lambda: read((numbers(100, 2), torch.zeros(())), numbers(100)),
+            "^x is ",
+            id="second without an axis",
+        ),
+        pytest.param(lambda: read(numbers(100), numbers(100), axis=1), "^x is ", id="no axis 1"),
+        pytest.param(
+            lambda: read(numbers(100, 2), [0.0] * 100), "^y is .*expected a tensor", id="list"
+        ),
+        pytest.param(
+            lambda: read(numbers(100, 2), torch.zeros(())),
+            "^y is .*expected 100 examples along axis 0",
+            id="one target",
+        ),
+        pytest.param(
+            lambda: read(numbers(100, 2), numbers(99)),
+            "^y is .*expected 100 examples along axis 0",
+            id="99 targets",
+        ),
+        pytest.param(
+            lambda: read((numbers(100, 2), numbers(99)), numbers(100)),
+            "^x is .*expected 100 examples along axis 0",
+            id="99 of the second",
+        ),
+        pytest.param(
+            lambda: read(numbers(7, 100), numbers(99), axis=1),
+            "^y is .*expected 100 examples along axis 1",
+            id="99 along axis 1",
+        ),
+        pytest.param(
+            lambda: read(numbers(100, 0), numbers(100)), "^x is .*with numbers", id="no numbers"
+        ),
+        pytest.param(
+            lambda: read(with_nan(numbers(100, 2), 3, 17, 98), numbers(100)),
+            "^x has NaN in 3 of 100 examples",
+            id="NaN in x",
+        ),
+        pytest.param(
+            lambda: read(with_nan(numbers(7, 100), 5), numbers(100), axis=1),
+            "^x has NaN in 1 of 100 examples",
+            id="NaN in x along axis 1",
+        ),
+        pytest.param(
+            lambda: read(numbers(100, 2), with_nan(numbers(100, 1), 4, 5)),
+            "^y has NaN in 2 of 100 examples",
+            id="NaN in y",
+        ),
+        pytest.param(
+            lambda: read(numbers(100, 2), torch.ones(100, 3)), "^y is 1 in all 100", id="equal"
+        ),
+        pytest.param(
+            lambda: read(numbers(100, 2), numbers(100), validation=numbers(2, 40)),
+            "^validation is .*expected",
+            id="validation is a tensor",
+        ),
+        pytest.param(
+            lambda: read(numbers(100, 2), numbers(100), validation=(numbers(40, 2),) * 3),
+            "^validation is .*expected",
+            id="validation of three",
+        ),
+        pytest.param(
+            lambda: read(numbers(100, 2), numbers(100), validation=(numbers(40, 2), 0)),
+            "^y of validation is",
+            id="y of validation",
+        ),
+        pytest.param(
+            lambda: read(numbers(100, 2), numbers(100), validation=("x", numbers(40))),
+            "^x of validation is",
+            id="x of validation",
+        ),
+        pytest.param(
+            lambda: read(DataLoader(TensorDataset(numbers(100, 2)), 16)),
+            r"^x is a DataLoader: expected minibatches \(x, y\)",
+            id="loader without targets",
+        ),
+        pytest.param(
+            lambda: read(DataLoader(numbers(100, 2), 16)),
+            r"^x is a DataLoader: expected minibatches \(x, y\)",
+            id="loader of tensors",
+        ),
+        pytest.param(
+            lambda: read(DataLoader(TensorDataset(numbers(0, 2), numbers(0)), 16)),
+            r"^x is a DataLoader: expected minibatches \(x, y\)",
+            id="empty loader",
+        ),
+        pytest.param(
+            lambda: read(DataLoader(Single(), 16)), "cannot be joined: ", id="other shapes"
+        ),
+    ],
+)
+def test_x_and_y_that_are_no_examples_are_refused(given, words):
+    with pytest.raises(InvalidInputError, match=words):
+        given()
+
+
+def test_lists_of_tensors_and_whole_numbers_are_examples():
+    ids, lengths = numbers(100, 7).long().T, numbers(100).long()
+    data = read([ids, lengths], lengths, axis=1)
+    assert isinstance(data.train.x, tuple) and data.train.x[0].shape == (7, 80)
+    assert data.train.x[1].shape == (80,) and data.distinct == 100
+    pair = read(numbers(100, 2), numbers(100), validation=[numbers(40, 2) + 500, numbers(40)])
+    assert pair.held_out == 40
+
+
 STEPS_FIRST = 7, 5, 2  # 7 time steps of 5 examples
 
 
@@ -214,6 +340,24 @@ def test_one_epoch_of_a_loader_is_joined(shuffle):
     assert torch.equal(data.train.x[:, 0], data.train.y)
     three = DataLoader(TensorDataset(numbers(60, 2), numbers(60), numbers(60)), 16)
     assert isinstance(read(three).train.x, tuple)
+    assert [len(x) for x in read(three).train.x] == [40, 40]
+
+
+def test_minibatches_of_a_loader_are_joined_along_axis_1():
+    """6 x 16 and 4 examples of 7 steps; the size of minibatches is that of the first."""
+    x, y = numbers(100, 7, 2), numbers(100, 7)
+
+    def turned(rows):
+        return x[rows].transpose(0, 1), y[rows].T
+
+    data = read(DataLoader(range(100), 16, collate_fn=turned), axis=1)
+    assert (data.count, data.batch_size, data.time_steps) == (100, 16, 7)
+    assert torch.equal(data.train.x[..., 0], data.train.y)
+
+
+def test_a_loader_of_less_than_a_minibatch():
+    data = read(DataLoader(TensorDataset(numbers(45, 2), numbers(45)), 64))
+    assert (data.count, data.batch_size) == (45, 25)
 
 
 def test_the_last_minibatch_is_filled_up_with_the_first_examples():

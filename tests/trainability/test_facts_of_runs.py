@@ -23,6 +23,7 @@ from trainability.facts import (
     RANGE,
     REACHED,
     READ,
+    SECOND,
     SPREAD,
     TIMES,
     TO_ONE,
@@ -151,12 +152,74 @@ class OnAxis1(nn.Module):
         return self.end(self.inner(x).transpose(1, 2))
 
 
+class Rare(nn.Module):
+    """Reads the last three steps only of examples that begin with a number above 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = LastState()
+
+    def forward(self, x):
+        reads = torch.ones(T, 1)
+        reads[3:] = 0
+        return self.inner(x * torch.where(x[:, :1, :1] > 1, 1.0, reads))
+
+
+class Placed(nn.Module):
+    """Words and their places; the first words are detached, or those of a frozen embedding."""
+
+    def __init__(self, cut=0, frozen=False, turned=False):
+        super().__init__()
+        self.words, self.places = nn.Embedding(9, 2), nn.Embedding(T, 2)
+        self.fixed = nn.Embedding(9, 2).requires_grad_(False) if frozen else None
+        self.inner, self.cut, self.turned = LastState(), cut, turned
+
+    def forward(self, ids):
+        x = self.words(ids.T).transpose(0, 1) if self.turned else self.words(ids)
+        x = torch.cat([x[:, : self.cut].detach(), x[:, self.cut :]], 1)
+        x = x + (0 if self.fixed is None else self.fixed(ids))
+        return self.inner(x + self.places(torch.arange(T)))
+
+
+class TwoWords(nn.Module):
+    """Reads two words at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.inner = nn.Embedding(9, 2), LastState(inputs=4)
+
+    def forward(self, ids):
+        return self.inner(self.words(ids).flatten(2))
+
+
+class Trained(LastState):
+    """Fails in evaluation mode without gradients."""
+
+    def forward(self, x):
+        if not self.training and not torch.is_grad_enabled():
+            raise RuntimeError("not in training mode")
+        return super().forward(x)
+
+
 def of_sum_1(z):
     return z - z.mean(-1, keepdim=True) + 1 / 3 + torch.tensor([-9.0, 0.0, 9.0])
 
 
 def of_nothing(z, y):
     return z.square().mean() + 0 * y.sum()
+
+
+def of_differences(z, y):
+    """No constant changes this loss."""
+    return (z - z.mean()).square().mean() + 0 * y.sum()
+
+
+def squares(z, y):
+    return (z.flatten() - y.flatten()).square().mean()
+
+
+def of_columns(z, y):
+    return F.cross_entropy(z.flatten(0, 1), y.flatten())
 
 
 def never(z, y):
@@ -167,6 +230,7 @@ ids = torch.randint(9, (N, T))
 frames = sums()[0][:, :, :1]
 classes = torch.arange(N) % 3
 of_steps, of_x = torch.randint(3, (N, T)), torch.randn(N)
+shares_of_y = torch.rand(N, 3).softmax(-1)
 
 
 def words(**how):
@@ -175,6 +239,10 @@ def words(**how):
 
 def softmax(z):
     return z.softmax(-1)
+
+
+def of_one_class(z):
+    return (z >= z.amax(-1, keepdim=True)).float() + 0 * z
 
 
 def unpaired(z, y):
@@ -192,6 +260,25 @@ CASES = {
         False,
     ),
     "random outputs": (OTHERS, lambda: measured(Random()), (0,), False),
+    "random outputs at a second call": (SECOND, lambda: measured(Random()), (32,), True),
+    "dropout that is always active": (
+        SECOND,
+        lambda: measured(Ended(lambda z: F.dropout(z + 1, 0.5, training=True), 8)),
+        (32,),
+        True,
+    ),
+    "dropout in training": (
+        SECOND,
+        lambda: measured(nn.Sequential(LastState(4), nn.Dropout(0.5), nn.Linear(4, 1))),
+        (0,),
+        False,
+    ),
+    "batch normalisation at a second call": (
+        SECOND,
+        lambda: measured(nn.Sequential(LastState(4), nn.BatchNorm1d(4), nn.Linear(4, 1))),
+        (0,),
+        False,
+    ),
     "a step of random outputs": (READ, lambda: measured(Random()), (1,), False),
     "every second step": (
         READ,
@@ -273,6 +360,106 @@ CASES = {
         REACHED,
         lambda: measured(OfIds(frozen=True), x=ids, y=frames[:, 0]),
         None,
+        False,
+    ),
+    "both directions, classes on the last axis": (
+        NEXT,
+        lambda: measured(EachState(3, units=4, bidirectional=True), of_steps, of_columns),
+        (5,),
+        False,
+    ),
+    "both directions, classes of all steps in a row": (
+        NEXT,
+        lambda: measured(
+            nn.Sequential(EachState(3, units=4, bidirectional=True), nn.Flatten(0, 1)),
+            of_steps,
+            lambda z, y: F.cross_entropy(z, y.flatten()),
+        ),
+        (5,),
+        False,
+    ),
+    "both directions in two steps": (
+        NEXT,
+        lambda: measured(EachState(units=4, bidirectional=True), frames[:, :2], x=sums(steps=2)[0]),
+        (1,),
+        False,
+    ),
+    "as many outputs as steps, and one target": (
+        NEXT,
+        lambda: measured(LastState(T), frames[:, 0, 0], of_nothing),
+        None,
+        False,
+    ),
+    "as many classes as steps, targets of shape (N, 1)": (
+        NEXT,
+        lambda: measured(LastState(T), classes[:, None], lambda z, y: F.cross_entropy(z, y[:, 0])),
+        None,
+        False,
+    ),
+    "outputs of shape (B,), targets of shape (B, 1)": (
+        READ,
+        lambda: measured(nn.Sequential(LastState(), nn.Flatten(0)), loss_fn=squares),
+        (6,),
+        False,
+    ),
+    "steps that only some examples read": (
+        READ,
+        lambda: measured(Rare(), frames[:, 0], batch_size=1),
+        (6,),
+        False,
+    ),
+    "the gradient at steps that only some examples read": (
+        REACHED,
+        lambda: measured(Rare(), frames[:, 0], batch_size=1),
+        (6,),
+        False,
+    ),
+    "detached words, trained places": (
+        REACHED,
+        lambda: measured(Placed(cut=4), x=ids, y=frames[:, 0]),
+        (2,),
+        True,
+    ),
+    "a frozen embedding beside a trained one": (
+        REACHED,
+        lambda: measured(Placed(frozen=True), x=ids, y=frames[:, 0]),
+        (6,),
+        False,
+    ),
+    "words on the other axis": (
+        REACHED,
+        lambda: measured(Placed(cut=4, turned=True), x=ids, y=frames[:, 0]),
+        (2,),
+        True,
+    ),
+    "two words a step": (
+        REACHED,
+        lambda: measured(TwoWords(), x=torch.stack([ids, ids], 2), y=frames[:, 0]),
+        (6,),
+        False,
+    ),
+    "softmax of two classes": (
+        TO_ONE,
+        lambda: measured(Ended(softmax, 2), classes % 2, nn.CrossEntropyLoss()),
+        (1.0,),
+        True,
+    ),
+    "shares of 0 and 1": (
+        TO_ONE,
+        lambda: measured(Ended(of_one_class, 3), classes, nn.CrossEntropyLoss()),
+        (1.0,),
+        True,
+    ),
+    "softmax before the cross entropy of shares": (
+        TO_ONE,
+        lambda: measured(Ended(softmax, 3), shares_of_y, nn.CrossEntropyLoss()),
+        (1.0,),
+        True,
+    ),
+    "one output, which is always 1": (
+        TO_ONE,
+        lambda: measured(Ended(lambda z: 0 * z + 1), frames[:, 0], of_differences),
+        (0.0,),
         False,
     ),
     "softmax before the cross entropy": (
@@ -374,9 +561,172 @@ def test_a_fact_has_the_numbers_of_the_run(fact, make, numbers, starred):
     assert (found.numbers, found.starred) == (numbers, starred)
 
 
-def test_a_loss_that_pairs_all_examples_has_its_gradient_elsewhere():
-    fact = measured(LastState(), frames[:, 0, 0], unpaired)[OWN]
-    assert 0 < fact.numbers[0] < 0.5 and not fact.starred
+def test_a_loss_that_pairs_all_examples_has_its_gradient_at_all_of_them_alike():
+    """One of seven targets moves the mean of all, from which each output has its gradient."""
+    fact = measured(LastState(), frames[:, 0, 0], unpaired, batch_size=7)[OWN]
+    assert fact.numbers == (round(1 / 7, 4),) and not fact.starred
+
+
+def test_one_example_of_a_minibatch_is_replaced_by_another_one_of_it_at_each_place_in_turn():
+    """Of 3 examples; the two calls of a minibatch differ in one of them."""
+    calls = []
+
+    class Kept(nn.Module):
+        def forward(self, x):
+            calls.append(x.clone())
+            return x[:, 0, :1]
+
+    x = sums()[0]
+    sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+    run = run_of(Kept(), x, x[:, 0, 1:], nn.MSELoss(), sgd, batch_size=3)
+    batches = run.data.epoch(12)
+    calls.clear()
+    assert f.others_that_change(run, batches) == (0,)
+    found = []
+    for k, (one, other) in enumerate(zip(calls[::2], calls[1::2], strict=True)):
+        (place,) = (one != other).flatten(1).any(1).nonzero()[:, 0].tolist()
+        (by,) = (one == other[place]).flatten(1).all(1).nonzero()[:, 0].tolist()
+        assert torch.equal(one, batches[k].x) and place == k % 3
+        found.append((by - place) % 3)
+    assert found == [1, 2] * 6
+
+
+def test_the_range_of_outputs_is_that_of_eight_draws_of_weights_of_size_100():
+    """An output that is bounded, and one that is linear; the first draws have size 10."""
+
+    class Wave(nn.Module):
+        def __init__(self, up):
+            super().__init__()
+            self.weight, self.up = nn.Parameter(torch.ones(2)), up
+
+        def forward(self, x):
+            wave = 2 + torch.sin(self.weight[0]) * x[:, 0, :1].sigmoid()
+            return wave + (self.up * self.weight[1].abs() if self.up else 0)
+
+    x = sums()[0]
+    for up in (0, 1, -1):
+        generator = torch.Generator().manual_seed(0)
+        run = run_of(Wave(up), x, x[:, 0, :1], nn.MSELoss())
+        batch, ends = next(run.data.minibatches(0)), []
+        for size in (10, 100):
+            waves = []
+            for _ in range(8):
+                a, b = (size * torch.randn(2, generator=generator)).tolist()
+                waves += (2 + math.sin(a) * batch.x[:, 0, 0].sigmoid() + up * abs(b)).tolist()
+            ends.append((min(waves), max(waves)))
+        low, high = f.range_of_outputs(run, batch)
+        assert low == (-math.inf if up < 0 else pytest.approx(ends[1][0], rel=1e-5))
+        assert high == (math.inf if up > 0 else pytest.approx(ends[1][1], rel=1e-5))
+        assert run.model.weight.tolist() == [1, 1]
+
+
+class OfOneWeight(nn.Module):
+    """A function of a weight, for each example."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.weight, self.function = nn.Parameter(torch.ones(1)), function
+
+    def forward(self, x):
+        return self.function(self.weight) + 0 * x[:, 0, :1]
+
+
+OF_SEED_0 = torch.Generator().manual_seed(0)
+DRAWN = torch.stack([torch.randn(1, generator=OF_SEED_0) for _ in range(16)]).abs()
+LARGEST = 10 * DRAWN[:8].max().item()  # weight of the draws of size 10
+BELL = math.exp(-((10 * DRAWN[8:].min().item()) ** 2))  # largest value at size 100
+
+
+@pytest.mark.parametrize(
+    ("function", "ends"),
+    [
+        pytest.param(lambda w: 1e-4 * w, (-math.inf, math.inf), id="slow growth"),
+        pytest.param(lambda w: -torch.exp(-((w / 10) ** 2)), (-BELL, 0), id="to 0 from below"),
+        pytest.param(lambda w: torch.exp(-((w / 10) ** 2)), (0, BELL), id="to 0 from above"),
+        pytest.param(
+            lambda w: w.sign() * (1 + (w.abs() > 50)), (-2, 2), id="just twice as large, no growth"
+        ),
+        pytest.param(
+            lambda w: w.sign() * (1 + 2 * (w.abs() > 1.05 * LARGEST)),
+            (-math.inf, math.inf),
+            id="three times as large as at size 10",
+        ),
+    ],
+)
+def test_ends_that_more_than_double_are_infinite(function, ends):
+    """From weights of size 10 to those of size 100."""
+    model, x = OfOneWeight(function), sums()[0]
+    run = run_of(model, x, x[:, 0, :1], nn.MSELoss())
+    low, high = f.range_of_outputs(run, next(run.data.minibatches(0)))
+    assert (low, high) == pytest.approx(ends, rel=1e-5)
+
+
+def test_an_output_that_changes_with_other_examples_counts_beside_one_that_does_not():
+    class Half(LastState):
+        def forward(self, x):
+            z = super().forward(x)
+            return torch.cat([z[:, :1], z[:, 1:] - z[:, 1:].mean(0)], 1)
+
+    found = measured(Half(2), frames[:, :2, 0])[OTHERS]
+    assert found.numbers == (31,) and found.starred
+
+
+def test_a_network_that_cannot_be_evaluated_has_only_the_facts_of_its_training():
+    found = measured(Trained())
+    for name in (OTHERS, READ, REACHED, NEXT, RANGE, TO_ONE, OWN, TIMES):
+        assert found[name].numbers is None, name
+    assert [math.isnan(number) for number in found[SPREAD].numbers] == [True, True]
+    assert found[WEIGHTS].numbers == (0, 0, 0) and found[FINITE].numbers == (0,)
+
+
+@pytest.mark.parametrize(
+    ("steps", "numbers"),
+    [
+        pytest.param(range(1, 3), (6, 0, 0), id="steps 1 and 2"),
+        pytest.param(range(64, 71), (6, 0, 0), id="from step 64 on"),
+        pytest.param(range(65, 71), (0, 6, 0), id="from step 65 on"),
+    ],
+)
+def test_a_gradient_counts_if_it_is_there_in_the_first_64_steps(steps, numbers):
+    model, done = LastState(), []
+
+    def loss_fn(z, y):
+        return (z - y).square().mean() * (1 if len(done) + 1 in steps else 0)
+
+    sgd = torch.optim.SGD(model.parameters(), 0.0)
+    sgd.register_step_post_hook(lambda *_: done.append(1))
+    assert measured(model, loss_fn=loss_fn, optimizer=sgd, steps=70)[WEIGHTS].numbers == numbers
+
+
+def test_a_gradient_of_some_words_is_a_gradient_of_their_embedding():
+    few = Embedded(Some(), 9, 2)
+    few.embed = nn.Embedding(500, 2)
+    sgd = torch.optim.SGD(few.parameters(), 0.0)
+    assert measured(few, x=ids, y=frames[:, 0], optimizer=sgd)[WEIGHTS].numbers == (7, 0, 0)
+
+
+def test_only_the_last_minibatch_of_a_training_is_kept():
+    run = run_of(LastState(), *sums(), nn.MSELoss())
+    watch, batches = f.Watch(run), run.data.epoch(3)
+    for step, batch in enumerate(batches, 1):
+        watch.before(step, *batch)
+    (kept,) = watch.batches
+    assert kept.x is batches[-1].x and len(watch.rates) == 3
+
+
+def test_the_learning_rate_is_that_of_the_first_and_of_the_last_step():
+    model = LastState()
+    sgd = torch.optim.SGD(model.parameters(), 0.5)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(sgd, 0.5)
+    found = measured(model, optimizer=sgd, scheduler=schedule, steps=5)
+    assert found[LEARNING_RATE].numbers == (0.5, 0.5**5)
+
+
+def test_a_parameter_without_numbers_is_no_fault():
+    model = LastState()
+    model.empty = nn.Parameter(torch.zeros(0))
+    model.register_forward_hook(lambda module, x, z: z + module.empty.sum())
+    assert measured(model)[FINITE].numbers == (0,)
 
 
 def optimizers(model):

@@ -12,7 +12,7 @@ from training_runs import N, T, run_of, sums
 from zoo import EachState, LastState
 
 from rhn.errors import InvalidInputError
-from trainability import scores
+from trainability import scores, training
 from trainability.training import held_of
 
 y_classes = torch.arange(N) % 3
@@ -39,6 +39,24 @@ def density(z, y):
 
 def contrast(z, y):
     return F.triplet_margin_loss(z[:1], z[1:2], z[2:3]) + 0 * y.sum()
+
+
+def one_sided(z, y):
+    """Errors above the target, up to 1.5."""
+    return (z - y).clamp(0, 1.5).square().mean()
+
+
+def of_one_output(z, y):
+    """Squared errors of one output, a quantile of the other one."""
+    return squared(z[:, 0], y[:, 0]) + pinball(z[:, 1], y[:, 1])
+
+
+class Both(LastState):
+    """Returns (outputs, their squares)."""
+
+    def forward(self, x):
+        z = super().forward(x)
+        return z, z.square()
 
 
 class Shares(LastState):
@@ -76,6 +94,38 @@ CASES = {
         nn.CrossEntropyLoss(),
         "raw",
     ),
+    "squared error above the targets, cut off": (LastState(1), sums()[1], one_sided, "numbers"),
+    "squared error of one output, quantile of another": (
+        LastState(2),
+        sums()[0][:, 0],
+        of_one_output,
+        "raw",
+    ),
+    "a quantile in small units": (
+        LastState(1),
+        sums()[1],
+        lambda z, y: 1e-6 * pinball(z, y),
+        "raw",
+    ),
+    "own squared error of the first of two outputs": (
+        Both(1),
+        sums()[1],
+        lambda z, y: squared(z[0], y),
+        "raw",
+    ),
+    "own squared error of whole numbers": (LastState(1), y_classes[:, None], squared, "raw"),
+    "shares of six outputs against three": (
+        LastState(6),
+        F.one_hot(torch.arange(N) % 3, 3),
+        lambda z, y: -(z.log_softmax(-1)[:, ::2] * y).mean(),
+        "raw",
+    ),
+    "sides and half sides": (
+        LastState(1),
+        (torch.arange(N) % 3)[:, None] / 2,
+        nn.BCEWithLogitsLoss(),
+        "raw",
+    ),
     "soft targets": (LastState(1), y_signs * 0.5 + 0.1, nn.BCEWithLogitsLoss(), "raw"),
 }
 
@@ -85,7 +135,9 @@ CASES = {
     [pytest.param(*case, id=name) for name, case in CASES.items()],
 )
 def test_the_kind_follows_from_shapes_and_from_the_loss(model, y, loss_fn, kind):
-    assert run_of(model, sums()[0], y, loss_fn).score.kind == kind
+    score = run_of(model, sums()[0], y, loss_fn).score
+    assert score.kind == kind
+    assert score.classes == -1  # the last axis, or none
 
 
 def error_of(run):
@@ -247,6 +299,58 @@ def test_the_kind_is_that_of_the_first_example_that_counts():
     for seed in range(5):
         run = run_of(LastState(1), x, y, ignoring(-99.0, "numbers"), seed=seed)
         assert run.score.kind == "numbers"
+
+
+def test_a_raw_loss_counts_all_targets_and_is_raw_if_it_ignores_the_first_example():
+    """A quantile without the targets -99, by which five splits begin."""
+    x, y = sums()
+    y[torch.arange(N) % 4 > 0] = -99.0
+
+    def loss_fn(z, y):
+        return pinball(z[y != -99], y[y != -99])
+
+    for seed in range(5):
+        score = run_of(LastState(1), x, y, loss_fn, seed=seed).score
+        assert (score.kind, len(score.targets), score.ignored) == ("raw", 160, None)
+        assert score.targets.min() == -99
+
+
+MASKED = [
+    pytest.param(
+        nn.Sequential(LastState(1), nn.Sigmoid()),
+        torch.where(torch.arange(N)[:, None] % 3 == 0, -1.0, y_signs),
+        lambda p, y: F.binary_cross_entropy(p[y >= 0], y[y >= 0]),
+        id="probabilities",
+    ),
+    pytest.param(
+        LastState(3),
+        torch.where(torch.arange(N) % 4 == 0, -100, y_classes),
+        nn.NLLLoss(),
+        id="log likelihood of raw outputs",
+    ),
+    pytest.param(
+        LastState(1),
+        torch.where(torch.arange(N)[:, None] % 4 == 0, -99.0, sums()[1]),
+        lambda z, y: one_sided(z[y != -99], y[y != -99]),
+        id="squared error above the targets, cut off",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "y", "loss_fn"), MASKED)
+def test_the_targets_that_a_loss_counts_are_those_at_which_it_has_a_slope(model, y, loss_fn):
+    score = run_of(model, sums()[0], y, loss_fn).score
+    assert score.ignored == y[0] and score.ignored not in score.targets
+
+
+def test_a_logit_of_0_and_a_probability_of_a_half_are_no_side():
+    """The side is that above: 1 at 1e-3 more."""
+    for end, at in ((nn.Identity(), 0.0), (nn.Sigmoid(), 0.5)):
+        loss_fn = nn.BCELoss() if at else nn.BCEWithLogitsLoss()
+        score = run_of(nn.Sequential(LastState(1), end), sums()[0], y_signs, loss_fn).score
+        z = torch.tensor([[at - 1e-3], [at], [at + 1e-3]])
+        found = score.guess(z, torch.zeros(3, 1), logits=not at)
+        assert found.flatten().tolist() == [False, False, True]
 
 
 def test_held_out_classes_that_are_ignored_are_not_those_of_the_training():
@@ -413,15 +517,63 @@ def test_an_example_with_one_output_of_nan_has_an_infinite_error():
     assert torch.equal(held_of(run, half).errors(run).isinf(), half.x[:, 0, 0] <= 0)
 
 
-def test_a_raw_loss_is_the_loss_of_held_out_minibatches():
-    run = run_of(LastState(2), *sums(), density)
-    half = run.data.halves[0]
-    found = held_of(run, half).errors(run)
+@pytest.mark.parametrize(
+    ("count", "half", "batches"),
+    [
+        pytest.param(200, 0, 10, id="10 x 2 examples"),
+        pytest.param(187, 1, 9, id="9 x 2 examples, and 1 in no minibatch"),
+        pytest.param(5 * 46, 0, 11, id="11 x 2 examples, and 1 in no minibatch"),
+        pytest.param(5 * 49, 0, 8, id="8 x 3 examples"),
+    ],
+)
+def test_a_raw_loss_is_the_loss_of_held_out_minibatches(count, half, batches):
+    """As many examples in each as leave eight minibatches or more."""
+    run = run_of(LastState(2), *sums(count), density)
+    half = run.data.halves[half]
+    held = held_of(run, half)
+    size = len(half) // batches
     with torch.no_grad():
         expected = [
-            density(run.model(half.x[k : k + 2]), half.y[k : k + 2]) for k in range(0, 20, 2)
+            density(run.model(half.x[k : k + size]), half.y[k : k + size])
+            for k in range(0, batches * size, size)
         ]
-    np.testing.assert_allclose(found.numpy(), torch.stack(expected).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(held.errors(run), torch.stack(expected).numpy(), rtol=1e-5)
+    assert held.groups.tolist() == [*range(batches)] and held.size == size
+
+
+def test_minibatches_of_a_raw_loss_are_no_larger_than_those_of_training():
+    run = run_of(LastState(2), *sums(), lambda z, y: density(z, y) + 0 * len(z), batch_size=1)
+    assert held_of(run, run.data.halves[0]).size == 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "size", "batches"),
+    [
+        pytest.param([0, 1, 1, 2, 3, 3, 4], 2, [0, 0, 1], id="2 in a row share"),
+        pytest.param([0, 0, 1, 1, 2, 2, 3, 3], 2, [0, 1, 2, 3], id="none"),
+        pytest.param([0, 0, 0, 0, 0, 1], 2, [0, 0, 0], id="all"),
+        pytest.param([0, 1, 2, 3, 3, 4, 5, 6, 7, 8], 3, [0, 1, 2], id="inside of one"),
+        pytest.param([0, 1, 2, 2, 3, 4, 4], 3, [0, 0], id="three of seven"),
+    ],
+)
+def test_minibatches_that_share_a_group_are_of_one_group(groups, size, batches):
+    assert training.groups_of_minibatches(torch.tensor(groups), size).tolist() == batches
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        pytest.param([1.0, 0.0], [1.0, 64 * 2.0**-23], [False, False], id="64 roundings"),
+        pytest.param([1.0, 0.0], [1.0, 65 * 2.0**-23], [False, True], id="65 roundings"),
+        pytest.param([1000.0, 0.5], [1000.0, 0.507], [False, False], id="of the largest"),
+        pytest.param([1000.0, 0.5], [1000.0, 0.492], [False, True], id="below"),
+        pytest.param([0.0, 0.0], [0.0, 0.0], [False, False], id="zeros"),
+        pytest.param([np.nan, np.inf], [np.nan, np.inf], [False, False], id="no numbers"),
+        pytest.param([3, 4], [3, 5], [False, True], id="whole numbers"),
+    ],
+)
+def test_numbers_differ_by_more_than_64_roundings_of_the_largest(one, other, differ):
+    assert training.differs(torch.tensor(one), torch.tensor(other)).tolist() == differ
 
 
 def test_predict_chooses_what_is_compared():
@@ -443,6 +595,31 @@ def test_predict_chooses_what_is_compared():
     usual = classes.data.train.y.mode().values
     found = held_of(classes, half).errors(classes)
     np.testing.assert_allclose(found, wrong / (half.y != usual).double().mean())
+    assert classes.score.classes == run.score.classes == -1
+
+
+@pytest.mark.parametrize(
+    ("predict", "kind"),
+    [
+        pytest.param(lambda z: z.argmax(-1), "classes", id="a class for every step"),
+        pytest.param(lambda z: z, "classes", id="logits"),
+        pytest.param(lambda z: z[..., 0].flatten(), "raw", id="a number for each of B T"),
+        pytest.param(lambda z: z[:, 0, 0], "raw", id="a number for each example"),
+    ],
+)
+def test_predictions_of_every_step_are_compared_with_its_class(predict, kind):
+    def loss_fn(z, y):
+        return F.cross_entropy(z.transpose(1, 2), y)
+
+    run = run_of(EachState(3), sums()[0], y_frames, loss_fn, predict=predict)
+    assert run.score.kind == kind
+    half = run.data.halves[0]
+    with torch.no_grad():
+        wrong = run.model(half.x).argmax(-1) != half.y
+    if kind == "classes":
+        unit = (half.y != run.data.train.y.flatten().mode().values).sum(1).double().mean()
+        found = held_of(run, half).errors(run)
+        np.testing.assert_allclose(found, wrong.sum(1) / unit, rtol=1e-6)
 
 
 class Centred(LastState):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rhn import cells
-from trainability.cures import chrono_, orthogonal_, remembering_
+from trainability.initial_weights import chrono_, orthogonal_, remembering_
 
 
 class Own(nn.Module):

@@ -17,7 +17,7 @@ from torch import nn
 from training_runs import parts, run_of, sums
 from zoo import LastState
 
-from trainability.snapshot import OWN, Snapshot, is_users_file, restored
+from trainability.snapshot import OWN, Snapshot, is_users_file, restored, seed_all
 from trainability.training import train_run
 
 
@@ -370,19 +370,88 @@ def test_variables_that_functions_of_the_users_files_name_are_given_back(root):
         assert variables() == before
 
 
-def test_variables_of_libraries_are_left_alone(monkeypatch):
+library = types.ModuleType("library")
+library.__file__, library.calls = f"{np.__path__[0]}/library.py", 0
+
+
+class Placed:
+    """An object with a file that is no module."""
+
+    __slots__ = ("__file__",)
+
+
+placed = Placed()
+placed.__file__ = "own.py"
+
+
+def of_a_library():
+    library.calls += 1
+    return placed.__file__
+
+
+def test_variables_of_libraries_are_left_alone():
     """A library may count its own calls, such as those of a cache."""
-    library = types.ModuleType("library")
-    library.__file__ = f"{np.__path__[0]}/library.py"
-    library.calls = 0
-    monkeypatch.setitem(globals(), "library", library)
+    calls = library.calls
+    with restored(of_a_library):
+        of_a_library()
+    assert library.calls == calls + 1
 
-    def loss_fn():
-        library.calls += 1
 
-    with restored(loss_fn):
-        loss_fn()
-    assert library.calls == 1
+one, other = types.ModuleType("one"), types.ModuleType("other")
+one.__file__, other.__file__, one.other, other.one, other.step = "one.py", "other.py", other, one, 0
+
+
+def of_modules_that_import_each_other():
+    one.other.one.other.step += 1
+
+
+def test_modules_that_import_each_other_are_given_back():
+    with restored(of_modules_that_import_each_other):
+        of_modules_that_import_each_other()
+    assert other.step == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "given_back"),
+    [
+        pytest.param("__main__", True, id="main program"),
+        pytest.param("run_by_runpy", True, id="module that is not kept"),
+        pytest.param(__name__, True, id="file of the user's"),
+        pytest.param("pytest", False, id="library"),
+        pytest.param("rhn.cells", False, id="toolkit"),
+        pytest.param("torch.nn", False, id="torch"),
+    ],
+)
+def test_attributes_of_the_user_s_classes_are_given_back(module, given_back):
+    class Own:
+        calls = 0
+
+    Own.__module__ = module
+    with restored(Own()):
+        Own.calls = 1
+    assert (Own.calls == 0) is given_back
+
+
+def test_the_examples_of_the_user_s_data_sets_are_not_copied():
+    class Numbers(torch.utils.data.Dataset):
+        def __init__(self):
+            self.x = torch.zeros(3)
+
+    numbers = Numbers()
+    assert Snapshot(numbers).tensors == [] and Snapshot([numbers.x]).tensors == [numbers.x]
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**32 + 5, 2**33 + 2**32])
+def test_all_random_states_follow_from_one_seed(seed):
+    """Those of NumPy repeat after 2^32 seeds."""
+    state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    seed_all(seed)
+    assert torch.rand(1) == torch.rand(1, generator=torch.Generator().manual_seed(seed))
+    assert np.random.rand() == np.random.RandomState(seed % 4294967296).rand()  # noqa: NPY002
+    assert random.random() == random.Random(seed).random()
+    random.setstate(state[0])
+    np.random.set_state(state[1])  # noqa: NPY002
+    torch.set_rng_state(state[2])
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Small training runs that tests share: a sum of two inputs, classes, and signs."""
 
 import re
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import torch
 from torch import nn
 
 from rhn.utils.tables import MISSING
+from trainability.changes import Known
 from trainability.data import read_examples
 from trainability.races import Race
 from trainability.scores import score_of
@@ -37,6 +39,7 @@ def run_of(model, x, y, loss_fn, optimizer=None, *, predict=None, scheduler=None
     return TrainingRun(model, loss_fn, optimizer, scheduler, read, score, **more)
 
 
+@dataclass(frozen=True)
 class Prepared(Race):
     """A race whose mean errors are known: {label: error}, or {label: (error on the first half,
     errors on the other half with three seeds)}; on the first half, too, three seeds may have three
@@ -45,17 +48,8 @@ class Prepared(Race):
     noise: largest deviation of an example from the error of a row, +-; 0 for the row none.
     """
 
-    def __init__(self, known, *, kind="numbers", constant=1.0, noise=0.0, groups=None):
-        self.rows, self.noise = torch.linspace(-1, 1, 20, dtype=torch.double), noise
-        groups = torch.arange(20) if groups is None else groups
-        run = SimpleNamespace(score=SimpleNamespace(kind=kind))
-        held = (SimpleNamespace(groups=groups),) * 2
-        self.prepared = known
-        both = (torch.full_like(self.rows, constant),) * 2
-        super().__init__(run, None, None, 1, held=held, constant=both)
-
-    def __post_init__(self):
-        """Measure nothing."""
+    prepared: dict = field(default_factory=dict)
+    noise: float = 0.0
 
     def errors(self, label, seed):
         if label not in self.prepared:
@@ -65,9 +59,22 @@ class Prepared(Race):
         if other[seed] is None:
             return None
         first = first[seed] if isinstance(first, tuple) else first
-        noise = 0.0 if label == self.base else self.noise * self.rows
-        self.found[label, seed] = first + noise + 0 * self.rows, other[seed] + noise + 0 * self.rows
+        noise = 0.0 if label == self.base else self.noise * EXAMPLES
+        self.found[label, seed] = first + noise + 0 * EXAMPLES, other[seed] + noise + 0 * EXAMPLES
         return self.found[label, seed]
+
+
+EXAMPLES = torch.linspace(-1, 1, 20, dtype=torch.double)
+
+
+def prepared(known, *, kind="numbers", constant=1.0, noise=0.0, groups=None, steps=1):
+    """A `Prepared` race."""
+    run = SimpleNamespace(score=SimpleNamespace(kind=kind))
+    held = (SimpleNamespace(groups=torch.arange(20) if groups is None else groups),) * 2
+    both = (torch.full_like(EXAMPLES, constant),) * 2
+    return Prepared(
+        run, None, Known(), steps, 0, held=held, constant=both, prepared=known, noise=noise
+    )
 
 
 FRAME = {"examples", "(", "distinct),", "held", "out,", "steps;", ":", "error:", ";", "rate", "to",

@@ -25,7 +25,7 @@ from rhn.cells import (
 )
 from rhn.errors import InvalidInputError
 from rhn.kernels import TRANSITION
-from rhn.kernels.transition import ACTIVATIONS
+from rhn.kernels.activations import ACTIVATIONS
 
 every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
 shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)

@@ -12,7 +12,7 @@ from torch import nn
 
 from gersgorin import input_jacobian, temporal_jacobian
 from rhn.cells import from_torch, name_of_cell, resolve_cell
-from rhn.cells.base import OURS
+from rhn.cells.conversion import OURS
 from rhn.checkpoints import load
 from rhn.models import PolyphonicModel
 

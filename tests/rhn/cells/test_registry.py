@@ -13,7 +13,7 @@ from cases import CELL_CASES, assert_close, dropout_mask
 from torch import nn
 
 import gersgorin
-from gersgorin import checks
+from gersgorin.kinds import takes
 from rhn.cells import (
     CELLS,
     GRU,
@@ -31,12 +31,13 @@ from rhn.cells import (
     resolve_cell,
 )
 from rhn.cells.base import DERIVED, DeclaredCell
-from rhn.cells.layers import layers_in
-from rhn.cells.registry import import_named, parameters_of
+from rhn.cells.module_layers import layers_in
+from rhn.cells.options import parameters_of
+from rhn.cells.registry import import_named
 from rhn.checkpoints import load, save
 from rhn.errors import CheckpointError, InvalidInputError
 from rhn.models import PolyphonicModel
-from rhn.presets import preset
+from rhn.training.configure import preset
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +144,7 @@ def test_annotations_of_a_users_cell_are_not_evaluated():
     exec(OF_TYPE_CHECKERS, names := {"nn": nn})
     for factory in (names["cell"], names["Cell"], partial(names["cell"], leak=0.1)):
         assert {"input_size", "depth", "leak"} <= parameters_of(factory).keys()
-    assert checks.takes(names["Cell"](3, 4), None, None) and not checks.takes(names["cell"], None)
+    assert takes(names["Cell"](3, 4), None, None) and not takes(names["cell"], None)
 
 
 class Foreign(nn.Module):

@@ -11,7 +11,7 @@ import pytest
 from helps import SUBCOMMANDS, help_of
 
 import rhn.cli.main
-from rhn.presets import preset
+from rhn.training.configure import preset
 
 MOST = 75
 
@@ -31,7 +31,7 @@ def test_all_commands_together_have_few_different_options():
 
 @pytest.mark.parametrize(
     ("start", "end"),
-    [("ptb-depth-1", "ptb-torch7"), ("ptb-sota", "ptb-modern"), ("jsb-depth-1", "jsb-depth-4")],
+    [("ptb-depth-1", "ptb-torch7"), ("ptb-sota", "ptb-gru"), ("jsb-depth-1", "jsb-depth-4")],
 )
 def test_set_and_config_give_every_field(start, end, answer, tmp_path):
     wanted = asdict(preset(end))

@@ -22,10 +22,10 @@ from rhn.errors import InvalidInputError
 from rhn.kernels.losses import frame_nll
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.models.dropout import Dropout, draw_masks, require_masks
-from rhn.training.ensemble import deterministic
 from rhn.training.evaluation import evaluate_chorales, score
 from rhn.training.monte_carlo import monte_carlo_score
 from rhn.training.sampling import generate, sample_chorale
+from rhn.utils.threads import deterministic
 
 
 def frames(T=7, B=3, keys=88, dtype=torch.float64):

@@ -17,10 +17,10 @@ from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
 from rhn.training import evaluation
 from rhn.training.batches import CHORALE_ROWS, batches_of, evaluation_batches
-from rhn.training.ensemble import seeded
 from rhn.training.evaluation import score
-from rhn.training.language import epoch_windows
+from rhn.training.language import window_starts
 from rhn.training.monte_carlo import monte_carlo_score
+from rhn.utils.seeds import seeded
 
 V = 6
 MODELS = {
@@ -93,14 +93,10 @@ def test_monte_carlo_dropout_is_a_loop_over_single_samples_and_steps(options, dr
     assert done[-1] == (4 * 23, 4 * 23) and done == sorted(done)
 
 
-@given(st.integers(2, 2000), st.integers(1, 50), st.integers(0, 9))
-def test_windows_cover_the_text_without_gaps(columns, window, epoch):
-    vary, end = epoch > 0 and window >= 5, 0
-    least = 5 if vary else window
-    for start, steps in epoch_windows(columns, window, vary=vary, epoch=epoch):
-        assert start == end and least <= steps <= (2 * window if vary else window)
-        end += steps
-    assert 0 <= columns - 1 - end < least
+@given(st.integers(2, 2000), st.integers(1, 50))
+def test_windows_cover_the_text_without_gaps(columns, window):
+    steps, starts = columns - 1, [*window_starts(columns, window)]
+    assert starts == [k * window for k in range(steps // window)]
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=75), st.integers(1, 40), st.booleans())

@@ -17,16 +17,17 @@ from rhn.data.text import in_rows
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout
 from rhn.training import graphs
-from rhn.training.ensemble import Ensemble, captured
+from rhn.training.ensemble import Ensemble
 from rhn.training.evaluation import ensemble_nll
+from rhn.training.graphs import captured
 from rhn.training.monte_carlo import monte_carlo_score
 from tests.rhn.pieces import chorale_trainer, shortest_chorales
 from tests.rhn.texts import EVERYTHING, SMALL, finish, small_corpus, text_trainer
 
 MUSIC = shortest_chorales(37)
-# the draws of dropout and resets are the device's own
+# the draws of dropout are the device's own
 DRAWS = ("drop_embedding", "drop_input", "drop_hidden", "drop_output", "drop_candidate")
-STILL = dict.fromkeys((*DRAWS, "reset_probability"), 0.0)
+STILL = dict.fromkeys(DRAWS, 0.0)
 begin_chorales = partial(chorale_trainer, corpus=MUSIC)
 begin_text = partial(text_trainer, replace(EVERYTHING, epochs=2), small_corpus(20))
 

@@ -62,7 +62,7 @@ def test_two_windows_of_training_are_the_official_ones(
         before = {name: t.clone() for name, t in stack.weights.items()}
         trials = Trials([0, 1], stack, rates, {})
         optimizer = OPTIMIZERS["sgd"](weight_decay=WEIGHT_DECAY, clip=gradient_norm)
-        drawn = [(stacked_masks(windows), None)]
+        drawn = [stacked_masks(windows)]
         log, (our_states,) = training_step(task, optimizer, [trials], (read,), drawn, [our_states])
         applied = {
             name: (before[name] - t) / rates.view(-1, *[1] * (t.dim() - 1))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rhn.presets import preset
 from rhn.training.config import LanguageConfig
+from rhn.training.configure import preset
 from rhn.training.optimizers import OPTIMIZERS, make_optimizer
 
 THEIRS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from rhn.errors import InvalidInputError
-from rhn.presets import preset
-from rhn.training.ensemble import TRAINED, build_model, build_models, deterministic, weight_bytes
+from rhn.training.build import TRAINED, build_model, build_models
+from rhn.training.configure import preset
 from rhn.training.interrupts import deferred_interrupt
-from rhn.utils import validation
+from rhn.utils import resources
+from rhn.utils.resources import weight_bytes
+from rhn.utils.threads import deterministic
 
 
 def test_the_first_ctrl_c_is_noted_and_says_so_and_the_second_ends(caplog):
@@ -35,7 +37,7 @@ def test_interrupts_that_are_ignored_stay_ignored():
 
 def test_a_container_s_limit_decides_how_many_models_fit_its_memory(tmp_path, monkeypatch):
     cgroups = {"/sys/fs/cgroup": tmp_path}
-    monkeypatch.setattr(validation, "Path", lambda path: cgroups.get(path, Path(path)))
+    monkeypatch.setattr(resources, "Path", lambda path: cgroups.get(path, Path(path)))
     build = partial(build_model, preset("jsb-depth-1", hidden_size=3))
     need = 2 * TRAINED * weight_bytes(build())
     (tmp_path / "memory.current").write_text("700\n")

@@ -1,110 +1,37 @@
-"""Pictures of results: curves over time with their names at their ends, legends, and figures.
+"""Curves over time with their names and last numbers at their ends.
 
-Every `draw_*` draws into given axes and returns them; `composed` makes a figure. Curves less than 3
-pixels apart are dashed so that each of them is seen.
+Names are moved apart so that none covers another, and curves less than 3 pixels apart are dashed so
+that each of them is seen.
 """
 
-import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from rhn.utils.figures import (
     BLUE,
     GREEN,
-    GREY,
     ORANGE,
     PURPLE,
     RED,
     SKY,
-    SLIDE_HEIGHT,
     SMALLEST,
-    inches_of,
-    our_style,
+    figure_width,
 )
 from rhn.utils.tables import formatted
 
 COLOURS = (RED, BLUE, ORANGE, GREEN, PURPLE, SKY, "black")
 DASH = 2.5  # widths of a line: so much is seen of each of several curves that coincide
 DECADES = 1  # spanned by curves above 0, from which their axis is logarithmic
-STACKED, SLIDE = 5, 12  # inches: no pairs side by side in a narrower figure; a slide is wider
 NARROW = 0.42  # of a figure's width: the longest line of a curve's name
 NAME, CURVE = "name of a curve", "curve"  # ids of these texts and lines
-REAL, IMAGINARY, TIME = "real part", "imaginary part", "time step"
-EIGENVALUES, CIRCLE = "eigenvalues", "unit circle"
-MODULUS, RE, IM, BAND = "modulus, norm", "Re", "Im", "10 to 90 % of the runs"
-PANEL_TEXTS = (REAL, IMAGINARY, TIME, EIGENVALUES, CIRCLE, MODULUS, RE, IM, BAND)
-"""The words of all panels, without the names of rows."""
-
-
-class Shown(Figure):
-    """A figure that a notebook displays as a picture."""
-
-    def _repr_png_(self) -> bytes:
-        picture = io.BytesIO()
-        self.savefig(picture, format="png", dpi=100)
-        return picture.getvalue()
-
-
-def new_axes() -> Axes:
-    """Return the axes of a new figure."""
-    return Shown(figsize=(6.75, 3.6), layout="constrained").add_subplot()
-
-
-def figure_width(part: SubFigure | Axes) -> float:
-    """The width of the whole figure, in inches."""
-    return float(part.get_figure(root=True).get_figwidth())  # type: ignore[union-attr]
-
-
-def composed(
-    draw: Callable[[SubFigure], float], title: str, size: str | float, source: str = ""
-) -> Shown:
-    """Return a new figure in our style, with a title, and a footer that names the source.
-
-    draw: adds the panels and returns the height of the figure in inches. size: "page", "column",
-    "slide" or the width in inches.
-    """
-    with our_style(size):
-        width, points = inches_of(size), rcParams["font.size"]
-        figure = Shown(figsize=(width, SLIDE_HEIGHT), layout="constrained")
-        figure.get_layout_engine().set(h_pad=points / 180, w_pad=points / 180)  # type: ignore
-        whole = figure.add_subfigure(figure.add_gridspec(1, 1)[0])
-        left: dict[str, Any] = {"x": 0.01, "ha": "left", "wrap": True, "parse_math": False}
-        heading, _, numbers = title.partition("\n")
-        figure.suptitle(heading, **left)
-        if numbers:
-            numbers = numbers.replace(", ", ",\n") if width < STACKED else numbers
-            whole.suptitle(numbers, fontsize=points, fontweight="normal", **left)
-        if source:
-            figure.supxlabel(source, fontsize=rcParams["legend.fontsize"], color=GREY, **left)
-        height = draw(whole.add_subfigure(whole.add_gridspec(1, 1)[0]))
-        figure.set_figheight(SLIDE_HEIGHT if width > SLIDE else height)
-        for _ in range(2):  # the places of names depend on heights, and heights on these places
-            figure.draw_without_rendering()
-            for ax in figure.axes:
-                place_names(ax)
-    return figure
-
-
-def pair(part: SubFigure) -> tuple[Axes, Axes, float]:
-    """Two panels, one above the other in a narrow figure, and the height in inches they need."""
-    width = figure_width(part)
-    if width < STACKED:
-        return *part.subplots(2, 1), 1 + 1.5 * width
-    return *part.subplots(1, 2), 1.4 + 0.4 * width
-
-
-def one_panel(part: SubFigure, plot: Callable[[Axes], object]) -> float:
-    """Draw a plot into one panel. Returns its height in inches."""
-    ax = part.add_subplot()
-    plot(ax)
-    return max(1.6 + 0.3 * figure_width(part), 1 + name_heights(ax).sum() / 72)
+TIME, BAND = "time step", "10 to 90 % of the runs"
+CURVE_TEXTS = (TIME, BAND)
 
 
 def over_steps(
@@ -209,35 +136,3 @@ def place_names(ax: Axes) -> Axes:
     for k, place in zip(order, (up + down) / 2 + middles, strict=True):
         names[k].set_position((4, place - ends[k]))
     return ax
-
-
-def circle_points(center: float, radius: float, start: float = 0.0) -> np.ndarray:
-    """Points around a circle from an angle on. They lie close together where the circle meets the
-    real axis, so that it is round in any panel around a real number.
-    """
-    near = np.geomspace(1e-9, 0.1, 60)
-    angles = np.concatenate([np.linspace(0, 2 * np.pi, 181), near, np.pi - near, np.pi + near,
-                             2 * np.pi - near])  # fmt: skip
-    angles = np.sort((angles - start) % (2 * np.pi))
-    return center + radius * np.exp(1j * (start + np.append(angles, 2 * np.pi)))
-
-
-def draw_circle(ax: Axes) -> None:
-    """Draw the unit circle."""
-    circle = circle_points(0, 1)
-    ax.plot(circle.real, circle.imag, color="black", linestyle=(0, (4, 3)), label=CIRCLE,
-            linewidth=0.7 * rcParams["lines.linewidth"])  # fmt: skip
-
-
-def legend_above(part: SubFigure, axes: list[Axes], order: Sequence[str] = ()) -> None:
-    """Write above all panels what those of the complex plane show, each name once.
-
-    order: names that stand last, in this order.
-    """
-    pairs = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
-    handles = {label: handle for handle, label in pairs}
-    names = [name for name in handles if name not in order]
-    names += [name for name in order if name in handles]
-    columns = 2 if figure_width(part) < STACKED else 4
-    part.legend([handles[name] for name in names], names, loc="outside upper left", borderpad=0.4,
-                handlelength=1.4, handletextpad=0.6, columnspacing=0.8, ncols=columns)  # fmt: skip

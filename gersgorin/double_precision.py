@@ -1,4 +1,5 @@
-"""float64 as the default type of this thread: `torch.set_default_dtype` is one for the process.
+"""Networks in double precision: copies of modules in float64, and float64 as the default type of
+this thread. `torch.set_default_dtype` is one for the process.
 
     with DoubleByDefault():
         torch.zeros(3), torch.arange(3) / 2      # float64; float32 in other threads
@@ -9,14 +10,20 @@ numbers that is not whole. Functions of torch are seen here when Python calls th
 that code in C++ calls, as that of `torch.jit.script`.
 """
 
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from rhn.utils.torch_private import tree_leaves, tree_map
+from gersgorin import checks
+from rhn.errors import NotFiniteError
+from rhn.utils.threads import without_cudnn
+from rhn.utils.torch_private import replace_tensors, tree_leaves, tree_map
 
 DOUBLE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
 DRAWN = {torch.rand, torch.randn, torch.normal}  # a second call would draw other numbers
@@ -65,3 +72,51 @@ def _exact(one: Any) -> Any:
     if isinstance(one, Tensor) and one.dtype is not torch.bool:
         return one.double()
     return torch.tensor(one, dtype=torch.float64) if isinstance(one, float) else one
+
+
+@contextmanager
+def module_runs() -> Iterator[None]:
+    """Context in which a module in float64 runs: what it creates in this thread is float64 too,
+    and CUDA's own kernels, which have no batched derivatives, are off.
+    """
+    with without_cudnn(), DoubleByDefault():
+        yield
+
+
+def in_module(f: Callable) -> Callable:
+    """The same function of a module, which runs as `module_runs` says."""
+
+    def run(*given: Any) -> Any:
+        with module_runs():
+            return f(*given)
+
+    return run
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy in float64 and evaluation mode, whose weights are constants."""
+    name = type(module).__name__
+    with torch.inference_mode(False), checks.users_code(f"{name} cannot be copied"):
+        found = copy.deepcopy(module).eval().requires_grad_(False)
+        replace_tensors(found, _parameter_in_double)
+        bad = [name for name, p in found.named_parameters() if not torch.isfinite(p).all()]
+    if bad:
+        said = f"weights of {name} are NaN or infinite in {', '.join(bad[: checks.FEW])}"
+        raise NotFiniteError(f"{said}: expected numbers", of="weights")
+    return found
+
+
+def _parameter_in_double(t: Tensor) -> Tensor:
+    """Real and complex numbers in double precision; whole numbers as they are."""
+    if t.is_complex():
+        return t.to(torch.complex128)
+    return t.to(torch.float64) if t.is_floating_point() else t
+
+
+def in_double(state: Any, device: torch.device) -> Any:
+    """The tensors of a state in float64 or complex128 on a device."""
+
+    def exact(t: Tensor) -> Tensor:
+        return t.to(device, torch.complex128 if t.is_complex() else torch.float64)
+
+    return tree_map(exact, state)

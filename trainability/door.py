@@ -1,0 +1,143 @@
+"""The door: what a user gives is checked once, and comes back as a run that can be restored.
+
+    with opened_run(model, x, y, loss_fn, optimizer, steps=400) as own:
+        own.run, own.saved              # the `TrainingRun`, and the `Snapshot` of its state
+
+Errors of the user's own code are one sentence: what was tried, and the first line of the error.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from rhn.errors import InvalidInputError, UsersCodeError
+from rhn.utils.torch_private import tree_leaves
+from rhn.utils.validation import in_short, number, signature_of, whole_number
+from trainability.changes import Known
+from trainability.data import Data, read_examples
+from trainability.races import Race, race_of
+from trainability.scores import score_of
+from trainability.snapshot import Snapshot, restored, seed_all
+from trainability.training import TrainingRun, differs, model_output, raised_by
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A training run that has been checked."""
+
+    run: TrainingRun
+    saved: Snapshot
+    steps: int
+    seed: int
+
+    def race(self, known: Known, steps: int) -> Race:
+        """Return a race of its rows."""
+        self.saved.restore()
+        return race_of(self.run, self.saved, known, steps, self.seed)
+
+
+@contextmanager
+def opened_run(
+    model: Any, x: Any, y: Any, loss_fn: Any, optimizer: Any, *, steps: int = 1000,
+    batch_size: int = 32, clip_norm: float | None = None, scheduler: Any = None,
+    predict: Any = None, batch_axis: int = 0, shuffle: bool = True, validation: Any = None,
+    seed: int = 0,
+) -> Iterator[Opened]:  # fmt: skip
+    """Context manager: check all arguments, and yield the run; at the end everything is restored.
+    Raises InvalidInputError.
+    """
+    check_parts(model, loss_fn, optimizer, steps=steps, batch_size=batch_size,
+                clip_norm=clip_norm, batch_axis=batch_axis, predict=predict)  # fmt: skip
+    seed = whole_number("seed", seed, 0)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    loader = x if isinstance(x, DataLoader) else None
+    with restored(model, loss_fn, optimizer, scheduler, predict, loader) as saved:
+        data = read_examples(x, y, batch_size=batch_size, axis=batch_axis, shuffle=shuffle,
+                         validation=validation, seed=seed, device=device)  # fmt: skip
+        try_step(model, loss_fn, optimizer, scheduler, data)
+        saved.restore()
+        refuse_kept_state(model, data)
+        saved.restore()
+        score = score_of(lambda x: model_output(model, x), data, loss_fn, predict)
+        saved.restore()
+        run = TrainingRun(model, loss_fn, optimizer, scheduler, data, score, clip_norm, predict,
+                  data.shuffle, last=score.last)  # fmt: skip
+        yield Opened(run, saved, steps, seed)
+
+
+def check_parts(
+    model: Any, loss_fn: Any, optimizer: Any, *, steps: Any, batch_size: Any, clip_norm: Any,
+    batch_axis: Any, predict: Any,
+) -> None:  # fmt: skip
+    """Raise InvalidInputError unless the parts of a training run are of the right kind."""
+    for name, part, kind, expected in (
+        ("model", model, nn.Module, "a module of torch"),
+        ("loss_fn", loss_fn, Callable, "a function loss_fn(output, y) that returns one number"),
+        ("optimizer", optimizer, torch.optim.Optimizer, "one optimizer of torch.optim"),
+        ("predict", predict, Callable | None, "a function of the output of the model"),
+    ):
+        if not isinstance(part, kind):  # type: ignore[arg-type]
+            raise InvalidInputError(f"{name} is {in_short(part)}: expected {expected}")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise InvalidInputError("optimizer is LBFGS: expected one that steps without a closure")
+    whole_number("steps", steps)
+    whole_number("batch_size", batch_size)
+    whole_number("batch_axis", batch_axis, 0, 1)
+    if clip_norm is not None:
+        number("clip_norm", clip_norm, above=0)
+
+
+def try_step(model: nn.Module, loss_fn: Any, optimizer: Any, scheduler: Any, data: Data) -> None:
+    """Raise UsersCodeError unless the model, its loss, the optimiser and the scheduler step."""
+    x, y, _ = next(data.minibatches(0))
+    shapes = [tuple(leaf.shape) for leaf in tree_leaves(x)]
+    tried = f"model(x) for x of shapes {shapes}"
+    try:
+        output = model_output(model, x)
+        tried = "loss_fn(output, y)"
+        loss = loss_fn(output, y)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise UsersCodeError(f"loss_fn returned {in_short(loss)}: expected one number")
+        tried = "loss.backward()"
+        loss.backward()
+        tried = "optimizer.step()"
+        optimizer.step()
+        if scheduler is not None:
+            tried = "scheduler.step()"
+            scheduler.step()
+    except UsersCodeError:
+        raise
+    except Exception as error:
+        raise raised_by(tried, error) from error
+
+
+@torch.no_grad()
+def refuse_kept_state(model: nn.Module, data: Data) -> None:
+    """Raise InvalidInputError if two calls of the model with the same x differ."""
+    x, _, _ = next(data.minibatches(0))
+    model.eval()
+    outputs = list[list[Tensor]]()
+    for _ in range(2):
+        seed_all(0)
+        output = model_output(model, x)
+        outputs.append([t.clone() for t in tree_leaves(output) if isinstance(t, Tensor)])
+    if any(bool(differs(one, other).any()) for one, other in zip(*outputs, strict=True)):
+        raise InvalidInputError(
+            "two calls of the model with the same x differ: expected no state that is kept between "
+            "minibatches"
+        )
+
+
+def refuse_unknown(function: str, how: Mapping[str, Any]) -> None:
+    """Raise InvalidInputError unless all are arguments of `opened_run` that have a default."""
+    given = signature_of(opened_run).parameters.values()
+    known = [p.name for p in given if p.default is not p.empty]
+    for name in how:
+        if name not in known:
+            expected = ", ".join(known)
+            raise InvalidInputError(f"{function} has no argument {name}: expected {expected}")

@@ -1,0 +1,164 @@
+"""Which time steps of the input the last output reads, and which its gradient reaches.
+
+    reads = Reads(run, batches)
+    reads.measure()
+    reads.read, reads.next, reads.reached()
+
+Legend: B examples of a minibatch, T time steps, K outputs.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rhn.utils.threads import without_cudnn
+from rhn.utils.torch_private import tree_leaves, tree_map
+from trainability.data import Minibatch
+from trainability.scores import CLASSES
+from trainability.snapshot import seed_all
+from trainability.training import TrainingRun
+
+Numbers = tuple[float, ...] | None
+"""The numbers of a fact; None if they could not be measured."""
+
+
+def fixed_output(run: TrainingRun, x: Any) -> Tensor:
+    """Return main outputs (B, ...) for x, with the same random numbers in each call."""
+    seed_all(0)
+    return by_example(run, run.output(x), x)
+
+
+def by_example(run: TrainingRun, output: Any, x: Any) -> Tensor:
+    """Return main outputs (B, ...), also if the model returned them as (B T, K)."""
+    like = tree_leaves(x)[0]
+    main, count = run.score.first(run.main(output), like), like.shape[run.score.axis]
+    return main.reshape(count, -1, *main.shape[1:]) if len(main) != count else main
+
+
+class Reads:
+    """Which time steps the last output reads, and which its gradient reaches."""
+
+    def __init__(self, run: TrainingRun, batches: Sequence[Minibatch]):
+        self.run, self.batches = run, batches
+        first = tree_leaves(batches[0].x)[0]
+        self.axis = 1 - run.score.axis
+        self.count = first.shape[self.axis] if first.dim() > 1 else 0
+        self.is_read = torch.zeros(self.count, dtype=torch.bool)
+        self.read: Numbers = None
+        """How many steps the last output reads."""
+        self.next: Numbers = None
+        """How many outputs change with the next step."""
+
+    def outputs(self, x: Any) -> tuple[Tensor, Tensor | None]:
+        """Return (the last output of each example, outputs with time steps along axis 1 if the
+        model has an output for each step).
+        """
+        output = fixed_output(self.run, x)
+        if self.run.score.kind == CLASSES and self.run.score.classes == 1 and output.dim() > 2:
+            output = output.movedim(1, -1)
+        y = self.batches[0].y
+        if self.has_steps(output, y):
+            return output[:, -1], output
+        return output, None
+
+    def has_steps(self, output: Tensor, y: Tensor) -> bool:
+        """Return whether axis 1 of outputs has the time steps of x."""
+        if self.count < 2 or output.dim() < 2 or output.shape[1] != self.count:
+            return False
+        if output.dim() > 2:
+            return True
+        return y.dim() == 2 and self.run.score.kind != CLASSES  # a number for each step
+
+    def changed(self, batch: int, steps: Tensor) -> Any:
+        """Return x of a minibatch with some time steps of each example replaced by those of another
+        one, which the next minibatch has if this one has a single example.
+        """
+        x = self.batches[batch].x
+        first = tree_leaves(x)[0]
+        index: list[Any] = [slice(None)] * first.dim()
+        index[self.axis] = steps
+        if len(self.batches[batch].rows) > 1:
+            others = first.roll(1, self.run.score.axis)
+        else:
+            others = tree_leaves(self.batches[(batch + 1) % len(self.batches)].x)[0]
+        mixed = first.clone()
+        mixed[tuple(index)] = others[tuple(index)]
+        return tree_map(lambda t: mixed if t is first else t, x)
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Find the steps that the last output reads in an epoch. A step that the first minibatch
+        does not show to be read is tried in all others, together with the rest of them.
+        """
+        if not self.count:
+            return
+        ahead, plain = 0, [self.outputs(batch.x) for batch in self.batches]
+        for t in range(self.count):
+            k = t % len(self.batches)
+            last, every = self.outputs(self.changed(k, torch.tensor([t])))
+            self.is_read[t] = not torch.equal(last, plain[k][0])
+            if every is not None and t:
+                ahead += not torch.equal(every[:, t - 1], plain[k][1][:, t - 1])  # type: ignore[index]
+        for k, (last, _) in enumerate(plain):
+            rest = (~self.is_read).nonzero()[:, 0]
+            if len(rest) and not torch.equal(self.outputs(self.changed(k, rest))[0], last):
+                for t in rest:
+                    moved = self.outputs(self.changed(k, t[None]))[0]
+                    self.is_read[t] = not torch.equal(moved, last)
+        self.next = None if plain[0][1] is None else (ahead,)
+        self.read = (int(self.is_read.sum()),)
+
+    def reached(self) -> Numbers:
+        """Return how many of these steps have a gradient of the last output in an epoch."""
+        if self.read is None:
+            return None
+        found = torch.zeros(self.count, dtype=torch.bool)
+        for batch in self.batches:
+            if found[self.is_read].all():
+                break
+            slopes = self.gradients(batch.x)
+            if slopes is None:
+                return None
+            found |= slopes
+        return (int((found & self.is_read).sum()),)
+
+    def gradients(self, x: Any) -> Tensor | None:
+        """Return which steps have a gradient of the last output, (T,); None for inputs without
+        one, such as ids that no `nn.Embedding` reads.
+        """
+        first, taken = tree_leaves(x)[0], list[Tensor]()
+        if first.is_floating_point():
+            source = first.detach().clone().requires_grad_()
+            taken.append(source)
+            x = tree_map(lambda t: source if t is first else t, x)
+
+        def keep(_: nn.Module, given: Any, made: Tensor) -> None:
+            if made.requires_grad and made.shape[:2].numel() == first.shape[:2].numel():
+                made.retain_grad()
+                taken.append(made)
+
+        embeds = [m for m in self.run.model.modules() if isinstance(m, nn.Embedding)]
+        hooks = [m.register_forward_hook(keep) for m in embeds]
+        try:
+            with without_cudnn(), torch.enable_grad():
+                last = self.outputs(x)[0]
+                weights = torch.rand(last.shape, generator=torch.Generator().manual_seed(0))
+                if last.requires_grad:
+                    (last * weights.to(last)).sum().backward()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if not taken:
+            return None
+        return torch.stack([self.steps_of(t.grad) for t in taken]).any(0)
+
+    def steps_of(self, grad: Tensor | None) -> Tensor:
+        """Return the time steps at which a gradient is not 0, (T,)."""
+        if grad is None:
+            return torch.zeros(self.count, dtype=torch.bool)
+        axis = next(
+            (a for a in (self.axis, 1 - self.axis) if grad.shape[a] == self.count), self.axis
+        )
+        return (grad.movedim(axis, 0).reshape(self.count, -1) != 0).any(1).cpu()
