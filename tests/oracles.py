@@ -9,6 +9,8 @@ import numpy as np
 import scipy.linalg
 import torch
 
+from trainability.checks import MEANING_OF
+
 
 def close(found, wanted, tolerance: float = 1e-9) -> None:
     """Equal, relative to the largest entry."""
@@ -276,7 +278,8 @@ TABLE = (  # results, oracle, test, rows
      RECORDED + "figures_and_tables_show_the_recording_and_no_other_words",
      "loss of the constant predictor"),
     ("Check", "built with known numbers", FACT + "a_fact_has_the_numbers_of_the_run",
-     "other outputs that change with one example; steps that the last output reads; steps that its "
+     "other outputs that change with one example; outputs that change at a second call; "
+     "steps that the last output reads; steps that its "
      "gradient reaches; outputs that change with the next step; range of outputs over random "
      "weights; range of y; share of outputs of sum 1, loss unchanged by a constant; share of the "
      "gradient at the own output"),
@@ -367,7 +370,8 @@ LABELS = {  # words of these results that are no rows with a number
     "LesionTable": "data; split; mode; lesioned; layer; input removed (blind); two layers; "
     "diagonal: one layer; damage (nats per frame); damage (nats per token)",
     "Check": "classes of y; signs of y; numbers of y; entries of y; yours; sound; error; three "
-    "seeds; *; change; * closes 80 % of the gap in as many steps",
+    "seeds; *; change; * closes 80 % of the gap in as many steps; "
+    + "; ".join(MEANING_OF.values()),
     "Cure": "yours; torch's; orthogonal; chrono gates; orthogonal, chrono gates; remembering; "
     "initial weights; *; * closes 80 % of the gap in as many steps",
 }

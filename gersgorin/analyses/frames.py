@@ -99,7 +99,8 @@ def growth(run: Run, Q: Tensor) -> tuple[Tensor, np.ndarray]:
             run.report(now.start + len(counts))
         gaps.append(difference(run.step.rows, *run.at(now), push))
         of_factors = torch.stack([*logs_of(factors), errors_of(factors)])
-        step_of = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(Q.device)
+        steps_of = [number for number, count in enumerate(counts) for _ in range(count)]
+        step_of = torch.tensor(steps_of, device=Q.device)
         of_steps = of_factors.new_zeros(3, len(counts), Q.shape[1])
         logs.append(of_steps.index_add_(1, step_of, of_factors))
     return torch.cat(logs, 1), np.concatenate(gaps)
@@ -172,7 +173,7 @@ def unit_triangles(factors: Sequence[Factor], by_row: Tensor) -> Tensor:
     """U before each decomposition, and the identity at the end, (F + 1, k, k)."""
     F, k, _ = by_row.shape
     U = by_row.new_empty(F + 1, k, k)
-    torch.eye(k, out=U[F])
+    U[F].zero_().fill_diagonal_(1)
     for number in reversed(range(F)):
         torch.matmul(U[number + 1], factors[number].R, out=U[number]).div_(by_row[number])
     return U

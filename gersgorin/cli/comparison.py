@@ -90,11 +90,11 @@ def new_cells(command: CompareCommand) -> Iterator[NamedNetwork]:
         for depth in depths or (None,):
             options = NetworkOptions(cell=cell, depth=depth, **shared_options(command, "cell"))
             options_of_cell(options)
-            place = place_of(cell, depth) if command.depth else cell
+            place = place_of_cell(cell, depth) if command.depth else cell
             yield from of_seeds(place, options, command.seeds)
 
 
-def place_of(cell: str, depth: int | None) -> tuple[str, str]:
+def place_of_cell(cell: str, depth: int | None) -> tuple[str, str]:
     """The place of a new cell in a grid with a column for each depth."""
     return cell, "" if depth is None else f"depth {depth}"
 

@@ -75,3 +75,14 @@ def test_a_fault_that_no_test_catches_survives(tmp_path, monkeypatch, capsys):
     found = {text: word for word, _, text in rows[:-1]}
     assert found["mean_of_positive: sum -> mean"] == "caught"
     assert found["mean_of_positive: 9 -> 10"] == "SURVIVED"
+
+
+def test_every_equivalent_fault_is_one_of_the_present_code():
+    names = [row.partition(" | ")[0] for row in faults.EQUIVALENT.read_text().splitlines()]
+    root = faults.EQUIVALENT.parents[1]
+    known = {
+        fault.name
+        for path in {name.split()[0] for name in names}
+        for fault in faults.faults_of((root / path).read_text(), path)
+    }
+    assert {*names} <= known

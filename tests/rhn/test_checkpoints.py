@@ -198,6 +198,7 @@ def test_loading_runs_nothing(tmp_path):
 
     (tmp_path / "a.safetensors").write_bytes(pickle.dumps(Payload()))
     torch.save({"weight_ih": Payload()}, tmp_path / "b.safetensors")
-    for name in "ab":
+    save_file({"weight_ih": torch.zeros(2)}, tmp_path / "c.safetensors")  # without metadata
+    for name in "abc":
         refused(tmp_path / f"{name}.safetensors", r"is of another format: expected \.safetensors")
     assert not ran.exists()
