@@ -5,7 +5,6 @@ other.
 import numpy as np
 import pytest
 import torch
-from tables import for_each
 from torch import nn
 
 from gersgorin import lyapunov, open_run, trajectory
@@ -38,7 +37,7 @@ def cell_of(kind):
     return make_cell(kind, M, N, 3 if CELLS[kind].deep else 1)
 
 
-@for_each("kind", [*CELLS, "stack"])
+@pytest.mark.parametrize("kind", [*CELLS, "stack"])
 def test_the_fused_states_are_those_of_the_equation(kind, monkeypatch):
     monkeypatch.setattr(home, "AT_ONCE", 7 * B * N)  # some steps at once
     cell = filled(cell_of(kind)).to(d)
@@ -125,7 +124,7 @@ def test_states_that_are_not_those_of_the_equation_are_refused():
         open_run(Failing(), drawn(T, M))
 
 
-@for_each("kind", ["rnn", "dt-rnn"])
+@pytest.mark.parametrize("kind", ["rnn", "dt-rnn"])
 def test_the_step_at_which_a_state_is_no_number_is_named(kind):
     cell = make_cell(kind, M, N, dtype=d)
     cell.nonlinearity = "relu"

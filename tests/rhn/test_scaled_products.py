@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from tables import for_each
 
 from rhn.utils.scale import any_out_of_range, product
 
@@ -26,7 +25,7 @@ MATRICES = {  # name: (two matrices, whether one of them is out of range)
 }
 
 
-@for_each("name", MATRICES)
+@pytest.mark.parametrize("name", MATRICES)
 def test_a_quick_look_says_what_the_largest_entries_say(name):
     M, wanted = MATRICES[name]
     assert any_out_of_range(M) is wanted
