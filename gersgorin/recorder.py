@@ -207,7 +207,7 @@ def snapshot(runs: list[Run], positions: int, steps: int) -> dict[str, np.ndarra
     products of their first steps. Returns arrays by the names of the fields of `Recording`.
     """
     step, P = runs[0].step, min(positions, max(map(len, runs)))
-    at = [place_of(k, P, runs[k % len(runs)]) for k in range(P)]
+    at = [position_in(k, P, runs[k % len(runs)]) for k in range(P)]
     x = torch.stack([run.inputs[t] for run, t in at])
     s = torch.stack([run.states[t] for run, t in at])
     A, own = jacobians(step, x, s), step.own("gates")
@@ -231,7 +231,7 @@ def snapshot(runs: list[Run], positions: int, steps: int) -> dict[str, np.ndarra
     return {name: t.cpu().numpy() for name, t in found.items()}
 
 
-def place_of(k: int, P: int, run: Run) -> tuple[Run, int]:
+def position_in(k: int, P: int, run: Run) -> tuple[Run, int]:
     """The run, and the time step in it, of position k of P."""
     last = len(run) - 1
     return run, round(k * last / max(1, P - 1))
