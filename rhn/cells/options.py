@@ -18,7 +18,7 @@ WORDS = {"true": "True", "false": "False", "none": "None"}  # values of options 
 def parameters_of(factory: Callable) -> dict[str, Parameter]:
     """Return the parameters of a factory by name, and of base classes to which it passes keywords.
 
-    >>> "nonlinearity" in parameters_of(CELLS["rnn"])
+    >>> "nonlinearity" in parameters_of(resolve_cell("rnn"))
     True
     """
     factory = _inner(factory)
@@ -43,7 +43,7 @@ def _inner(factory: Any) -> Any:
 def has_depth(factory: Callable) -> bool:
     """Return False for a cell class of this package, or a user's subclass of `Cell`, of one layer.
 
-    >>> has_depth(CELLS["rhn"]), has_depth(resolve_cell("torch.nn:LSTM"))
+    >>> has_depth(resolve_cell("rhn")), has_depth(resolve_cell("torch.nn:LSTM"))
     (True, False)
     """
     cell: Any = _inner(factory)
@@ -55,7 +55,7 @@ def has_depth(factory: Callable) -> bool:
 def accepts(factory: Callable, keyword: str) -> bool:
     """Return True if a cell has a parameter of this name.
 
-    >>> accepts(CELLS["rhn"], "transform_bias"), accepts(CELLS["dt-rnn"], "transform_bias")
+    >>> accepts(resolve_cell("rhn"), "transform_bias"), accepts(resolve_cell("dt-rnn"), "transform_bias")
     (True, False)
     """
     return keyword in parameters_of(factory)
