@@ -55,8 +55,10 @@ def has_depth(factory: Callable) -> bool:
 def accepts(factory: Callable, keyword: str) -> bool:
     """Return True if a cell has a parameter of this name.
 
-    >>> accepts(resolve_cell("rhn"), "transform_bias"), accepts(resolve_cell("dt-rnn"), "transform_bias")
-    (True, False)
+    >>> accepts(resolve_cell("rhn"), "transform_bias")
+    True
+    >>> accepts(resolve_cell("dt-rnn"), "transform_bias")
+    False
     """
     return keyword in parameters_of(factory)
 
