@@ -10,8 +10,7 @@ independent.
 
 A step returns the next state, or (output, next state). Modules are copied and run in float64,
 functions in the precision of their state. s is a state as one vector, see `gersgorin.packing`. The
-layers of
-torch.nn stand one after the other, each with h and c.
+layers of torch.nn stand one after the other, each with h and c.
 
 Legend: B rows, m inputs, N entries of a state, L layers, n units.
 """
