@@ -654,5 +654,11 @@ def test_everything_takes_the_usual_loss():
         assert CHANGES[EVERYTHING].apply(run, UNKNOWN).usual and not run.usual
 
 
+def test_everything_keeps_the_loss_of_what_predict_returns():
+    run = run_of(LastState(), *sums(), nn.MSELoss(), predict=lambda output: 2 * output)
+    with restored(run.model, run.optimizer):
+        assert not CHANGES[EVERYTHING].apply(run, UNKNOWN).usual
+
+
 def test_labels_are_literals_and_each_once():
     assert len(set(ROW_LABELS)) == len(ROW_LABELS) == 18

@@ -214,6 +214,8 @@ def test_a_star_closes_80_percent_of_the_gap():
     assert starred(0.75, 0.25, other=0.125)  # 80 % of 5 / 8
     assert not starred(0.75, 0.265625, other=0.125)
     assert not starred(0.4, 0.3, other=0.0, kind="raw", constant=0.5)
+    assert not starred(0.5, 0.45, kind="raw", constant=1.5)  # a gap of 0.05 of 1.05
+    assert starred(0.6, 0.45, kind="raw", constant=1.5)  # of 0.15
     assert not starred(0.95, 0.9)  # the lowest, but half of the error is left
     assert starred(0.5, 0.25) and not starred(0.5, 0.265625)
     assert not starred(0.5, 0.12, other=0.0)  # of the gap of none, not of the constant predictor

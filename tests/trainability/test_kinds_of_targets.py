@@ -94,6 +94,12 @@ CASES = {
         nn.CrossEntropyLoss(),
         "raw",
     ),
+    "shares of three classes": (
+        LastState(3),
+        torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]]).repeat(N // 2, 1),
+        nn.CrossEntropyLoss(),
+        "raw",
+    ),
     "squared error above the targets, cut off": (LastState(1), sums()[1], one_sided, "numbers"),
     "squared error of one output, quantile of another": (
         LastState(2),
