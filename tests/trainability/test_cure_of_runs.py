@@ -211,7 +211,7 @@ def test_the_best_weights_are_drawn_by_apply():
 def test_too_few_steps_are_refused():
     with pytest.raises(InvalidInputError, match="steps is 7: expected at least 8"):
         cured(LastState(), steps=7)
-    assert cured(LastState(), steps=8).best.steps == 8
+    assert cured(LastState(), steps=8)[0].best.steps == 8
 
 
 def learn(rate, **how):
