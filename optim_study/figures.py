@@ -3,7 +3,7 @@ network; and the map of the settings with which networks train. Needs neither to
 """
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import rcParams
@@ -16,7 +16,8 @@ from optim_study.config import LEARNING_RATES, PAPERS_STD, SCHEMES
 from optim_study.results import TrialRow, by_network, constant_of, distinct_trials
 from optim_study.shares import BELOW, CONSTANT, PAPERS_RANGE
 from rhn.training.state import Objective
-from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, inches_of, our_style
+from rhn.utils.composer import composed
+from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, figure_width
 
 LOG_FROM = 3  # times the median loss: from there on the axis is logarithmic
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
@@ -55,11 +56,12 @@ def plot_swarm(
     log = losses.min() > 0 and losses.max() > LOG_FROM * np.median(losses)
     levels = _levels(below, constant)
 
-    def draw(figure: SubFigure, width: float, points: float) -> float:
+    def draw(part: SubFigure) -> float:
+        width, points = figure_width(part), rcParams["font.size"]
         room = width - AROUND * points
         parts = _divided(columns, max(1, int(room / (COLUMN * points))))
         most = max(map(len, parts))
-        axes = figure.subplots(len(parts), sharey=True, squeeze=False).ravel()
+        axes = part.subplots(len(parts), sharey=True, squeeze=False).ravel()
         for ax, names in zip(axes, parts, strict=True):
             for name, level, dashes in levels:
                 line: dict = {"linestyle": dashes, "color": "0.25", "linewidth": 1, "zorder": 0}
@@ -69,9 +71,10 @@ def plot_swarm(
             if log:
                 ax.set_yscale("log")
                 ax.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
+        _legend_above(part)
         return points * (AROUND + ROW * len(parts))
 
-    figure = _figure(draw, title or TITLE.format(KINDS[loss], len(rows)), size, source)
+    figure = composed(draw, title or TITLE.format(KINDS[loss], len(rows)), size, source)
     for ax in figure.axes:
         _spread(ax)
     return figure
@@ -96,11 +99,12 @@ def plot_map(
     rows = distinct_trials(rows)
     panels = by_network(rows)
 
-    def draw(figure: SubFigure, width: float, points: float) -> float:
+    def draw(part: SubFigure) -> float:
+        width, points = figure_width(part), rcParams["font.size"]
         most, depths = max(1, int(width / (PANEL * points))), len({row.depth for row in rows})
         columns = min(len(panels), depths if 1 < depths <= most else most)
         lines = -(-len(panels) // columns)
-        grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+        grid = part.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
         for ax in grid.ravel()[len(panels) :]:
             ax.remove()
         for k, (name, trials) in enumerate(panels.items()):
@@ -109,33 +113,19 @@ def plot_map(
             ax.set_title(wrapped(name, 0.8 * width / columns, points), parse_math=False)
             ax.set(xlabel=RATE if last else "", ylabel="" if k % columns else DEVIATION)
             ax.tick_params(labelbottom=last)
+        _legend_above(part)
         return points * (AROUND + 1.3 * PANEL * lines)
 
-    return _figure(draw, title or TITLE_OF_MAP.format(len(rows)), size, source)
+    return composed(draw, title or TITLE_OF_MAP.format(len(rows)), size, source)
 
 
-def _figure(
-    draw: Callable[[SubFigure, float, float], float], title: str, size: str | float, source: str
-) -> Figure:
-    """Return a figure with a title, a legend of all panels, and a footer. draw: adds the panels to
-    a figure of this width and with letters of this size, and returns its height in inches.
-    """
-    with our_style(size):
-        width, points = inches_of(size), rcParams["font.size"]
-        figure = Figure((width, width), layout="constrained")
-        part = figure.add_subfigure(figure.add_gridspec(1, 1)[0])
-        figure.set_figheight(draw(part, width, points))
-        place: dict = {"x": 0.01, "ha": "left", "parse_math": False}
-        figure.suptitle(wrapped(title, width, points + 1), **place)
-        if source:
-            place |= {"fontsize": points - 1, "color": GREY}
-            figure.supxlabel(wrapped(source, width, points), **place)
-        pairs = [p for ax in figure.axes for p in zip(*ax.get_legend_handles_labels(), strict=True)]
-        handles = {label: handle for handle, label in reversed(pairs)}
-        where: dict = {"loc": "outside upper left", "ncols": max(1, int(width / 2))}
-        part.legend(handles.values(), handles, **where)
-        figure.draw_without_rendering()
-    return figure
+def _legend_above(part: SubFigure) -> None:
+    """Write above all panels what they show, each name once."""
+    every = part.get_figure(root=True).axes
+    pairs = [p for ax in every for p in zip(*ax.get_legend_handles_labels(), strict=True)]
+    handles = {label: handle for handle, label in reversed(pairs)}
+    columns = max(1, int(figure_width(part) / 2))
+    part.legend(handles.values(), handles, loc="outside upper left", ncols=columns)
 
 
 def _levels(below: float, constant: float | None) -> list[tuple[str, float, str]]:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from rhn.errors import DataError, InvalidInputError, first_line
-from rhn.utils.figures import COLOURS, inches_of
+from rhn.utils.composer import composed
+from rhn.utils.figures import COLOURS, figure_width
 from rhn.utils.io import check_file, read_config
 
+TITLE = "Training (dashed) and validation losses"
 CURVE_COLUMNS = ("run", "measure", "epoch", "train", "valid")
 MEASURES = {
     "perplexity": "perplexity",
@@ -70,17 +72,21 @@ def draw_curves(curves: Sequence[Curves], size: str = "page") -> Figure:
     """
     if len(found := {MEASURES[c.measure] for c in curves}) > 1:
         raise InvalidInputError(f"runs are {', '.join(sorted(found))}: expected one measure")
-    figure = Figure((inches_of(size), 0.6 * inches_of(size)), layout="constrained")
-    ax = figure.add_subplot()
-    ax.set(title="Training (dashed) and validation losses", xlabel="epoch", ylabel=found.pop())
-    for k, c in enumerate(curves):
-        color = COLOURS[k % len(COLOURS)]
-        ax.plot(c.epochs, c.train, "--", color=color, linewidth=1)
-        ax.plot(c.epochs, c.valid, color=color, linewidth=1.3, label=c.name)
-        ax.plot(c.epochs[c.place], c.valid[c.place], "o", color=color, markersize=5)
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-    ax.set_yscale("log")
-    ax.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
-    for name in figure.legend(loc="outside right upper").get_texts():
-        name.set_parse_math(False)
-    return figure
+    label = found.pop()
+
+    def draw(part: SubFigure) -> float:
+        ax = part.add_subplot()
+        ax.set(xlabel="epoch", ylabel=label)
+        for k, c in enumerate(curves):
+            color = COLOURS[k % len(COLOURS)]
+            ax.plot(c.epochs, c.train, "--", color=color, linewidth=1)
+            ax.plot(c.epochs, c.valid, color=color, linewidth=1.3, label=c.name)
+            ax.plot(c.epochs[c.place], c.valid[c.place], "o", color=color, markersize=5)
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        ax.set_yscale("log")
+        ax.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
+        for name in part.legend(loc="outside right upper").get_texts():
+            name.set_parse_math(False)
+        return 0.6 * figure_width(part)
+
+    return composed(draw, TITLE, size)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.legend import Legend
 from scipy.stats import beta, fisher_exact
 
 from optim_study.backend import finished_row
@@ -356,7 +357,7 @@ def test_points_of_size_one_are_beside_each_other(heights, room, places):
 def test_the_title_and_legend_of_a_map_name_its_axes_and_the_loss_of_filled_symbols(loss, kind):
     figure = plot_map(AREA, loss=loss, size="slide")
     assert figure.get_suptitle() == "Learning rate and initial standard deviation of 24 trials"
-    labels = [text.get_text() for part in figure.subfigs for text in part.legends[0].get_texts()]
+    labels = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
     assert f"filled: {kind} loss below 9.5" in labels
 
 
