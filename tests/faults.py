@@ -87,7 +87,8 @@ def computes(function: ast.FunctionDef) -> bool:
     """Return whether a function gives no text and draws nothing."""
     gives_text = function.returns is not None and ast.unparse(function.returns) in TEXT
     arguments = (*function.args.args, *function.args.kwonlyargs)
-    has_axes = any(a.annotation and "Axes" in ast.unparse(a.annotation) for a in arguments)
+    kinds = [ast.unparse(a.annotation) for a in arguments if a.annotation]
+    has_axes = any("Axes" in kind or "Figure" in kind for kind in kinds)
     draws = has_axes or any(word in function.name for word in DRAWS)
     return not gives_text and not draws
 

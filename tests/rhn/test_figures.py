@@ -1,8 +1,11 @@
 """Figures have one style, with letters as large as their width lets them be."""
 
+import struct
+
 import matplotlib
 import pytest
 
+from rhn.utils.composer import new_axes
 from rhn.utils.figures import our_style
 
 
@@ -36,3 +39,10 @@ def test_figures_inside_others_have_the_outer_width():
         assert matplotlib.rcParams["font.size"] == 16
     with our_style("slide"), our_style("column"):
         assert matplotlib.rcParams["font.size"] == 7
+
+
+def test_a_notebook_shows_a_hundred_points_an_inch():
+    picture = new_axes().figure
+    picture.set_size_inches(3, 2)
+    width, height = struct.unpack(">II", picture._repr_png_()[16:24])  # of the header of a PNG
+    assert (width, height) == (300, 200)

@@ -26,6 +26,7 @@ from rhn.training.state import read_state, write_state
 from rhn.utils.io import (
     arrays_of,
     atomic_path,
+    begins_with,
     check_output,
     check_result,
     read_json,
@@ -200,3 +201,17 @@ def test_a_lack_of_memory_is_not_called_damage(name, error, tmp_path, monkeypatc
         reader(path)
     assert str(refused.value) == f"there is not enough memory for {path}"
     assert not isinstance(refused.value, DamagedError)
+
+
+@pytest.mark.parametrize(
+    ("content", "ours"),
+    [
+        pytest.param(b"", True, id="empty"),
+        pytest.param(b"." * 97 + b"two", True, id="at the end of 100 bytes"),
+        pytest.param(b"." * 98 + b"two", False, id="one byte later"),
+    ],
+)
+def test_an_unreadable_file_is_ours_by_its_first_bytes(content, ours, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert begins_with(path, b"two") is ours

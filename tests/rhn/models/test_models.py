@@ -240,3 +240,10 @@ def test_a_model_in_training_mode_is_measured_without_dropout_and_left_in_it(nam
             found.append(MEASURES[name](trained.train(mode)))
         assert trained.training == mode
     assert found[0] == found[1]
+
+
+def test_the_configuration_has_the_scheme_and_the_place_of_a_users_cell():
+    sizes = {"input_size": 3, "output_size": 3, "hidden_size": 4}
+    own = PolyphonicModel(Plain, **sizes).config()
+    assert (own["cell"], own["init"]) == (f"{__name__}:Plain", None)
+    assert PolyphonicModel(Plain, init="uniform:0.1", **sizes).config()["init"] == "uniform:0.1"
