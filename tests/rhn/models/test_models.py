@@ -244,6 +244,6 @@ def test_a_model_in_training_mode_is_measured_without_dropout_and_left_in_it(nam
 
 def test_the_configuration_has_the_scheme_and_the_place_of_a_users_cell():
     sizes = {"input_size": 3, "output_size": 3, "hidden_size": 4}
-    own = PolyphonicModel(Plain, **sizes).config()
+    own = PolyphonicModel(Plain, init=None, **sizes).config()
     assert (own["cell"], own["init"]) == (f"{__name__}:Plain", None)
     assert PolyphonicModel(Plain, init="uniform:0.1", **sizes).config()["init"] == "uniform:0.1"
