@@ -52,6 +52,18 @@ def test_gates_of_more_sequences_than_run_together_are_those_of_each_alone():
 
 
 @torch.no_grad()
+def test_a_gate_at_a_limit_is_neither_open_nor_closed(monkeypatch):
+    """Without weights and biases each transform gate is 0.5."""
+    for name in ("OPEN", "CLOSED"):
+        monkeypatch.setattr(f"analysis.gates.{name}", 0.5)
+    model = network(depth=2)
+    for weight in model.parameters():
+        weight.zero_()
+    found = gate_activity(model, rolls(3))
+    assert (found.activity == 0.5).all() and not found.open.any() and not found.closed.any()
+
+
+@torch.no_grad()
 def test_one_gate_that_is_not_finite_is_refused():
     """In the first step all others are finite."""
     model = network(depth=2)
