@@ -236,6 +236,8 @@ def main(package: str, count: str, seed: str) -> int:
         for fault in drawn_faults(root, package, int(count), int(seed)):
             of_file = tests.get(fault.path, {})
             able = set().union(*(of_file.get(line, set()) for line in fault.lines))
+            if not able:  # a function that runs when its file is imported
+                able = set().union(*of_file.values())
             if fault.name in equivalent:
                 word = "equivalent"
             elif able and is_caught(root, fault, sorted(able, key=sizes.__getitem__), limit):

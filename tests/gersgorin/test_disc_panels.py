@@ -20,6 +20,7 @@ from gersgorin.analyses.complex_plane import (
     EIGENVALUES,
     SEEN,
     FewTicks,
+    Square,
     _extend,
     circle_points,
 )
@@ -32,6 +33,8 @@ from gersgorin.analyses.disc_panels import (
     OVERLAP,
     ROW_DISCS,
     ROW_UNION,
+    JacobianDiscs,
+    closer_squares,
 )
 from gersgorin.analyses.spectra import spectra
 from gersgorin.recorder import Recorder
@@ -339,3 +342,11 @@ def test_an_axis_has_as_many_numbers_as_its_longest_one_leaves_room_for():
         ax = Figure((letters * ticks.letter, 1)).add_axes((0, 0, 1, 1), xlim=(-150, 150))
         ax.xaxis.set_major_locator(FewTicks())
         assert ax.xaxis.get_majorticklocs().tolist() == wanted
+
+
+def test_eigenvalues_at_the_ends_of_the_discs_are_in_their_square():
+    """Of [[0, 2], [2, 0]]: both discs end at -2 and 2."""
+    discs = JacobianDiscs(np.zeros(2), np.full(2, 2.0), np.array([-2.0, 2.0 + 0j]))
+    found = closer_squares(Square(0.0, 100.0), discs)
+    assert found[CLOSER_DISCS].middle == 0 and found[CLOSER_DISCS].half >= 2
+    assert CLOSER_EIGENVALUES not in found  # as wide as the discs

@@ -166,6 +166,9 @@ def test_a_user_s_step_has_as_many_layers_as_its_depth():
     assert gains(step, X).layers.tolist() == [[4.0]] * len(X)
     step.depth = 2
     assert gains(step, X).layers.tolist() == [[2.0, 2.0]] * len(X)
+    step.depth = "two"
+    assert open_run(step, X).step.depth == 1
+    assert open_run(lambda x, s: s, X, torch.zeros(3)).step.depth == 1
 
 
 def test_steps_without_numbers_are_counted(tmp_path):

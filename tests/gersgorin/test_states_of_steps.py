@@ -144,3 +144,42 @@ def test_the_states_of_a_trajectory_have_gradients():
         s = cell.step(x_t, s)
     s.sum().backward()
     assert torch.allclose(fused, s0.grad, rtol=1e-9) and s0.grad.any()
+
+
+class Longer(Own):
+    """Its step adds an entry to the state."""
+
+    def step(self, x, s):
+        return torch.cat((s, s[..., :1]), -1)
+
+
+class Narrower(Own):
+    """Its step has another precision."""
+
+    def step(self, x, s):
+        return super().step(x, s).float()
+
+
+@pytest.mark.parametrize(
+    ("cell", "given"),
+    [
+        pytest.param(Longer(), rf"torch.float64 of shape \(1, {M + 1}\)", id="shape"),
+        pytest.param(Narrower(), rf"torch.float32 of shape \(1, {M}\)", id="precision"),
+    ],
+)
+def test_a_next_state_of_another_kind_is_refused(cell, given):
+    with pytest.raises(InvalidInputError, match=f"next state of {type(cell).__name__} is {given}"):
+        open_run(cell, drawn(T, M))
+
+
+def test_a_trajectory_of_no_steps_is_refused():
+    with pytest.raises(InvalidInputError, match=r"x is .* at least one step"):
+        trajectory(lambda x, s: s + x, torch.zeros(0, 2), torch.zeros(2))
+
+
+def test_an_error_without_words_is_named_by_its_class():
+    def silent(x, s):
+        raise ValueError
+
+    with pytest.raises(UsersCodeError, match="ValueError: -$"):
+        open_run(silent, drawn(T, M), torch.zeros(2, dtype=d))
