@@ -181,5 +181,5 @@ def test_an_error_without_words_is_named_by_its_class():
     def silent(x, s):
         raise ValueError
 
-    with pytest.raises(UsersCodeError, match="ValueError: -$"):
+    with pytest.raises(UsersCodeError, match=r"ValueError: -$"):
         open_run(silent, drawn(T, M), torch.zeros(2, dtype=d))
