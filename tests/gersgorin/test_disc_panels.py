@@ -345,9 +345,9 @@ def test_an_axis_has_as_many_numbers_as_its_longest_one_leaves_room_for():
 
 
 def test_eigenvalues_at_the_ends_of_the_discs_are_in_their_square():
-    """Of [[0, 2], [2, 0]]: both discs end at -2 and 2."""
-    ends = np.array([-2.0, 2.0 + 0j])
-    discs = JacobianDiscs(centers=np.zeros(2), row_radii=np.full(2, 2.0), eigenvalues=ends)
+    """All discs end at -2 and 2."""
+    ends = np.array([-2.0, 1.9, 2.0 + 0j])
+    discs = JacobianDiscs(centers=np.zeros(3), row_radii=np.full(3, 2.0), eigenvalues=ends)
     found = closer_squares(Square(0.0, 100.0), discs)
     assert found[CLOSER_DISCS].middle == 0 and found[CLOSER_DISCS].half >= 2
     assert CLOSER_EIGENVALUES not in found  # as wide as the discs
