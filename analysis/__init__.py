@@ -16,13 +16,13 @@ from rhn.utils.lazy import lazy_names
 from rhn.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from analysis.activity import GateActivity as GateActivity
-    from analysis.damage import LesionTable as LesionTable
+    from analysis.gate_table import GateActivity as GateActivity
     from analysis.gates import gate_activity as gate_activity
+    from analysis.jackknife import paired_interval as paired_interval
     from analysis.lesion_modes import Lesion as Lesion
     from analysis.lesion_modes import lesioned as lesioned
+    from analysis.lesion_table import LesionTable as LesionTable
     from analysis.lesions import lesion as lesion
-    from analysis.lesions import paired_interval as paired_interval
     from analysis.report import report_page as report_page
     from analysis.texts import Excerpt as Excerpt
     from analysis.texts import excerpts as excerpts
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 __all__, _load, __dir__ = lazy_names(
     __name__,
     {
-        "activity": ("GateActivity",),
-        "damage": ("LesionTable",),
+        "gate_table": ("GateActivity",),
         "gates": ("gate_activity",),
-        "lesions": ("lesion", "paired_interval"),
+        "jackknife": ("paired_interval",),
+        "lesion_table": ("LesionTable",),
+        "lesions": ("lesion",),
         "lesion_modes": ("Lesion", "lesioned"),
         "report": ("report_page",),
         "texts": ("Excerpt", "excerpts", "stretches"),

@@ -1,4 +1,4 @@
-"""`rhn-analyze`, whose other commands are in `analysis.commands`: lesions of a trained network."""
+"""`rhn-analyze`: gates and lesions of a trained network, and a page of figures and tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 from gersgorin.cli.outputs import DeviceOption, OutputOptions, checked_outputs, show
 from rhn.cli.entry import run_command
-from rhn.utils.command_line import command_class, command_line, run_read
+from rhn.utils.command_line import Device, command_class, command_line, run_read
+from rhn.utils.io import atomic_path, check_output
 from rhn.utils.resources import resolve_device
 from rhn.utils.validation import Count
 
@@ -67,6 +68,18 @@ class LayerCommand(DeviceOption, OutputOptions, TrainedNetwork):
 
 
 @command_class
+class GatesCommand(LayerCommand):
+    """Mean transform gate of each layer over time (figure 5(b) of the paper), and the shares of
+    gates that are closed and open.
+    """
+
+    function: ClassVar[str] = "analysis.gates:gate_activity"
+
+    output: tuple[Path, ...] = (Path("gates.png"),)
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
+
+
+@command_class
 class LesionCommand(LayerCommand):
     """Loss with each layer switched off in turn (figure 6 of the paper).
 
@@ -91,10 +104,36 @@ class LesionCommand(LayerCommand):
     """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
 
 
+@command_class
+class ReportCommand(TrainedNetwork):
+    """Write one HTML page with the figures and tables of a training run, of the spectra of its
+    network, of gates and of lesions.
+    """
+
+    output: Path = Path("report.html")
+    """The file to write (.html)."""
+    device: Device = "auto"
+    """Device of the computation; auto: a GPU if there is one, else the CPU."""
+
+    def run(self) -> None:
+        """Measure, and write the page."""
+        from analysis.report import report_page  # loads torch
+        from rhn.utils.resources import tune_malloc
+
+        check_output(self.output, (".html",))
+        tune_malloc()
+        given = {name: getattr(self, name) for name in ("data", "cell")}
+        given |= {"split": self.split or "", "device": resolve_device(self.device)}
+        page = report_page(self.checkpoint, **given)
+        with atomic_path(self.output) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        print(f"file: {self.output}")
+
+
 COMMANDS = command_line("rhn-analyze", DESCRIPTION)
-COMMANDS.command("analysis.commands:GatesCommand", name="gates")
+COMMANDS.command(GatesCommand, name="gates")
 COMMANDS.command(LesionCommand, name="lesion")
-COMMANDS.command("analysis.commands:ReportCommand", name="report")
+COMMANDS.command(ReportCommand, name="report")
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from analysis.activity import GateActivity
+from analysis.gate_table import GateActivity
 from analysis.network import (
     check_causal,
     copied_network,

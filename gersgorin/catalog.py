@@ -60,8 +60,8 @@ BY_COMMAND = {analysis.command: analysis for analysis in ANALYSES}
 """The analyses by their subcommands."""
 
 OTHER_RESULTS = {
-    "GateActivity": "analysis.activity",
-    "LesionTable": "analysis.damage",
+    "GateActivity": "analysis.gate_table",
+    "LesionTable": "analysis.lesion_table",
     "Recording": "gersgorin.recording",
 }
 RESULTS = OTHER_RESULTS | {row.result: f"gersgorin.{row.module}" for row in ANALYSES}
