@@ -800,3 +800,12 @@ def test_the_meanings_of_those_with_a_star_are_printed_and_of_no_others():
     assert starred
     shown = {name for name, meaning in checks.MEANING_OF.items() if meaning in str(found)}
     assert shown == starred
+
+
+def test_as_many_steps_as_are_done_are_expected_at_least():
+    reported = []
+    count = races.StepCount(lambda *steps: reported.append(steps))
+    count.expect(3)
+    count.reach(2)
+    count.reach(5)
+    assert reported == [(2, 3), (5, 5)]
