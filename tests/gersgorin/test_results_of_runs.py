@@ -161,6 +161,13 @@ class TwoFactors(torch.nn.Module):
         return [2 * torch.eye(3).double().expand(*s.shape, 3)] * 2
 
 
+def test_the_share_of_discs_inside_is_unknown_if_one_radius_is():
+    found = spectra(linear(torch.diag(torch.tensor([0.5, 2.0], dtype=torch.float64))))
+    one_unknown = np.tile([0.1, np.nan], (found.steps, 1))
+    assert np.isnan(found.inside(one_unknown)).all()
+    assert (found.inside(np.zeros((found.steps, 2))) == 0.5).all()
+
+
 def test_a_user_s_step_has_as_many_layers_as_its_depth():
     step = TwoFactors()
     assert gains(step, X).layers.tolist() == [[4.0]] * len(X)
