@@ -332,3 +332,10 @@ def test_states_of_several_tensors_and_of_state_size():
     vectors = MODULES["step of vectors"]
     same = open_run(vectors.step, X, torch.zeros(N).double())
     close(open_run(vectors, X).states, same.states)
+
+
+@pytest.mark.parametrize("count", [4, 12])
+def test_a_state_of_more_or_fewer_numbers_than_the_cell_has_is_refused(count):
+    said = rf"^s0 is {count} numbers: expected 8 for LSTM$"
+    with pytest.raises(InvalidInputError, match=said):
+        open_run(torch.nn.LSTM(3, 4), torch.rand(5, 3), torch.zeros(count))
