@@ -21,7 +21,7 @@ from gersgorin.run import Run, open_run
 from gersgorin.smoothness import difference
 from gersgorin.step import as_step
 from rhn.cells import StackedCell, make_cell
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, NotFiniteError
 from tests.numbers.record import M, N, T, X, filled, pair
 
 NAMES = {"title": "net", "data": "x", "unit": "steps"}
@@ -339,3 +339,12 @@ def test_a_state_of_more_or_fewer_numbers_than_the_cell_has_is_refused(count):
     said = rf"^s0 is {count} numbers: expected 8 for LSTM$"
     with pytest.raises(InvalidInputError, match=said):
         open_run(torch.nn.LSTM(3, 4), torch.rand(5, 3), torch.zeros(count))
+
+
+def test_one_weight_that_is_not_finite_is_refused_by_its_name():
+    layer = torch.nn.GRU(3, 4)
+    layer.weight_hh_l0.data[2, 1] = torch.nan
+    with pytest.raises(
+        NotFiniteError, match=r"^weights of GRU are NaN or infinite in weight_hh_l0"
+    ):
+        open_run(layer, torch.rand(5, 3))

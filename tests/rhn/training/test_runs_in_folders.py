@@ -26,7 +26,7 @@ from rhn.files import write_tensors
 from rhn.training import run
 from rhn.training.interrupts import Interrupted
 from rhn.training.run import locked, train
-from rhn.training.state import read_state, write_state
+from rhn.training.state import diverged, read_state, write_state
 from tests.rhn.pieces import SMALL_CHORALES, shortest_chorales
 from tests.rhn.texts import SMALL, metrics, small_corpus
 
@@ -342,3 +342,9 @@ def test_the_test_split_of_a_finished_run_is_measured_once_for_each_seed(tmp_pat
         measured.clear()
         train(SMALL_CHORALES, MUSIC, out=tmp_path, epochs=1, seeds=(0, 1))
         assert measured == [True, True]
+
+
+def test_a_run_has_diverged_if_a_loss_is_not_finite():
+    """The other columns, such as the norm of the gradient, do not count."""
+    assert not diverged(np.array([[1.0, 2.0, np.nan]]))
+    assert diverged(np.array([[1.0, np.inf, 0.5]])) and diverged(np.array([[np.nan, 2.0, 0.5]]))
