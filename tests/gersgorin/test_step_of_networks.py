@@ -344,7 +344,5 @@ def test_a_state_of_more_or_fewer_numbers_than_the_cell_has_is_refused(count):
 def test_one_weight_that_is_not_finite_is_refused_by_its_name():
     layer = torch.nn.GRU(3, 4)
     layer.weight_hh_l0.data[2, 1] = torch.nan
-    with pytest.raises(
-        NotFiniteError, match=r"^weights of GRU are NaN .* in weight_hh_l0"
-    ):
+    with pytest.raises(NotFiniteError, match=r"^weights of GRU are NaN .* in weight_hh_l0"):
         open_run(layer, torch.rand(5, 3))
