@@ -7,6 +7,7 @@ import torch
 from gersgorin.analyses.fixed_points import fixed_points
 from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.analyses.products import products
+from gersgorin.root_search import least_squares_lengths
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
 from tests.gersgorin.test_exponents import d, drawn
@@ -72,3 +73,24 @@ def test_a_detached_share_of_the_slope_is_the_difference(share):
     np.testing.assert_allclose(products(run).table()[row], 1 - share, rtol=1e-6, atol=1e-8)
     points = fixed_points(step, torch.zeros(2, dtype=d), starts=drawn(9, 2))
     assert points.table()[row] == pytest.approx(1 - share, rel=1e-6, abs=1e-8)
+
+
+def test_the_shortest_step_is_that_of_least_squares():
+    """Of large and small Jacobians, one of them singular, against NumPy's pseudoinverse."""
+    J = torch.randn(3, 4, 4, dtype=d) * torch.tensor([1e-3, 1.0, 1e3], dtype=d)[:, None, None]
+    J[1, 3] = J[1, 2]
+    r = torch.randn(3, 4, dtype=d)
+    wanted = [
+        np.linalg.norm(np.linalg.pinv(A, rcond=1e-13) @ b)
+        for A, b in zip(J.numpy(), r.numpy(), strict=True)
+    ]
+    assert np.allclose(least_squares_lengths(J, r), wanted)
+
+
+def test_a_direction_that_is_rounding_of_the_identity_is_left_out():
+    """A singular value of 3 eps, below N eps = 4 eps, and one of 5 eps, above it."""
+    eps = torch.finfo(d).eps
+    r = torch.tensor([[0.0, 0.0, 0.0, 1.0]], dtype=d)
+    for size, length in ((3 * eps, 0.0), (5 * eps, 1 / (5 * eps))):
+        J = torch.diag(torch.tensor([0.5, 0.5, 0.5, size], dtype=d))[None]
+        assert np.allclose(least_squares_lengths(J, r), length)

@@ -418,3 +418,8 @@ def test_what_is_no_stack_of_finite_square_matrices_is_refused(function):
 def test_a_documented_path_of_0_7_leads_to_the_same_function(module, name):
     old = importlib.import_module(f"gersgorin.linalg.{module}")
     assert getattr(old, name) is getattr(gersgorin.linalg, name)
+
+
+def test_a_matrix_without_numbers_is_refused():
+    with pytest.raises(InvalidInputError, match=r"^A is torch.float32, .* a dense tensor"):
+        eigenvalues(torch.empty(2, 2, device="meta"))
