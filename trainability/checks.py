@@ -74,8 +74,10 @@ CHANGE, CLOSED = "change", "* closes 80 % of the gap in as many steps"
 LINE = "line of the first number that is not finite: "
 FAILED = "rows that raised an error"
 DIVERGED = "rows whose error is not finite"
-MEANING_OF = {probe.name: probe.meaning for probe in PROBES}
-MEANING_OF |= {change.label: change.meaning for change in TABLE}
+MEANING_OF = {
+    **{probe.name: probe.meaning for probe in PROBES},
+    **{change.label: change.meaning for change in TABLE},
+}
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def facts(
 
 def fact_of(name: str, found: Mapping[str, Numbers]) -> Fact:
     """Return a fact, beside the numbers of every sound run."""
-    probe = PROBES[FACTS.index(name)]
+    probe = PROBE_OF[name]
     sound = found[probe.sound_as] if probe.sound_as else probe.sound
     return Fact(name, found[name], sound)
 
@@ -490,5 +490,6 @@ PROBES = (
     ),
 )
 """All facts, in the order in which they are printed."""
-FACTS = tuple(probe.name for probe in PROBES)
+PROBE_OF = {probe.name: probe for probe in PROBES}
+FACTS = tuple(PROBE_OF)
 """The names of all facts, in their order."""

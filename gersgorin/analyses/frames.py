@@ -32,12 +32,11 @@ from torch import Tensor
 
 from gersgorin.autodiff import BLOCK
 from gersgorin.jacobians import LargeJacobian
-from gersgorin.run import Run
+from gersgorin.run import LARGE, Run
 from gersgorin.smoothness import difference
 
 Jacobian = Tensor | LargeJacobian
 
-LARGE = 4096  # entries of the largest state whose whole Jacobians are computed
 EXACT = 1e-11  # largest error of a log growth that a QR decomposition of a whole step may leave
 AT_ONCE = 1 << 17  # entries of triangular matrices that are inverted at once
 

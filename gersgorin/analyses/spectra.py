@@ -40,7 +40,7 @@ from gersgorin.linalg.spectrum import (
 )
 from gersgorin.linalg.threads import by_chunks, one_thread
 from gersgorin.results import DIFFERENCE, PRODUCT, StepResult
-from gersgorin.run import Run, RunOptions, names_options, open_run
+from gersgorin.run import LARGE, Run, RunOptions, names_options, open_run
 from gersgorin.smoothness import difference
 from rhn.utils.validation import whole_number
 
@@ -72,7 +72,7 @@ ROW_CURVE, COLUMN_CURVE = "row discs", "column discs"
 NOT_CONVERGED = "steps whose eigenvalues did not converge"
 NORM_NOT_CONVERGED = "steps whose 2-norm did not converge"
 NO_NUMBER = "steps whose Jacobian over- or underflows"
-LARGE, COUNT = 4096, 32  # entries of the largest whole Jacobian; eigenvalues of a larger one
+COUNT = 32  # eigenvalues of a Jacobian that is not computed as a whole
 ANGLES, SMALL = 32, 256  # support lines of a numerical range; half as many for more entries
 SCALE_FREE = {"eigenvalue_condition", "departure_from_normality"}
 """The arrays of `Spectra` that are the same for A and A 2^e."""
