@@ -126,7 +126,7 @@ class LyapunovSpectrum(StepResult):
         is_whole = len(high) == self.state_size
         volumes_shrink = -math.inf < self.sum < 0
         if is_whole and volumes_shrink and len(high) > 1:  # the sum is known better than its parts
-            high[-1] = min(high[-1], self.sum - high[:-1].sum())
+            high[-1] = self.sum - high[:-1].sum()
         least, most = map(kaplan_yorke_dimension, (low, high))
         volumes_may_grow = least >= 0 and math.isnan(most)
         if is_whole and volumes_may_grow:

@@ -94,12 +94,13 @@ PAIRS = [f"{weights}, rate x {rate:g}" for weights in LABELS for rate in RATES]
     [
         pytest.param((0.0, (0.0, 0.0, 0.0)), True, id="both halves"),
         pytest.param((0.0, (0.9, 0.9, 0.9)), False, id="first half only"),
+        pytest.param((0.9, (0.0, 0.0, 0.0)), False, id="other half only"),
         pytest.param((0.0, (0.0, 0.9, 0.9)), False, id="first seed only"),
         pytest.param((0.0, (0.0, 0.0, None)), False, id="a seed that raises"),
         pytest.param(((0.0, 0.9, 0.9), (0.0,) * 3), True, id="first half with the first seed"),
     ],
 )
-def test_a_star_of_a_pair_holds_with_three_seeds_on_the_other_half(pair, has_star):
+def test_a_star_of_a_pair_holds_on_the_first_half_and_with_three_seeds_on_the_other(pair, has_star):
     errors = dict.fromkeys(PAIRS, 0.95) | {"orthogonal, rate x 3": pair}
     best, *others = halved(pairs_of(prepared(errors, steps=8), 6))
     assert (best.weights, best.rate, best.starred) == ("orthogonal", 3.0, has_star)
