@@ -1,4 +1,4 @@
-"""Write what the pages take from the code: tables of names, the page of commands, and the page of rows.
+"""Write what the pages take from the code: tables of names and the page of commands.
 
     python docs/reference.py            # or `make docs`; tests compare the files with the code
 
@@ -34,11 +34,6 @@ HEAD = """\
 
 The help of every command, as `COMMAND --help` prints it. `make docs` writes this page. Every command also takes `--help` and `--version`.
 Options that several commands of a group share are listed once, at its end.
-"""
-ROWS_HEAD = """\
-# Rows of results
-
-Every label, unit and note that a result prints, and the page that explains them. `make docs` writes this page.
 """
 
 
@@ -132,32 +127,10 @@ def help_of(module: str, word: str) -> str:
     return out.getvalue()
 
 
-def result_classes() -> list[type]:
-    """The classes of results whose rows are listed."""
-    homes = [
-        *sorted(importlib.import_module("gersgorin.catalog").RESULTS.items()),
-        ("Check", "trainability.checks"),
-        ("Cure", "trainability.cures"),
-    ]
-    return [getattr(importlib.import_module(module), name) for name, module in homes]
-
-
-def rows_page() -> str:
-    """The page of all rows, with a heading for each class."""
-    return "\n".join([ROWS_HEAD, *map(_rows_of, result_classes())])
-
-
-def _rows_of(result: type) -> str:
-    """The part of the page about a class of results."""
-    link = result.page.removeprefix("docs/")
-    rows = [f"- `{text.strip()}`" for text in dict.fromkeys(result.texts)]
-    return "\n".join([f"## {result.__name__}\n", f"Explained in [{link}]({link}).\n", *rows, ""])
-
-
 def files() -> dict[Path, str]:
     """Every file that is written here, with the text that it should have."""
     pages = {page: filled(page.read_text()) for page in sorted((DOCS / "api").glob("*.md"))}
-    return pages | {DOCS / "commands.md": commands_page(), DOCS / "rows.md": rows_page()}
+    return pages | {DOCS / "commands.md": commands_page()}
 
 
 def on_page_markdown(markdown: str, **_) -> str:

@@ -6,11 +6,12 @@ def test_...(case): cell = case.build(input_size=5, hidden_size=7)
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+import pytest
 import torch
 from rounding import assert_within, largest
 
@@ -259,3 +260,13 @@ def assert_close(got, wanted, tolerance, name, floor=0.0):
         return
     scale = max(largest(wanted), floor, 1e-30)
     assert_within(largest(got - wanted) / scale, tolerance, f"{name}, relative")
+
+
+def others_slow(rows: Iterable, *kept) -> list:
+    """The rows of a parametrised test, of which all but those that are kept are slow."""
+    return [
+        row
+        if row in kept
+        else pytest.param(*(row if isinstance(row, tuple) else (row,)), marks=pytest.mark.slow)
+        for row in rows
+    ]

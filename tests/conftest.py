@@ -15,23 +15,43 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy load the
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
+import numpy as np
 import pytest
-import seeds
 import torch
-from helps import MAINS
+from commands import MAINS
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # under nohup: some tests send Ctrl-C, to themselves or to children, which inherit this
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SHIFT = int(os.environ.get("RHN_TEST_SEEDS", "0"))  # added to each seed for torch or NumPy
+
+
+def shift_seeds() -> None:
+    """Replace the functions that take a seed."""
+    manual_seed, default_rng = torch.manual_seed, np.random.default_rng
+
+    class Generator(torch.Generator):
+        def manual_seed(self, seed: int) -> torch.Generator:
+            return super().manual_seed(seed + SHIFT)
+
+    def shifted_rng(seed=None):
+        if isinstance(seed, int | np.integer):
+            seed = seed + SHIFT
+        elif isinstance(seed, list | tuple):
+            seed = [*seed, SHIFT]
+        return default_rng(seed)
+
+    torch.Generator, np.random.default_rng = Generator, shifted_rng
+    torch.manual_seed = torch.random.manual_seed = lambda seed: manual_seed(seed + SHIFT)
+
+
 torch.set_num_threads(1)
-if seeds.SHIFT:
-    seeds.shift()
+if SHIFT:
+    shift_seeds()
 hypothesis.settings.register_profile("default", deadline=None)
-hypothesis.settings.register_profile(
-    "ci", deadline=None, derandomize=not seeds.SHIFT, database=None
-)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=not SHIFT, database=None)
 PROFILE = "ci" if os.environ.get("CI") else "default"
 hypothesis.settings.load_profile(PROFILE)
 
@@ -129,3 +149,7 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    if SHIFT:
+        for item in items:
+            if "own_seeds" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="recorded with the product's own seeds"))

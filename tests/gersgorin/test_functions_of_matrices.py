@@ -10,9 +10,8 @@ import scipy.linalg
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from matrices import MATRICES, REAL_MATRICES, grcar, jordan, shuffled
+from matrices import MATRICES, REAL_MATRICES, grcar, jordan, shuffled, square_matrices
 from scipy.optimize import linear_sum_assignment, minimize_scalar
-from strategies import square_matrices
 
 import gersgorin
 from gersgorin.linalg import (

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from readable import other_words, words_in
 from torch import nn
-from zoo import EachState, Embedded, LastState, OwnLoop, Packed, Vectors, WithState
+from user_modules import EachState, Embedded, LastState, OwnLoop, Packed, Vectors, WithState
 
 from gersgorin.analyses import influence as home
 from gersgorin.analyses.influence import ROWS, Influence, influence

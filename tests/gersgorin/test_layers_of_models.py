@@ -8,7 +8,7 @@ import torch
 from oracles import close
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
-from zoo import Projected, WithState
+from user_modules import Projected, WithState
 
 from gersgorin.layers import layer_inputs, record
 from gersgorin.model_map import model_maps

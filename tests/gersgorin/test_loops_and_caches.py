@@ -11,13 +11,13 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
+from cases import others_slow
 from oracles import close
 from scipy.special import erf
-from tables import others_slow
 from torch import nn
 from torch.autograd.functional import jacobian
 from torch.nn import functional as F
-from zoo import Diagonal, Projected
+from user_modules import Diagonal, Projected
 
 from examples import layers
 from examples.layers import Block, inputs, task

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from zoo import Vectors
+from user_modules import Vectors
 
 import gersgorin
 from rhn.cells import GRU, StackedCell

@@ -19,7 +19,7 @@ import torch
 from readable import other_words, words_in
 from torch import nn
 from torch.autograd.functional import jacobian
-from zoo import EachState, OwnLoop
+from user_modules import EachState, OwnLoop
 
 from gersgorin.analyses.complex_plane import PLANE_TEXTS
 from gersgorin.analyses.disc_panels import DISC_TEXTS

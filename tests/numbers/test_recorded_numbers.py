@@ -4,7 +4,6 @@ from fnmatch import filter as matching
 
 import numpy as np
 import pytest
-import seeds
 from scipy.optimize import linear_sum_assignment
 
 from tests.numbers.record import FILE, GROUPS, epochs, numbers_of
@@ -18,7 +17,7 @@ INTENDED = {
 """Arrays that are meant to differ, which are not compared: {name (* stands for any part): reason}.
 A change writes them here before it is made. They stay until all arrays are recorded anew.
 """
-pytestmark = pytest.mark.skipif(seeds.SHIFT != 0, reason="recorded with the product's own seeds")
+pytestmark = pytest.mark.own_seeds
 
 
 @pytest.mark.parametrize("group", GROUPS)

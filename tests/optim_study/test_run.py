@@ -14,8 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from cases import others_slow
 from small_studies import MELODIES, finished, wait_for
-from tables import others_slow
 
 from optim_study import ray_engine, read_csv, run, runner, smoke
 from optim_study.config import RunConfig

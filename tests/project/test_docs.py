@@ -13,8 +13,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from helps import MAINS, complaint
+from commands import MAINS, complaint
 
+from gersgorin.catalog import RESULTS
 from optim_study import TrialRow
 from optim_study.results import LEFT
 from trainability.changes import ROW_LABELS
@@ -114,11 +115,13 @@ print([path.name for path, text in files().items() if path.read_text() != text])
     assert old == "[]\n", "run python docs/reference.py"
 
 
-@pytest.mark.parametrize(
-    "result", docs_reference.result_classes(), ids=lambda result: result.__name__
-)
-def test_the_page_of_a_result_exists(result):
-    assert result.page and (ROOT / result.page).is_file()
+RESULTS_BY_MODULE = {**RESULTS, "Check": "trainability.checks", "Cure": "trainability.cures"}
+
+
+@pytest.mark.parametrize(("name", "module"), RESULTS_BY_MODULE.items(), ids=[*RESULTS_BY_MODULE])
+def test_the_page_of_a_result_exists(name, module):
+    page = getattr(importlib.import_module(module), name).page
+    assert page and (ROOT / page).is_file()
 
 
 def test_the_names_of_the_reference_are_imported_from_where_it_says():

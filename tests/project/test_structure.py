@@ -19,7 +19,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
-from helps import MAINS
+from commands import MAINS
 
 from rhn.version import __version__
 

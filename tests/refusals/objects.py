@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import full, nn, ones, rand, zeros
-from zoo import EachState, Kept, LastState, OwnLoop, Stacked, Vectors
+from user_modules import EachState, Kept, LastState, OwnLoop, Stacked, Vectors
 
 import analysis
 import gersgorin

@@ -15,11 +15,11 @@ import numpy as np
 import objects
 import pytest
 import torch
-from helps import MAINS
+from commands import MAINS
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from strategies import wrong_values, wrong_words
 from torch import nn
+from wrong_values import wrong_values, wrong_words
 
 import analysis
 import gersgorin

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from training_runs import N, T, run_of, sums
-from zoo import EachState, LastState
+from user_modules import EachState, LastState
 
 from trainability.changes import (
     CHANGES,

@@ -13,7 +13,7 @@ from oracles import plain_losses, relative_error
 from test_snapshot import Normalised, Weighted, flat, randomness
 from torch import nn
 from training_runs import N, T, other_words, prepared, run_of, sums
-from zoo import EachState, LastState
+from user_modules import EachState, LastState
 
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability import checks, races, stars

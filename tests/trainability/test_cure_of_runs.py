@@ -7,7 +7,7 @@ import torch
 from test_snapshot import flat
 from torch import nn
 from training_runs import other_words, parts, prepared, sums
-from zoo import LastState
+from user_modules import LastState
 
 from rhn.errors import InvalidInputError
 from trainability.cli import main

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from training_runs import N, T, run_of, sums
-from zoo import EachState, Embedded, LastState, Masked
+from user_modules import EachState, Embedded, LastState, Masked
 
 from trainability import facts as f
 from trainability.facts import (

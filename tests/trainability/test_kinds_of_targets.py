@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from oracles import relative_error
 from torch import nn
 from training_runs import N, T, run_of, sums
-from zoo import EachState, LastState
+from user_modules import EachState, LastState
 
 from rhn.errors import InvalidInputError
 from trainability import scores, training

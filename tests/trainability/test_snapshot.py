@@ -16,7 +16,7 @@ import torch
 from oracles import plain_losses
 from torch import nn
 from training_runs import parts, run_of, sums
-from zoo import LastState
+from user_modules import LastState
 
 from trainability.snapshot import OWN, Snapshot, is_users_file, restored, seed_all
 from trainability.training import train_run

@@ -14,7 +14,6 @@ import numpy as np
 import optuna
 import pytest
 import safetensors.numpy
-import seeds
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -177,7 +176,7 @@ def copied(tmp_path):
     return copy
 
 
-@pytest.mark.skipif(seeds.SHIFT != 0, reason="stored with the product's own seeds")
+@pytest.mark.own_seeds
 @pytest.mark.parametrize("name", STOPPED)
 def test_a_stopped_run_is_resumed_to_the_end_of_the_whole_one(name, copied, command):
     folder, whole = copied(f"stopped/{name}"), HERE / "runs" / name

@@ -27,7 +27,7 @@ import gersgorin
 import optim_study
 import rhn
 import trainability
-from tests.helps import MAINS
+from tests.commands import MAINS
 from tests.rhn.texts import sentences
 from tests.written_by_0_7.contents import contents_of, weights_and_outputs
 

@@ -7,7 +7,6 @@ import itertools
 import pytest
 import torch
 from cases import assert_close, randomize
-from tables import named
 from torch import nn
 
 from gersgorin import input_jacobian, temporal_jacobian
@@ -23,6 +22,11 @@ KINDS = [
     (nn.RNN, {"nonlinearity": "relu", "bias": False}),
     *itertools.product((nn.LSTM, nn.GRU), ({}, {"bias": False})),
 ]
+
+
+def named(value) -> str:
+    """The id of a value: the name of a class or function, or the value as text."""
+    return getattr(value, "__name__", str(value))
 
 
 def built(kind, layers=1, **options):

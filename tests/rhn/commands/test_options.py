@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import asdict
 
 import pytest
-from helps import SUBCOMMANDS, help_of
+from commands import SUBCOMMANDS, help_of
 
 import rhn.cli.main
 from rhn.training.configure import preset

@@ -2,16 +2,20 @@
 torch and in C.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
 import pytest
 import torch
 import torch.nn.functional as F
-from choices import recorded_choices
 from rounding import assert_as_exact, largest
 from torch.func import grad, vmap
 
 from rhn.errors import InvalidInputError
 from rhn.kernels import SOFTMAX, losses
 from rhn.kernels.compiled import library
+from rhn.kernels.kernel import Kernel
 
 # T, B, n, V
 SIZES = [
@@ -25,6 +29,20 @@ SIZES = [
 in_c = pytest.mark.skipif(
     library() is None, reason="no compiled kernels: no C compiler, or RHN_COMPILED=0"
 )
+
+
+@contextmanager
+def recorded_choices() -> Iterator[list[str]]:
+    """The code of each call within the context: "C", "fused", or "reference"."""
+    choices, choose = [], Kernel._choose
+
+    def chosen(kernel, **call):
+        code = choose(kernel, **call)
+        choices.append("reference" if code is None else "C" if code is kernel.compiled else "fused")
+        return code
+
+    with patch.object(Kernel, "_choose", chosen):
+        yield choices
 
 
 @pytest.fixture

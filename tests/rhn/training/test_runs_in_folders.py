@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tables import others_slow
+from cases import others_slow
 
 import rhn
 from rhn.checkpoints import read

@@ -1,6 +1,6 @@
 """Chaos: Ctrl-C at random moments, once, or twice within 50 ms, with two threads of torch.
 
-    pytest -s -n 0 -m chaos tests/test_interrupts.py
+    pytest -s -n 0 -m chaos tests/interrupts/test_interrupts.py
 
 By default INTERRUPTS=16 of each kind; each prints its counts. No process crashes, results are those
 of an undisturbed run, and the user's objects are as before.
@@ -25,8 +25,14 @@ INTERRUPTS = int(os.environ.get("INTERRUPTS", 16))
 SEED = int(os.environ.get("INTERRUPTS_SEED", 0))
 APART = 0.05  # seconds between two interrupts, at most
 HERE = Path(__file__).parent
-MELODIES = HERE / "numbers/melodies.json"
-TWO_THREADS = {**os.environ, "OMP_NUM_THREADS": "2", "MPLBACKEND": "Agg"}
+MELODIES = HERE.parent / "numbers/melodies.json"
+PATHS = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+TWO_THREADS = {
+    **os.environ,
+    "OMP_NUM_THREADS": "2",
+    "MPLBACKEND": "Agg",
+    "PYTHONPATH": PATHS,
+}
 
 
 def press(process: subprocess.Popen, rng: random.Random, twice: bool) -> int:

@@ -6,6 +6,8 @@ A new row is tested by every test that takes `MATRICES`; a new inclusion set is 
 import numpy as np
 import scipy.linalg
 import torch
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 rng = np.random.default_rng(20160712)
 
@@ -61,3 +63,15 @@ MATRICES: dict[str, torch.Tensor] = {
     }.items()
 }
 REAL_MATRICES = {name: A for name, A in MATRICES.items() if not A.is_complex()}
+
+
+def square_matrices(largest: int = 7) -> st.SearchStrategy[torch.Tensor]:
+    """Random real matrices, n = 1..largest, with zeros, repeated values and entries over 12 orders
+    of magnitude.
+    """
+    magnitude = st.floats(-6, 6).map(lambda e: 10.0**e)
+    entry = st.one_of(st.sampled_from([0.0, 0.0, 1.0, -1.0]), st.floats(-3, 3, width=32), magnitude)
+    sizes = st.integers(1, largest)
+    return sizes.flatmap(lambda n: hnp.arrays(np.float64, (n, n), elements=entry)).map(
+        torch.from_numpy
+    )

@@ -1,4 +1,4 @@
-"""Work that another process interrupts; the other end is tests/test_interrupts.py.
+"""Work that another process interrupts; the other end is test_interrupts.py.
 
     python interrupted.py KIND
 

@@ -1,33 +1,10 @@
-"""Hypothesis's matrices and forms of a sequence, and values that are wrong for an argument or an
-option.
-"""
+"""Values that are wrong for an argument or an option."""
 
 from math import nan
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import numpy as np
 import torch
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-
-
-def square_matrices(largest: int = 7) -> st.SearchStrategy[torch.Tensor]:
-    """Random real matrices, n = 1..largest, with zeros, repeated values and entries over 12 orders
-    of magnitude.
-    """
-    magnitude = st.floats(-6, 6).map(lambda e: 10.0**e)
-    entry = st.one_of(st.sampled_from([0.0, 0.0, 1.0, -1.0]), st.floats(-3, 3, width=32), magnitude)
-    sizes = st.integers(1, largest)
-    return sizes.flatmap(lambda n: hnp.arrays(np.float64, (n, n), elements=entry)).map(
-        torch.from_numpy
-    )
-
-
-def layouts(x: torch.Tensor, batch_first: bool) -> st.SearchStrategy[Any]:
-    """Forms in which one sequence x (T, m) or (T,) of float64 or ids may be given."""
-    batch = x[None] if batch_first else x[:, None]
-    return st.sampled_from([x, x.numpy(), batch, batch.numpy()])
 
 
 class Odd:
