@@ -13,24 +13,20 @@ come first.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gersgorin import checks, root_search
+from gersgorin import checks
 from gersgorin.analyses.iterated_map import IteratedMap
-from gersgorin.linalg.spectrum import eigenvalues_or_nan
+from gersgorin.analyses.point_search import found_points, spread
 from gersgorin.linalg.threads import one_thread
 from gersgorin.packing import real_view
-from gersgorin.points import distinct
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, values_or_nan
-from gersgorin.root_search import ZeroSearch
 from gersgorin.run import Run, RunOptions, names_options, open_run
-from gersgorin.smoothness import difference, jumps
-from rhn.utils.progress import Advance, reported
+from rhn.utils.progress import reported
 from rhn.utils.results import median_and_ends
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
@@ -44,8 +40,6 @@ STARTS = 50
 NEUTRAL = 1e-6
 LEAST = 1e-7  # or this far
 LONGEST_PERIOD = 256  # of which a search takes minutes
-TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
-SLOW = 0.01  # largest |F(s) - s| at a slow point, of the median at the starts
 
 FROM_STARTS, SPEED, IS_SLOW = "from starts", "|F(s) - s|", "slow"
 ABOVE, AT, BELOW, RADIUS = "moduli > 1", "= 1", "< 1", "radius"
@@ -340,7 +334,7 @@ def fixed_points(
     given = given.to(run.states)
     F = IteratedMap(run.step, held(run), period)
     with reported(run.progress, "fixed-points", total=len(given)) as advance:
-        points = _points(F, given, margin, advance)
+        points = found_points(F, given, margin, advance)
     return FixedPoints(
         **run.heading,
         **points,
@@ -369,144 +363,3 @@ def held(run: Run) -> Tensor:
         return x.mean(0, keepdim=True)
     checks.require(bool((x == x[0]).all()), "x", "a sequence of different ids", "one id, repeated")
     return x[:1]
-
-
-def spread(run: Run, count: int, seed: int) -> Tensor:
-    """The starts (count, N) of a search along a run, as `fixed_points` says."""
-    states, generator = run.states, torch.Generator("cpu").manual_seed(seed)
-    draw = partial(torch.rand, generator=generator, dtype=torch.float64, device="cpu")
-    if bool((run.inputs == run.inputs[0]).all()) or bool((states == states[0]).all()):
-        size = count, run.state_size
-        noise = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(states)
-        noise[0] = 0
-        return states[0] + states[0].abs().max().clamp(min=1) * noise
-    whole = min(count, len(states))
-    some = states[torch.arange(whole, device=states.device) * len(states) // whole]
-    pairs = torch.randint(len(states), (2, count - whole), generator=generator, device="cpu")
-    first, second = pairs.to(states.device)
-    share = draw(count - whole, 1).to(states)
-    return torch.cat((some, share * states[first] + (1 - share) * states[second]))
-
-
-class _Ends(NamedTuple):
-    """The ends of all searches, b; those from the B starts are first."""
-
-    states: Tensor
-    """(b, N)."""
-    speeds: Tensor
-    """|F^k(s) - s|, (b,)."""
-    closed: Tensor
-    """True for zeros of F^k(s) - s, (b,)."""
-    fixed: Tensor
-    """True for those of them that have no shorter period, (b,)."""
-    slow: Tensor
-    """True for slow points, (b,)."""
-
-
-class _Found(NamedTuple):
-    """The P points: the fixed ones first, then the slow ones."""
-
-    states: Tensor
-    """(P, N)."""
-    speeds: Tensor
-    """(P,)."""
-    found_from: Tensor
-    """Number of starts that led there, (P,)."""
-    is_slow: np.ndarray
-    """(P,)."""
-
-
-def _points(F: IteratedMap, starts: Tensor, margin: float, advance: Advance) -> dict[str, Any]:
-    """The fields of `FixedPoints` about the points and the search."""
-    settled, steps = F.settled(starts)
-    search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, TOLERANCES[starts.dtype])
-    at_starts = search.r.speed(starts)
-    checks.are_finite(f"step of {F.step.name} at the starts", at_starts[:, None])
-    states, minima = _searched(F, search, torch.cat((starts, settled)), advance)
-    ends = _classified(F, search, states, minima, SLOW * at_starts.median())
-    points = _distinct_points(ends, search.apart, len(starts))
-    return {
-        **_measured(F, search, points),
-        **_counts(search, ends, len(starts)),
-        "settled": len(settled),
-        "settled_after": steps,
-    }
-
-
-def _searched(
-    F: IteratedMap, search: ZeroSearch, states: Tensor, advance: Advance
-) -> root_search.Ends:
-    """The ends of the searches from states (b, N), and the other points of their cycles."""
-    ends, minima = search.find(states, advance)
-    if F.period == 1:
-        return ends, minima
-    orbits = F.along(ends[search.are_zeros(ends)], F.period - 1)[1:].flatten(0, 1)
-    no_minima = minima.new_zeros(len(orbits))
-    return torch.cat((ends, search.to_zeros(orbits))), torch.cat((minima, no_minima))
-
-
-def _classified(
-    F: IteratedMap, search: ZeroSearch, states: Tensor, minima: Tensor, slow_speed: Tensor
-) -> _Ends:
-    """The kinds of the ends (b, N) of searches. slow_speed: largest speed of a slow minimum."""
-    speeds, closed = search.r.speed(states), search.are_zeros(states)
-    slow_minima = minima & (speeds <= slow_speed)
-    nearly_stand_still = speeds <= root_search.STILL * search.scale
-    slow = (slow_minima | nearly_stand_still) & ~closed
-    return _Ends(
-        states=states,
-        speeds=speeds,
-        closed=closed,
-        fixed=closed & ~F.closes_early(states, search.apart),
-        slow=slow if F.period == 1 else torch.zeros_like(slow),
-    )
-
-
-def _distinct_points(ends: _Ends, apart: Tensor, starts: int) -> _Found:
-    """Those of the ends that differ; `starts` of them are from starts."""
-    fixed, from_fixed = distinct(ends.states, ends.speeds, ends.fixed, apart, starts)
-    slow, from_slow = distinct(ends.states, ends.speeds, ends.slow, apart, starts)
-    rows = torch.cat((fixed, slow))
-    return _Found(
-        states=ends.states[rows],
-        speeds=ends.speeds[rows],
-        found_from=torch.cat((from_fixed, from_slow)),
-        is_slow=np.arange(len(rows)) >= len(fixed),
-    )
-
-
-def _measured(F: IteratedMap, search: ZeroSearch, points: _Found) -> dict[str, Any]:
-    """The fields of `FixedPoints` about the points."""
-    s = points.states
-    A = torch.cat([F.jacobian(part) for part in root_search.blocks(s)] or [F.jacobian(s)])
-    checks.are_finite(f"derivative of {F.step.name} at a point", A)
-    arrays = {
-        "states": s,
-        "residuals": points.speeds,
-        "found_from": points.found_from,
-        "jacobians": A,
-        "eigenvalues": eigenvalues_or_nan(A),
-        "jumps": jumps(lambda _, s: F(s), s, s, F(s), search.scale),
-        "cycle": F.cycle_of(s, search.apart),
-    }
-    push = partial(torch.einsum, "bij,bj->bi", A)
-    largest = s.abs().amax().item() if len(s) else 0.0
-    rounding = torch.finfo(s.dtype).eps ** 0.5 * largest
-    return {
-        **{name: array.cpu().numpy() for name, array in arrays.items()},
-        "is_slow": points.is_slow,
-        "difference": difference(lambda _, s: F(s), s, s, push),
-        "resolution": max(float(search.apart), rounding),
-    }
-
-
-def _counts(search: ZeroSearch, ends: _Ends, starts: int) -> dict[str, Any]:
-    """The fields of `FixedPoints` about the searches from the starts."""
-    shorter = ends.closed & ~ends.fixed
-    failed = ~(ends.closed | ends.slow)
-    failed_at_edge = failed & search.at_edge(ends.states)
-    return {
-        "least_residual": float(ends.speeds.min()),
-        "shorter": int(shorter[:starts].sum()),
-        "at_edge": int(failed_at_edge[:starts].sum()),
-    }
