@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gersgorin import checks
 from gersgorin.analyses.iterated_map import IteratedMap
-from gersgorin.analyses.point_search import found_points, spread
+from gersgorin.analyses.point_search import MoreStarts, found_points, spread
 from gersgorin.linalg.threads import one_thread
 from gersgorin.packing import real_view
 from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, values_or_nan
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-STARTS = 50
+STARTS = 100  # of a round
 # of the largest distance of an eigenvalue from 1: from the unit circle to a neutral one, at most
 NEUTRAL = 1e-6
 LEAST = 1e-7  # or this far
@@ -50,14 +50,15 @@ COLUMNS = (
 FIXED, SLOWLY = "fixed points of F", "slow points"
 RESOLUTION, PERIOD = "resolution of points", "period"
 GIVEN, DISTINCT, OUTSIDE = "starts", "distinct starts", "starts outside the run"
+ROUNDS, SIGNS = "rounds", "sum of signs of det(I - J) over all points"
 REACHED, STEPS_UNTIL = "states that starts reach", "steps of F until then"
 LED, SHORTER = "starts that led to a point", "starts that led to a shorter period"
 AT_EDGE = "starts that ended at the edge of the box"
 ELSEWHERE = "starts that failed elsewhere"
 LEAST_SPEED, MARGIN = "least |F(s) - s| of all ends", "margin of the box"
 COUNTS = (
-    FIXED, SLOWLY, RESOLUTION, DIFFERENCE, PERIOD, GIVEN, DISTINCT, OUTSIDE, REACHED, STEPS_UNTIL,
-    LED, SHORTER, AT_EDGE, ELSEWHERE, LEAST_SPEED, MARGIN,
+    FIXED, SLOWLY, RESOLUTION, DIFFERENCE, SIGNS, PERIOD, ROUNDS, GIVEN, DISTINCT, OUTSIDE,
+    REACHED, STEPS_UNTIL, LED, SHORTER, AT_EDGE, ELSEWHERE, LEAST_SPEED, MARGIN,
 )  # fmt: skip
 UNKNOWN = "points whose eigenvalues did not converge"
 
@@ -131,6 +132,8 @@ class FixedPoints(StepResult):
     """Points that differ by no more than this in every entry count as one; NaN in a result of
     0.7.0.
     """
+    rounds: int = 1
+    """Number of rounds of the search."""
     jacobians: Annotated[np.ndarray, "point", "entry", "entry"] | None = None
     """dF^k/ds at each point, (P, N, N); None in a result from a JSON file."""
 
@@ -172,8 +175,28 @@ class FixedPoints(StepResult):
         """The distances |eigenvalue| - 1, (P, N); 0 for neutral eigenvalues."""
         beyond = np.abs(self.eigenvalues) - 1
         spread = np.abs(self.eigenvalues - 1).max(-1, initial=0, keepdims=True)
-        least = max(LEAST, 16 * np.finfo(self.eigenvalues.dtype).eps)
-        return np.where(np.abs(beyond) <= np.maximum(least, NEUTRAL * spread), 0, beyond)
+        return np.where(np.abs(beyond) <= np.maximum(self._least, NEUTRAL * spread), 0, beyond)
+
+    @property
+    def _least(self) -> float:
+        """Distances from a value that are rounding, at least."""
+        return max(LEAST, 16 * float(np.finfo(self.eigenvalues.dtype).eps))
+
+    @property
+    def sum_of_signs(self) -> float:
+        """The sum of the signs of det(I - J) over all fixed points, J = dF/ds. It is 1 if F maps a
+        box into its inside and no point is missing; 1 proves nothing. NaN for cycles, with slow
+        points, and if an eigenvalue of a point is 1 or unknown.
+        """
+        distance = np.abs(self.eigenvalues - 1)
+        is_one = distance <= np.maximum(
+            self._least, NEUTRAL * distance.max(-1, initial=0, keepdims=True)
+        )
+        if self.period > 1 or self.is_slow.any() or is_one.any() or self._unknown.any():
+            return math.nan
+        real = self.eigenvalues.imag == 0  # the others are pairs, of which the product is above 0
+        negative = (real & (self.eigenvalues.real > 1)).sum(-1)
+        return float(np.where(negative % 2 == 0, 1, -1).sum())
 
     @property
     def time_constants(self) -> np.ndarray:
@@ -238,7 +261,9 @@ class FixedPoints(StepResult):
             SLOWLY: int(self.is_slow.sum()),
             RESOLUTION: self.resolution,
             DIFFERENCE: median_and_ends(values_or_nan(self.difference, P))[0],
+            SIGNS: self.sum_of_signs,
             PERIOD: self.period,
+            ROUNDS: self.rounds,
             GIVEN: len(self.starts),
             DISTINCT: len(np.unique(self.starts, axis=0)),
             OUTSIDE: self.outside_run,
@@ -296,8 +321,11 @@ def fixed_points(
             state is; or the number B of states of the run, evenly spread (Sussillo and Barak 2013).
             If the run has fewer states, random points between two of them are added. If the input
             is constant, or the state never moves, the starts are random states around the first
-            one. The search also begins at the states that the starts reach in 200 steps, or in up
-            to 10,000 if a state still drifts.
+            one. For a number, the search goes on in rounds of B starts, half of them between two
+            states of the run or two points found, half around these, until a round adds no isolated
+            fixed point, and for at most 20 rounds. The search also begins at the states that the
+            starts of the first round reach in 200 steps, or in up to 10,000 if a state still
+            drifts.
         period: number k of steps. If k is above 1, the search is for the points of cycles of k
             steps, F is the map of k steps, and the eigenvalues are the multipliers of the cycle.
             Slow points, and points whose period is a smaller divisor of k, are left out.
@@ -326,19 +354,20 @@ def fixed_points(
     run.check_memory()
     period = whole_number("period", period, 1, LONGEST_PERIOD)
     margin, seed = number("margin", margin, above=0), whole_number("seed", seed, 0)
+    more = None
     if given is None:
         given = spread(run, whole_number("starts", starts), seed)
+        more = MoreStarts(len(given), run.states.unique(dim=0), np.random.default_rng(seed))
     form, given = checks.kind(given), as_states(given, run)
     good = given.shape[1] == run.state_size
     checks.require(good, "starts", form, f"states of {run.state_size} entries")
     given = given.to(run.states)
     F = IteratedMap(run.step, held(run), period)
     with reported(run.progress, "fixed-points", total=len(given)) as advance:
-        points = found_points(F, given, margin, advance)
+        points = found_points(F, given, margin, more, advance)
     return FixedPoints(
         **run.heading,
         **points,
-        starts=given.cpu().numpy(),
         input=F.x[0].cpu().numpy(),
         trajectory=run.states.cpu().numpy(),
         period=period,

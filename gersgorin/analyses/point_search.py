@@ -1,8 +1,14 @@
-"""Search for the fixed and slow points of a map F^k, and measure what holds at them.
+"""Search for the fixed and slow points of a map F^k in rounds, and measure what holds at them.
+
+The first round starts at the states of a run, or at given ones, and at the states in which these
+settle. Half of the starts of a later round are between two states of the run or two points, half
+are around them. The last round is the first one that adds no isolated fixed point.
 
 Legend: B starts of a round; b states; N entries of a state; P points; k period.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +26,9 @@ from gersgorin.smoothness import difference, jumps
 from rhn.utils.progress import Advance
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+MOST_ROUNDS = 20
+NEAREST = 0.1  # of an edge of the box, the least deviation of starts around a state
+SINGULAR = 1e-7  # of its largest singular value, the least one of I - J at an isolated point
 SLOW = 0.01  # largest |F(s) - s| at a slow point, of the median at the starts
 
 
@@ -38,6 +47,48 @@ def spread(run: Run, count: int, seed: int) -> Tensor:
     first, second = pairs.to(states.device)
     share = draw(count - whole, 1).to(states)
     return torch.cat((some, share * states[first] + (1 - share) * states[second]))
+
+
+@dataclass(frozen=True, eq=False)
+class MoreStarts:
+    """Draws the starts of each round after the first one."""
+
+    count: int
+    """Number of starts of a round."""
+    run: Tensor
+    """The states of a run, (T + 1, N)."""
+    random: np.random.Generator
+
+    def around_and_between(self, points: Tensor, search: ZeroSearch) -> Tensor:
+        """Starts (count, N) in the box of the search: half of them between two states of the run or
+        two of these points (P, N), half around one of them.
+        """
+        pools = [pool for pool in (self.run, points) if len(pool) > 1] or [self.run]
+        drawn = list[Tensor]()
+        for pool, count in zip(pools, _shares(self.count, len(pools)), strict=True):
+            between, around = _shares(count, 2)
+            drawn += [self._between(pool, between), self._around(pool, around, search)]
+        return torch.cat(drawn).clamp(search.low, search.high)
+
+    def _between(self, pool: Tensor, count: int) -> Tensor:
+        """States (count, N) on the lines between random pairs of a pool (b, N)."""
+        first, second = (pool[self.random.integers(len(pool), size=count)] for _ in range(2))
+        share = torch.from_numpy(self.random.random((count, 1))).to(pool)
+        return share * first + (1 - share) * second
+
+    def _around(self, pool: Tensor, count: int, search: ZeroSearch) -> Tensor:
+        """States (count, N) around random ones of a pool (b, N). Their deviations are from a tenth
+        of the edges of the box to a whole edge.
+        """
+        middle = pool[self.random.integers(len(pool), size=count)]
+        noise = self.random.standard_normal((count, pool.shape[1]))
+        noise *= NEAREST ** self.random.random((count, 1))
+        return middle + (search.high - search.low) * torch.from_numpy(noise).to(pool)
+
+
+def _shares(count: int, parts: int) -> list[int]:
+    """A count in nearly equal parts, the larger ones first."""
+    return [len(part) for part in np.array_split(np.arange(count), parts)]
 
 
 class _Ends(NamedTuple):
@@ -68,21 +119,53 @@ class _Found(NamedTuple):
     """(P,)."""
 
 
-def found_points(F: IteratedMap, starts: Tensor, margin: float, advance: Advance) -> dict[str, Any]:
-    """The fields of `FixedPoints` about the points and the search."""
+def found_points(
+    F: IteratedMap, starts: Tensor, margin: float, more: MoreStarts | None, advance: Advance
+) -> dict[str, Any]:
+    """The fields of `FixedPoints` about the points and the search. more: None for one round."""
     settled, steps = F.settled(starts)
     search = ZeroSearch.around(F, F.jacobian, starts, settled, margin, TOLERANCES[starts.dtype])
     at_starts = search.r.speed(starts)
     checks.are_finite(f"step of {F.step.name} at the starts", at_starts[:, None])
-    states, minima = _searched(F, search, torch.cat((starts, settled)), advance)
-    ends = _classified(F, search, states, minima, SLOW * at_starts.median())
-    points = _distinct_points(ends, search.apart, len(starts))
+    slow_speed = SLOW * at_starts.median()
+
+    def ends_from(states: Tensor, before: int = 0) -> _Ends:
+        report = partial(_report, advance, before)
+        return _classified(F, search, *_searched(F, search, states, report), slow_speed)
+
+    rounds = [(starts, ends_from(torch.cat((starts, settled))))]
+    points = _points_of(rounds, search.apart)
+    isolated = _isolated(F, points)
+    while more is not None and len(rounds) < MOST_ROUNDS:
+        drawn = more.around_and_between(points.states, search)
+        before = sum(len(states) for states, _ in rounds) + len(settled)
+        rounds.append((drawn, ends_from(drawn, before)))
+        points, known = _points_of(rounds, search.apart), isolated
+        isolated = _isolated(F, points)
+        if isolated <= known:
+            break
     return {
         **_measured(F, search, points),
-        **_counts(search, ends, len(starts)),
+        **_counts(search, rounds),
+        "starts": torch.cat([states for states, _ in rounds]).cpu().numpy(),
+        "rounds": len(rounds),
         "settled": len(settled),
         "settled_after": steps,
     }
+
+
+def _report(advance: Advance, before: int, done: int, total: int) -> None:
+    advance(before + done, before + total)
+
+
+def _isolated(F: IteratedMap, points: _Found) -> int:
+    """The number of fixed points at which I - J is regular."""
+    fixed, count = points.states[~torch.from_numpy(points.is_slow)], 0
+    identity = torch.eye(fixed.shape[1], dtype=fixed.dtype, device=fixed.device)
+    for part in root_search.blocks(fixed):
+        sizes = torch.linalg.svdvals(identity - F.jacobian(part))
+        count += int((sizes[:, -1] > SINGULAR * sizes[:, 0]).sum())
+    return count
 
 
 def _searched(
@@ -112,6 +195,22 @@ def _classified(
         fixed=closed & ~F.closes_early(states, search.apart),
         slow=slow if F.period == 1 else torch.zeros_like(slow),
     )
+
+
+def _points_of(rounds: list[tuple[Tensor, _Ends]], apart: Tensor) -> _Found:
+    """The distinct points of all rounds."""
+    from_starts = [_part(ends, slice(len(states))) for states, ends in rounds]
+    others = [_part(ends, slice(len(states), None)) for states, ends in rounds]
+    count = sum(len(states) for states, _ in rounds)
+    return _distinct_points(_joined((*from_starts, *others)), apart, count)
+
+
+def _part(ends: _Ends, rows: slice) -> _Ends:
+    return _Ends(*(field[rows] for field in ends))
+
+
+def _joined(parts: Iterable[_Ends]) -> _Ends:
+    return _Ends(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
 
 def _distinct_points(ends: _Ends, apart: Tensor, starts: int) -> _Found:
@@ -152,13 +251,12 @@ def _measured(F: IteratedMap, search: ZeroSearch, points: _Found) -> dict[str, A
     }
 
 
-def _counts(search: ZeroSearch, ends: _Ends, starts: int) -> dict[str, Any]:
+def _counts(search: ZeroSearch, rounds: list[tuple[Tensor, _Ends]]) -> dict[str, Any]:
     """The fields of `FixedPoints` about the searches from the starts."""
-    shorter = ends.closed & ~ends.fixed
+    ends = _joined(_part(ends, slice(len(states))) for states, ends in rounds)
     failed = ~(ends.closed | ends.slow)
-    failed_at_edge = failed & search.at_edge(ends.states)
     return {
-        "least_residual": float(ends.speeds.min()),
-        "shorter": int(shorter[:starts].sum()),
-        "at_edge": int(failed_at_edge[:starts].sum()),
+        "least_residual": min(float(each.speeds.min()) for _, each in rounds),
+        "shorter": int((ends.closed & ~ends.fixed).sum()),
+        "at_edge": int((failed & search.at_edge(ends.states)).sum()),
     }

@@ -91,7 +91,7 @@ class FixedPointsCommand(AnalysisOptions):
     analysis = BY_COMMAND["fixed-points"]
 
     starts: Annotated[int | None, OWN_OPTIONS] = None
-    """Number of states from which the search starts (default: 50)."""
+    """Number of states from which each round of the search starts (default: 100)."""
     period: Annotated[int | None, OWN_OPTIONS] = None
     """Steps of the cycles to search for (default: 1, fixed points)."""
     margin: Annotated[float | None, OWN_OPTIONS] = None

@@ -10,6 +10,7 @@ from tests.numbers.record import FILE, GROUPS, epochs, numbers_of
 
 RECORDED = dict(np.load(FILE))
 INTENDED = {
+    "dts-rnn 3/fixed points/*": "rounds find a second point, a saddle with |F(s) - s| = 2e-16",
     "*/spectra/transform_gate": "no field of spectra: gates/mean",
     "*/looseness": "no field: largest modulus in the discs / spectral radius, at least 1",
     "*/drift": "no field: 0 in every recorded array; halves of the run are rows of the table",
