@@ -4,6 +4,7 @@
     found["lstm"]                                        # its Spectra
     compare({("rhn", 1): one, ("rhn", 5): five}, x)      # rows rhn, columns 1 and 5
     compare({"lstm": [seed_0, seed_1]}, [x_0, x_1])      # four runs: medians and bands
+    compare(lstm, batch)                                 # one network along each of B sequences
 
 Legend: R runs, each of one network along one sequence; T steps of the longest run. Runs can differ
 in length: a number at step t is over the runs that have this step.
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack
 
 import numpy as np
+from torch import Tensor
 
 from gersgorin import checks
 from gersgorin.analyses.spectra import (
@@ -272,7 +274,7 @@ class Comparison(FigureResult):
 
 @names_options(ReadOptions)
 def compare(
-    networks: Mapping[Place, Any],
+    networks: Any,
     x: Any = None,
     *,
     panels: Sequence[str] = ("discs", "product"),
@@ -286,9 +288,11 @@ def compare(
     Args:
         networks: {name: network}, or {(row, column): network} for a grid; a network without a
             column stands in the first one. A network is one that `open_run` takes, a `Run`, or a
-            list of them: the same network with several seeds.
-        x: one sequence as for `open_run`, or a list of sequences; None if all networks are runs.
-            With several seeds or sequences, numbers are quantiles over the runs.
+            list of them: the same network with several seeds. A network without a name has that of
+            its spectra.
+        x: one sequence as for `open_run`, a list of sequences, or sequences of equal lengths
+            (B, T, m); None if all networks are runs. With several seeds or sequences, numbers are
+            quantiles over the runs.
         panels: the panels of the figure: discs, radius, reach, norm, product.
         progress: as for `open_run`, of the runs that are done.
         leading, s0, state_size, ..., unit: as for `spectra`.
@@ -300,15 +304,15 @@ def compare(
     >>> compare(steps, torch.zeros(9, 1), state_size=1).table()["2-norm"].tolist()
     [0.5, 2.0]
     """
-    good = isinstance(networks, Mapping)
-    checks.require(good, "networks", checks.kind(networks), "a dictionary of networks")
     checks.require(isinstance(panels, Iterable), "panels", checks.kind(panels), "a list of panels")
     unknown = [name for name in panels if name not in PANELS]
     checks.require(
         not unknown and len(panels) > 0, "panels", unknown, f"a list of {', '.join(PANELS)}"
     )
-    places, sequences = _places(networks), _listed(x)
-    draws = [*map(_listed, networks.values())]
+    named = isinstance(networks, Mapping)
+    places = _places(networks) if named else []
+    draws = [*map(_listed, networks.values())] if named else [_listed(networks)]
+    sequences = _sequences(x)
     checks.require(
         all([*draws, sequences]), "list of networks or sequences", "empty", "at least one"
     )
@@ -319,12 +323,20 @@ def compare(
             few = 1 if runs[k] else leading  # enough for the measures of further runs
             runs[k].append(spectra(network, sequence, s0, leading=few, **how))
             advance(done, len(jobs))
+    if not named:
+        places = [_place(runs[0][0].network)]
     return Comparison(networks=tuple(map(_network, places, runs)), panels=tuple(panels))
 
 
 def _listed(given: Any) -> list[Any]:
     """Several networks or sequences as they are, one in a list."""
     return given if isinstance(given, list) else [given]
+
+
+def _sequences(x: Any) -> list[Any]:
+    """Those of a list, those of a batch (B, T, m), or one. Of (T, 1, m) the network decides."""
+    is_batch = isinstance(x, Tensor | np.ndarray) and x.ndim == 3 and x.shape[1] != 1
+    return [*x] if is_batch else _listed(x)
 
 
 def _places(networks: Mapping[Place, Any]) -> list[tuple[str, str]]:

@@ -102,6 +102,27 @@ def test_notes_count_steps_of_runs_and_not_the_space_after_a_shorter_one():
     assert [*found.notes().values()] == [2, 1, 1]
 
 
+@pytest.mark.parametrize(
+    "form", [pytest.param(torch.stack, id="tensor"), pytest.param(np.stack, id="array")]
+)
+def test_a_batch_and_a_bare_network_are_a_list_of_runs_of_one_network(form):
+    (network,), sequences = networks(1), [X[:7], X[1:8], X[2:9]]
+    found, listed = compare(network, form(sequences)), compare({"rhn": [network]}, sequences)
+    assert [one.name for one in found.networks] == [spectra(network, X).network]
+    for name in MEASURES:
+        np.testing.assert_array_equal(
+            getattr(found.networks[0], name), getattr(listed.network("rhn"), name)
+        )
+    assert found.table()["runs"].tolist() == [3]
+
+
+def test_a_batch_of_one_is_one_run_with_either_axis_of_the_batch():
+    layer = filled(torch.nn.RNN(3, 4))
+    for x in (X[:, None], X[None]):
+        found = compare(layer, x).networks[0]
+        np.testing.assert_array_equal(found.norm, spectra(layer, X).norm[None])
+
+
 def test_two_networks_at_one_place_of_the_grid_are_refused():
     rnn = cell("rnn")[0]
     compare({("a", ""): rnn, ("b", 1): rnn}, X[:2])
