@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 
 from optim_study.config import RunConfig
-from optim_study.engines import Job, attempt
+from optim_study.work import Job, attempt
 from rhn.errors import InvalidInputError, OutputError, first_line
 
 REACH_SECONDS = 10

@@ -3,17 +3,14 @@
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-
-import torch
 
 from optim_study.backend import TorchBackend, chorales_of_study, memory, meta_model
 from optim_study.config import RunConfig, StudyConfig
 from optim_study.driver import Driver, Study
-from optim_study.engines import ThisProcess
+from optim_study.engines import engine_of
 from optim_study.folder import StudyFolder, rows_in
 from optim_study.results import TrialRow, write_csv
 from optim_study.shares import SHARE_COLUMNS, Share, training_shares
@@ -25,7 +22,7 @@ from rhn.training.state import LOCK, locked
 from rhn.utils.figures import save_figure
 from rhn.utils.io import check_output, write_rows
 from rhn.utils.progress import Progress, is_asked_for, reported
-from rhn.utils.resources import free_memory, resolve_device
+from rhn.utils.resources import free_memory
 from rhn.utils.tables import aligned
 from rhn.utils.validation import in_short
 
@@ -198,30 +195,6 @@ def _check_files(out: Path) -> None:
             check_output(path)
         if path.exists() and not any((out / name).exists() for name in (JOURNAL, LOCK)):
             raise InvalidInputError(f"out is {out}: expected a folder without {path.name}")
-
-
-@contextmanager
-def engine_of(config: RunConfig) -> Iterator:
-    """Open the engine that runs the workers, on the CPU or on the GPUs in turn, and close it at the
-    end.
-    """
-    if config.engine == "ray":
-        from optim_study.ray_engine import ray_tasks
-
-        with ray_tasks(config) as engine:
-            yield engine
-        return
-    places = ["cpu"] * (config.jobs or 1)
-    if resolve_device(config.device) != "cpu":
-        gpus = torch.cuda.device_count()
-        places = [f"cuda:{k % gpus}" for k in range(config.jobs or gpus)]
-    if len(places) == 1:
-        yield ThisProcess(places)
-        return
-    from optim_study.processes import Processes
-
-    with closing(Processes(places)) as engine:
-        yield engine
 
 
 def _write(studies: Sequence[Study], config: RunConfig) -> Results:

@@ -19,9 +19,10 @@ from tables import others_slow
 
 from optim_study import ray_engine, read_csv, run, runner, smoke
 from optim_study.config import RunConfig
+from optim_study.engines import engine_of
 from optim_study.ray_engine import ray_devices, ray_tasks
 from optim_study.results import csv_text
-from optim_study.runner import OUTPUTS, engine_of
+from optim_study.runner import OUTPUTS
 from optim_study.shares import REGIONS, share_table, training_shares
 from rhn.errors import InvalidInputError
 from rhn.training.state import LOCK

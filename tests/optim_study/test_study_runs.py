@@ -34,10 +34,10 @@ from small_studies import (
 from sqlalchemy.exc import OperationalError
 
 from optim_study.driver import Driver, Study
-from optim_study.engines import Job, OutOfMemory, ThisProcess, work
+from optim_study.engines import Processes, ThisProcess
 from optim_study.folder import StudyFolder
-from optim_study.processes import Processes
 from optim_study.storage import Storage, open_storage
+from optim_study.work import Job, OutOfMemory, work
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
 from rhn.training.state import locked
