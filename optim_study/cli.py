@@ -65,14 +65,14 @@ class RunCommand:
         except TypeError as error:  # an unknown field
             raise InvalidInputError(first_line(error).replace(".__init__()", "")) from error
         config = presets[self.preset]
-        from optim_study import runner
+        from optim_study import plan, runner
 
         if self.dry_run:
-            plan = runner.dry_run(config)
+            planned = runner.dry_run(config)
             if self.json:
-                print_json(plan)
+                print_json(planned)
                 return
-            print(runner.plan_table(plan), runner.settings_table(plan), sep="\n\n")
+            print(plan.plan_table(planned), plan.settings_table(planned), sep="\n\n")
             print_estimates(config, presets, sys.stdout)
             return
         results = runner.run(config, announce=partial(print_estimates, config, presets, sys.stderr))

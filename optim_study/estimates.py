@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from optim_study.backend import meta_model, start_training
+from optim_study.backend import start_training
 from optim_study.config import RunConfig, StudyConfig
-from optim_study.runner import most_fused
+from optim_study.plan import meta_model, most_fused
 from rhn.cells.registry import num_parameters
 from rhn.data import Corpus
 from rhn.utils.resources import tune_malloc
