@@ -123,11 +123,12 @@ def models_of_trials(
     config: StudyConfig, settings: Mapping[int, Settings]
 ) -> dict[int, PolyphonicModel]:
     """Build the untrained models of these trials, by trial number."""
-    options: dict = {"hidden_size": meta_model(config).hidden_size, "depth": config.depth}
-    models, gated = {}, config.gated
+    shared: dict = {"hidden_size": meta_model(config).hidden_size, "depth": config.depth}
+    models = {}
     for number, s in settings.items():
-        options |= {"transform_bias": s.transform_bias} if gated else {}
         generator = weights_generator(config.seed, config.arch, config.depth, number)
-        own = {"init": s.init, "generator": generator, **options, **config.options}
-        models[number] = PolyphonicModel(config.arch, **own)
+        own = {"init": s.init, "generator": generator}
+        if config.gated:
+            own["transform_bias"] = s.transform_bias
+        models[number] = PolyphonicModel(config.arch, **{**shared, **own, **config.options})
     return models

@@ -65,14 +65,15 @@ class RunCommand:
         except TypeError as error:  # an unknown field
             raise InvalidInputError(first_line(error).replace(".__init__()", "")) from error
         config = presets[self.preset]
-        from optim_study import plan, runner
+        from optim_study import runner
+        from optim_study.plan import plan_table, settings_table
 
         if self.dry_run:
-            planned = runner.dry_run(config)
+            plans = runner.dry_run(config)
             if self.json:
-                print_json(planned)
+                print_json([planned.row() for planned in plans])
                 return
-            print(plan.plan_table(planned), plan.settings_table(planned), sep="\n\n")
+            print(plan_table(plans), settings_table(plans[0].study), sep="\n\n")
             print_estimates(config, presets, sys.stdout)
             return
         results = runner.run(config, announce=partial(print_estimates, config, presets, sys.stderr))

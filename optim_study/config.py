@@ -175,14 +175,10 @@ class StudyConfig(SharedSettings):
         """Return the hyperparameters of a trial, whichever worker trains it, and when."""
         entropy = [self.seed, crc32(self.arch.encode()), self.depth, number]
         rng = np.random.default_rng(np.random.SeedSequence(entropy))
-        limits: Any = self.learning_rate, self.init_std
-        rate, deviation = (  # exp(log(x)) may miss the ends by one rounding
-            min(max(exp(log(low) + (log(high) - log(low)) * rng.random()), low), high)
-            for low, high in limits
-        )
+        rates: Any = self.learning_rate  # no longer None
         return Settings(
-            learning_rate=rate,
-            init_std=deviation,
+            learning_rate=_log_uniform(rng, *rates),
+            init_std=_log_uniform(rng, *self.init_std),
             transform_bias=self.transform_bias[rng.integers(len(self.transform_bias))],
             init_scheme=self.init_schemes[rng.integers(len(self.init_schemes))],
         )
@@ -322,6 +318,12 @@ def smoke(**changes: Any) -> RunConfig:
 
 PRESETS: dict[str, Callable[..., RunConfig]] = {f.__name__: f for f in (paper, small, smoke)}
 """The presets by name."""
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number from an interval, uniformly in its logarithm."""
+    drawn = exp(log(low) + (log(high) - log(low)) * rng.random())
+    return min(max(drawn, low), high)  # exp(log(x)) may miss the ends by one rounding
 
 
 def fingerprint_of(protocol: Mapping[str, Any]) -> str:

@@ -5,7 +5,8 @@ trials that are trained as one program.
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import torch
 
@@ -30,33 +31,52 @@ SHARE = 0.6  # of the free memory
 PLAN_COLUMNS = ("study", "device", "hidden_size", "parameters", "trials", "complete", "fuse")
 
 
-def plan(
-    config: RunConfig, corpus: Corpus, places: Sequence[str]
-) -> tuple[list[StudyConfig], list[dict]]:
-    """Plan a run on a corpus for workers on the devices `places`. Returns the studies, and for each
-    a row with `PLAN_COLUMNS`, the memory of a worker in bytes, and the settings. Raises
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The plan of one study: its network, and what a worker needs. fuse: the number of trials that
+    are trained as one program. memory: of a worker, in bytes. complete: trials that are recorded.
+    """
+
+    study: StudyConfig
+    device: str
+    hidden_size: int
+    parameters: int
+    complete: int
+    fuse: int
+    memory: int
+
+    def row(self) -> dict[str, Any]:
+        """Return the plan and the settings of the study, for JSON."""
+        own = {f.name: getattr(self, f.name) for f in fields(Plan)}
+        return {**own, "study": self.study.name, **asdict(self.study)}
+
+
+def plan(config: RunConfig, corpus: Corpus, places: Sequence[str]) -> list[Plan]:
+    """Plan each study of a run on a corpus, for workers on the devices `places`. Raises
     InvalidInputError if a network does not fit the memory; that of Ray's nodes is not known.
     """
-    device, free, rows = places[0].partition(":")[0], math.inf, []
+    device, _, _ = places[0].partition(":")
+    free = math.inf
     if config.engine != "ray":
         free = free_memory(device) / max(Counter(places).values())
-    steps, studies = max(map(len, corpus.train)), config.studies(corpus.checksum)
+    steps = max(map(len, corpus.train))
     complete = Counter(row.fingerprint for row in rows_in(config.folder))
-    for study in studies:
+    plans = []
+    for study in config.studies(corpus.checksum):
         model = meta_model(study)
         need = memory(study, model, device, steps)
-        k = fused(study, need, asked=config.fuse, jobs=len(places), device=device, free=free)
-        planned = {
-            "study": study.name,
-            "device": " ".join(dict.fromkeys(places)),
-            "hidden_size": model.hidden_size,
-            "parameters": num_parameters(model),
-            "complete": complete[study.fingerprint],
-            "fuse": k,
-            "memory": need(k),
-        }
-        rows.append(planned | asdict(study))
-    return studies, rows
+        fuse = fused(study, need, asked=config.fuse, jobs=len(places), device=device, free=free)
+        planned = Plan(
+            study=study,
+            device=" ".join(dict.fromkeys(places)),
+            hidden_size=model.hidden_size,
+            parameters=num_parameters(model),
+            complete=complete[study.fingerprint],
+            fuse=fuse,
+            memory=need(fuse),
+        )
+        plans.append(planned)
+    return plans
 
 
 def fused(
@@ -90,17 +110,22 @@ def most_fused(trials: int, jobs: int, device: str) -> int:
     return min(largest, -(-trials // groups))
 
 
-def plan_table(rows: Sequence[dict]) -> str:
-    """Format rows of `plan` as a table."""
+def plan_table(plans: Sequence[Plan]) -> str:
+    """Format plans as a table."""
+    rows = [planned.row() for planned in plans]
     head = [name.replace("_", " ") for name in PLAN_COLUMNS]
     return "\n".join(aligned([head, *([str(row[n]) for n in PLAN_COLUMNS] for row in rows)]))
 
 
-def settings_table(rows: Sequence[dict]) -> str:
-    """Format the settings that the rows of a plan share as a table."""
-    names = [f.name for f in fields(StudyConfig) if f.name not in ("arch", "depth", "options")]
-    values = {n: v if isinstance(v := rows[0][n], tuple) else (v,) for n in names}
-    return "\n".join(aligned([[n, " ".join(map(str, v))] for n, v in values.items()]))
+def settings_table(study: StudyConfig) -> str:
+    """Format the settings that this study shares with the others of its run as a table."""
+    lines = []
+    for f in fields(StudyConfig):
+        if f.name not in ("arch", "depth", "options"):
+            value = getattr(study, f.name)
+            values = value if isinstance(value, tuple) else (value,)
+            lines.append([f.name, " ".join(map(str, values))])
+    return "\n".join(aligned(lines))
 
 
 def meta_model(study: StudyConfig):
@@ -129,8 +154,14 @@ def memory(study: StudyConfig, model, device: str, steps: int) -> Callable[[int]
     On a CPU the trainer computes a step of the K models in parts of k <= K models; on a GPU, k = K.
     """
     weights = weight_bytes(model)
-    positions = steps * -(-study.batch_size // CHORALE_ROWS) * CHORALE_ROWS
+    rows = CHORALE_ROWS * math.ceil(study.batch_size / CHORALE_ROWS)  # of a padded minibatch
+    positions = steps * rows
     trial = (3 + len(optimizer_of_study(study).kept)) * weights + TRIAL_BYTES
     step = 2 * weights + step_bytes(model, positions)
     part = part_size(model, positions, torch.device(device))
-    return lambda trials: BASE[device] + trials * trial + min(trials, part or trials) * step
+
+    def need(trials: int) -> int:
+        together = min(trials, part or trials)
+        return BASE[device] + trials * trial + together * step
+
+    return need

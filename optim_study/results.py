@@ -222,7 +222,7 @@ def read_csv(path: str | Path) -> list[TrialRow]:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = [_row(values, f"{path}, line {reader.line_num}") for values in reader]
-            if not rows and "arch" not in (reader.fieldnames or ()):
+            if "arch" not in (reader.fieldnames or ()):
                 raise DataError(f"{path} is no table of trials: expected a column arch")
             return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -10,7 +10,7 @@ from optim_study.config import RunConfig
 from optim_study.driver import Driver, Study
 from optim_study.engines import engine_of
 from optim_study.folder import StudyFolder, rows_in
-from optim_study.plan import plan, plan_table
+from optim_study.plan import Plan, plan, plan_table
 from optim_study.results import TrialRow, write_csv
 from optim_study.shares import SHARE_COLUMNS, Share, training_shares
 from optim_study.storage import JOURNAL, address_of, open_storage
@@ -73,17 +73,16 @@ def run(
     out, data = config.folder.absolute(), config.data and config.data.absolute()
     with engine_of(config) as engine:
         corpus = chorales_of_study(config.data)
-        planned, rows = plan(config, corpus, engine.places)  # may refuse: nothing is written yet
-        pairs = zip(planned, rows, strict=True)
-        studies = [Study(each, StudyFolder(out, each), row["fuse"]) for each, row in pairs]
+        plans = plan(config, corpus, engine.places)  # may refuse: nothing is written yet
+        studies = [Study(p.study, StudyFolder(out, p.study), p.fuse) for p in plans]
         backends = [TorchBackend(data=data, device=place) for place in engine.places]
         with locked(config.folder):
             for study in studies:
                 study.folder.check()
             storage = open_storage(config.storage, config.folder, config.wait_storage)
-            storage.make(planned)
+            storage.make([study.config for study in studies])
             if is_asked_for(progress):
-                print(plan_table(rows), file=sys.stderr)
+                print(plan_table(plans), file=sys.stderr)
             driver = Driver(studies, storage, engine, backends, config.save_seconds)
             try:
                 if any(study.left for study in studies):
@@ -100,10 +99,10 @@ def run(
     return results
 
 
-def dry_run(config: RunConfig) -> list[dict]:
-    """Return the plan of `run` as rows, without creating anything."""
+def dry_run(config: RunConfig) -> list[Plan]:
+    """Return the plans of the studies of `run`, without creating anything."""
     with engine_of(config) as engine:
-        return plan(config, chorales_of_study(config.data), engine.places)[1]
+        return plan(config, chorales_of_study(config.data), engine.places)
 
 
 def _check_files(out: Path) -> None:

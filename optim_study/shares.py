@@ -11,7 +11,6 @@ count as one test.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import accumulate
 
 import numpy as np
 
@@ -120,9 +119,12 @@ def holm(p: Sequence[float]) -> list[float]:
     >>> holm([0.04, 0.01, 0.5])
     [0.08, 0.03, 0.5]
     """
-    order = sorted(range(len(p)), key=p.__getitem__)
-    corrected = accumulate((min(1.0, (len(p) - rank) * p[k]) for rank, k in enumerate(order)), max)
-    return [value for _, value in sorted(zip(order, corrected, strict=True))]
+    corrected, largest = [0.0] * len(p), 0.0
+    ascending = sorted(range(len(p)), key=p.__getitem__)
+    for rank, k in enumerate(ascending):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[k]))
+        corrected[k] = largest
+    return corrected
 
 
 def share_table(
