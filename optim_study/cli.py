@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from optim_study.config import PRESETS, RunConfig, SharedSettings
+from optim_study.config import OWN_OPTIONS, PRESETS, RunConfig, SharedSettings
 from optim_study.folder import progress_of, rows_in
 from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
 from optim_study.shares import BELOW, REGIONS, share_table, training_shares
@@ -33,12 +33,6 @@ examples:
   optim-study plot runs/all runs/small --kind map --output map.png"""
 
 
-OWN_OPTIONS = (
-    "arch", "depth", "cell_options", "trials", "epochs", "patience", "objective", "optimizer",
-    "learning_rate", "init_std", "transform_bias", "seed", "data", "out", "storage", "fuse", "jobs",
-    "engine", "device",
-)  # fmt: skip
-"""The fields of configurations that are options of their own; --set gives the others."""
 Fields: Any = dict if TYPE_CHECKING else field_options(OWN_OPTIONS, SharedSettings, RunConfig)
 
 
