@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from optim_study.config import OWN_OPTIONS, PRESETS, RunConfig, SharedSettings
+from optim_study.config import COMMAND_OPTIONS, PRESETS, RunConfig, SharedSettings
 from optim_study.folder import progress_of, rows_in
 from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
 from optim_study.shares import BELOW, REGIONS, share_table, training_shares
@@ -33,7 +33,7 @@ examples:
   optim-study plot runs/all runs/small --kind map --output map.png"""
 
 
-Fields: Any = dict if TYPE_CHECKING else field_options(OWN_OPTIONS, SharedSettings, RunConfig)
+Fields: Any = dict if TYPE_CHECKING else field_options(COMMAND_OPTIONS, SharedSettings, RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

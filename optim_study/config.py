@@ -296,7 +296,7 @@ class RunConfig(SharedSettings):
 
 _NETWORKS = ("arch", "depth", "cell_options")
 _OPTIONS = [f.name for f in fields(RunConfig) if "by_set" not in f.metadata]
-OWN_OPTIONS = tuple(dict.fromkeys([*_NETWORKS, *_OPTIONS]))
+COMMAND_OPTIONS = tuple(dict.fromkeys([*_NETWORKS, *_OPTIONS]))
 """The fields that are options of the command: those of the networks first."""
 
 
