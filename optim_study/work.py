@@ -9,7 +9,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from operator import itemgetter
 
 from optim_study.backend import TorchBackend
 from optim_study.folder import StudyFolder
@@ -17,6 +16,7 @@ from rhn.cli.entry import users_frames
 from rhn.errors import RhnError, UsersCodeError, is_out_of_memory
 from rhn.training.interrupts import Interrupted, deferred_interrupt
 from rhn.training.state import TrialState
+from rhn.training.trainer import Trainer
 from rhn.utils.io import writing
 
 
@@ -80,31 +80,38 @@ def _train(
     stopping: Callable[[], bool],
     on_epoch: Callable[[int], None],
 ) -> None:
-    """Train trials that are at the same epoch as one program. Of those that end without a record
-    write the best weights, and then the record.
+    """Train trials that are at the same epoch as one program, and call `on_epoch` with the number
+    of trials that did an epoch.
     """
     config = job.folder.config
-    found: dict = dict(filter(itemgetter(1), states.items()))
+    found = {number: state for number, state in states.items() if state is not None}
     settings = {number: config.settings(number) for number in states}
     fused = job.backend.start(config, settings, found)
     left, saved, epochs = set(states), time.monotonic(), 0
     while True:
+        on_epoch(epochs)
         live = set(fused.live())
         for number in sorted(left - live - job.folder.recorded()):
-            row = job.backend.row(config, fused, number)
-            about = config.trial(number) | {"outcome": row.results}
-            file = job.folder.file(number, "-best.safetensors")
-            job.backend.write_best(file, fused, number, **about)
-            job.folder.save_record(row, fused.curve(number))
+            _record(job, fused, number)
         if not live:
             return
         left, stop = live, stopping()
-        if stop or time.monotonic() - saved >= job.save_seconds:
+        is_time_to_save = time.monotonic() - saved >= job.save_seconds
+        if stop or is_time_to_save:
             for number in sorted(live - job.folder.recorded()):
                 job.folder.save_state(number, fused.state(number))
             saved = time.monotonic()
         if stop:
             raise Interrupted(f"{len(live)} running trials are saved in {job.folder.path}")
-        on_epoch(epochs)
         fused.run_epoch()
         epochs = len(live)
+
+
+def _record(job: Job, fused: Trainer, number: int) -> None:
+    """Write the best weights of a trial that has ended, and then its record."""
+    config = job.folder.config
+    row = job.backend.row(config, fused, number)
+    about = config.trial(number) | {"outcome": row.results}
+    file = job.folder.file(number, "-best.safetensors")
+    job.backend.write_best(file, fused, number, **about)
+    job.folder.save_record(row, fused.curve(number))
