@@ -1,7 +1,7 @@
 """`optim-study`: run a study, show its progress, and draw or print its trials."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -115,8 +115,7 @@ class Status:
 
         storage, trials = open_storage(self.storage, self.out, create=False), rows_in(self.out)
         rows = [progress_of(self.out, config, trials) for config in storage.configs()]
-        cells = [[v if isinstance(v, str) else formatted(v) for v in r.values()] for r in rows]
-        print_rows(rows if self.json else "\n".join(aligned([[*row] for row in rows[:1]] + cells)))
+        print_rows(rows if self.json else "\n".join(aligned(_lines(rows))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +186,14 @@ class Plot:
                 save_figure(path, lambda: draw(rows, **how), self.figure)
         table = share_table(found, rows, self.objective, self.below)
         print_rows([asdict(share) for share in found] if self.json else table, outputs)
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the cells of a table with these rows, and above them the names of its columns."""
+    lines = [[*row] for row in rows[:1]]
+    for row in rows:
+        lines.append([v if isinstance(v, str) else formatted(v) for v in row.values()])
+    return lines
 
 
 def _rows_of(run: Path) -> list[TrialRow]:

@@ -156,21 +156,7 @@ def share_table(
 
 def _with_tests(found: Sequence[Share], firsts: Mapping[str, TrialRow]) -> list[Share]:
     """Add the tests against RHNs to the shares of all trials. firsts: a trial of each network."""
-    from scipy.stats import fisher_exact
-
-    of_all = {share.network: share for share in found if share.region == ALL_TRIALS}
-    protocols = {network: values_of(row, _COMPARED) for network, row in firsts.items()}
-    rhns = {
-        protocols[network]: share
-        for network, share in of_all.items()
-        if firsts[network].arch == COMPARED_WITH
-    }
-    tests = dict[str, float]()
-    for network, share in of_all.items():
-        rhn = rhns.get(protocols[network])
-        if rhn is not None and firsts[network].arch != COMPARED_WITH:
-            counts = [[s.below, s.trials - s.below] for s in (share, rhn)]
-            tests[network] = float(fisher_exact(counts).pvalue)
+    tests = _tests({s.network: s for s in found if s.region == ALL_TRIALS}, firsts)
     corrected = dict(zip(tests, holm([*tests.values()]), strict=True))
     shares = []
     for share in found:
@@ -180,3 +166,19 @@ def _with_tests(found: Sequence[Share], firsts: Mapping[str, TrialRow]) -> list[
             share = replace(share, p=p, p_holm=p_holm)
         shares.append(share)
     return shares
+
+
+def _tests(of_all: Mapping[str, Share], firsts: Mapping[str, TrialRow]) -> dict[str, float]:
+    """Return the p-values of the networks that have an RHN of the same depth and protocol."""
+    from scipy.stats import fisher_exact
+
+    protocols = {network: values_of(firsts[network], _COMPARED) for network in of_all}
+    is_rhn = {network: firsts[network].arch == COMPARED_WITH for network in of_all}
+    rhns = {protocols[network]: share for network, share in of_all.items() if is_rhn[network]}
+    tests = {}
+    for network, share in of_all.items():
+        rhn = rhns.get(protocols[network])
+        if rhn is not None and not is_rhn[network]:
+            counts = [[s.below, s.trials - s.below] for s in (share, rhn)]
+            tests[network] = float(fisher_exact(counts).pvalue)
+    return tests

@@ -98,13 +98,18 @@ def _train(
         left, stop = live, stopping()
         is_time_to_save = time.monotonic() - saved >= job.save_seconds
         if stop or is_time_to_save:
-            for number in sorted(live - job.folder.recorded()):
-                job.folder.save_state(number, fused.state(number))
+            _save(job, fused, live)
             saved = time.monotonic()
         if stop:
             raise Interrupted(f"{len(live)} running trials are saved in {job.folder.path}")
         fused.run_epoch()
         epochs = len(live)
+
+
+def _save(job: Job, fused: Trainer, live: set[int]) -> None:
+    """Save the states of these trials, but of those that another worker has ended."""
+    for number in sorted(live - job.folder.recorded()):
+        job.folder.save_state(number, fused.state(number))
 
 
 def _record(job: Job, fused: Trainer, number: int) -> None:
