@@ -171,7 +171,8 @@ def test_what_has_no_shares_is_refused(count, message):
 def test_trials_are_of_one_network_if_their_studies_differ_in_the_seed_only():
     """A name has what differs between studies of its architecture, depth and optimizer."""
     usual = row(max_epochs=4, patience=3, hidden_size=3)
-    seeds = [replace(usual, seed=seed, trial=trial) for seed, trial in ((0, 0), (1, 1))]
+    draws = {"seed": 0, "fingerprint": "a"}, {"seed": 1, "fingerprint": "b"}
+    seeds = [replace(usual, trial=trial, **draw) for trial, draw in enumerate(draws)]
     longer, deep = replace(usual, max_epochs=9), replace(usual, depth=4, max_epochs=7)
     other, wide = (replace(usual, arch="gru", hidden_size=size) for size in (3, 5))
     adam = replace(usual, optimizer="adam", batch_size=5)
