@@ -81,8 +81,17 @@ def test_two_processes_have_the_results_of_one(tmp_path):
 def test_a_worker_adds_nothing_to_a_study_that_another_run_has_ended(tmp_path):
     late = Eventful(lambda trials: trials.epoch == 5 and drive(config(), tmp_path))
     work(Job(StudyFolder(tmp_path, config()), (4, 5, 6), late, save_seconds=0.0))
-    drive(config(), tmp_path)
     assert_exact(config(), tmp_path)
+
+
+def test_a_worker_saves_when_the_seconds_between_two_saves_are_over(tmp_path, monkeypatch):
+    """A clock that moves by five seconds at each look: one an epoch, and one after a save."""
+    clock = SimpleNamespace(monotonic=partial(next, count(100.0, 5.0)))
+    monkeypatch.setattr("optim_study.work.time", clock)
+    folder, saved = StudyFolder(tmp_path, config(epochs=6)), []
+    backend = Eventful(lambda trials: saved.append(folder.epochs([0]).get(0)))
+    work(Job(folder, (0,), backend, save_seconds=10.0))
+    assert saved == [None, 1, 1, 3, 3, 5]
 
 
 def test_ctrl_c_ends_the_epoch_and_saves_everything(tmp_path):
