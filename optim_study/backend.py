@@ -96,8 +96,8 @@ class TorchBackend:
         batches = evaluation_batches(corpus.test, device=self.device, dtype=torch.float32)
         with deterministic():
             test = mean_nll(Ensemble.of([model], self.device), batches).item()
-        found = model.hidden_size, test, constant_output_nll(corpus)
-        return finished_row(config, number, fused.curve(number), *found)
+        curve, constant = fused.curve(number), constant_output_nll(corpus)
+        return finished_row(config, number, curve, model.hidden_size, test, constant)
 
     def write_best(self, path: Path, fused: Trainer, number: int, **about) -> None:
         """Write the best weights of a trial that has ended, with its data and other metadata."""
@@ -115,8 +115,8 @@ def start_training(
     rates = {number: s.learning_rate for number, s in settings.items()}
     positions = max(batch.mask.numel() for batch in task.batches(1))
     part = part_size(next(iter(models.values())), positions, task.device)
-    how: dict = {"optimizer": optimizer_of_study(config), "saved": saved or None}
-    return Trainer(task, models, rates, part_size=part, **how)
+    optimizer = optimizer_of_study(config)
+    return Trainer(task, models, rates, optimizer=optimizer, saved=saved or None, part_size=part)
 
 
 def models_of_trials(
