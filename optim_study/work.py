@@ -1,4 +1,4 @@
-"""What a worker does: train a batch of trials of one study as one program.
+"""Train a batch of trials of one study as one program, in a worker.
 
 `work(job)` depends only on the job and on the saved states in its folder, and may be killed at any
 moment: another call continues to the same curves. If two workers train the same trial, the worker
