@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from analysis.network import copied_network, recurrent_modules
+from analysis.layers import copied_network, recurrent_modules
 from rhn.cells import Cell
 
 INNER = "cell."  # the beginning of the names of the parameters of a cell within its `Carried`

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from analysis.network import Place, copied_network, places
+from analysis.layers import Place, copied_network, places
 from gersgorin import checks
 from rhn.cells import Cell, GateBlocks
 

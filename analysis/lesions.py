@@ -18,17 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from analysis.jackknife import paired_interval
+from analysis.layers import Place, copied_network, places, recurrent_modules
 from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers
 from analysis.lesion_table import LesionTable
-from analysis.network import (
-    Place,
-    check_causal,
-    copied_network,
-    in_batch,
-    places,
-    recorded_calls,
-    recurrent_modules,
-)
+from analysis.recorded import check_causal, in_batch, recorded_calls
 from analysis.sequences import (
     Music,
     NetworkAndData,
