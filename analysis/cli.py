@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     Mode = str
 else:
     Mode = Literal[*MODES]
-MEANINGS = " ".join(f"{name}: {mode.meaning}." for name, mode in MODES.items())
+MEANINGS = "; ".join(f"{name}: {mode.meaning}" for name, mode in MODES.items())
 MODE_HELP = (
     f"What a lesion does to a layer. {MEANINGS} (default: the first that some layer can have)."
 )

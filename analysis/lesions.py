@@ -321,23 +321,30 @@ def stacked_nll(
     float64 on the CPU, with sequences in the order of the batches.
     """
     tensors, columns, done = model.state_dict(), list[Tensor](), 0
-    first_name = next(iter(tensors))
     for batch in batches:
         step, parts = at_once or _networks_at_once(model, task, batch.mask), list[Tensor]()
         for start in range(0, len(changed), step):
             some = [change() for change in changed[start : start + step]]
-            names = dict.fromkeys(name for change in some for name in change)
-            if not names:  # vmap needs one stacked tensor
-                names = dict.fromkeys([first_name])
-            own = {name: torch.stack([c.get(name, tensors[name]) for c in some]) for name in names}
             with deterministic():
-                nll = Ensemble(model, own, {}).map(task.nll, batch.frames, batch.mask)
+                nll = Ensemble(model, _stacked(tensors, some), {}).map(
+                    task.nll, batch.frames, batch.mask
+                )
             parts.append(nll.cpu())
             done += len(some)
             progress(done, len(changed) * len(batches))
         is_sequence = batch.mask[1:].any(0).cpu()  # not a row of padding
         columns.append(torch.cat(parts)[:, is_sequence])
     return torch.cat(columns, 1)
+
+
+def _stacked(
+    tensors: Mapping[str, Tensor], changed: Sequence[Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Stack the tensors in which K changed networks differ; vmap needs at least one."""
+    names = dict.fromkeys(name for change in changed for name in change)
+    if not names:
+        names = dict.fromkeys([next(iter(tensors))])
+    return {name: torch.stack([c.get(name, tensors[name]) for c in changed]) for name in names}
 
 
 def _networks_at_once(model: nn.Module, task: Music | Text, mask: Tensor) -> int:

@@ -66,7 +66,7 @@ def test_each_mode_of_a_lesion_stands_in_the_help_and_has_a_row_on_the_page():
     page = (Path(__file__).resolve().parents[2] / LesionTable.page).read_text()
     assert f"[choices: {', '.join(MODES)}]" in text
     for name, mode in MODES.items():
-        assert f" {name}: {mode.meaning}." in text
+        assert f" {name}: {mode.meaning}" in text
         assert f"\n| `{name}`" in page
 
 

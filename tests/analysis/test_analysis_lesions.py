@@ -191,9 +191,9 @@ def test_a_shut_gate_has_minus_ten_thousand_as_the_sum_of_its_bias_and_its_const
 
 def test_sequences_have_their_losses_in_the_order_given():
     """In batches the longest one is the first."""
-    parts = tokens(3, 12, 1, 7)
+    parts = tokens(3, 12, 1, 7, 3)
     table = lesion(language_network(), parts)
-    assert table.lengths.tolist() == [2, 11, 6]
+    assert table.lengths.tolist() == [2, 11, 6, 2]
     alone = [lesion(language_network(), part) for part in parts if len(part) > 1]
     np.testing.assert_allclose(table.loss_sums.T, [one.loss_sums[:, 0] for one in alone])
     np.testing.assert_allclose(table.baseline_sums, [one.baseline_sums[0] for one in alone])
