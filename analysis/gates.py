@@ -1,7 +1,7 @@
 """Transform gates of a trained network along its sequences: figure 5(b) of Zilly et al. (2017).
 
 Legend: T steps (frames or tokens), B sequences, n units, L layers of the network (of all stacked
-cells together), t the transform gate in (0, 1).
+cells together), m inputs, N entries of a state, t the transform gate in (0, 1).
 """
 
 from collections.abc import Iterator, Sequence

@@ -74,15 +74,19 @@ def places(network: nn.Module) -> list[Place]:
     that `from_torch` cannot convert.
     """
     modules, found = recurrent_modules(network), list[Place]()
-    ours = isinstance(network, RecurrentModel | Cell)
+    is_ours = isinstance(network, RecurrentModel | Cell)
     for number, (name, module) in enumerate(modules.items(), start=1):
         layers = cells_of_layers(module)
-        start = "" if not name or (ours and len(modules) == 1) else str(number) if ours else name
+        if is_ours:
+            start = str(number) if len(modules) > 1 else ""
+        else:
+            start = name
+        has_numbers = is_ours or not name or len(layers) > 1
+        prefix = f"{name}." if name else ""
         for index, (cell, layer) in enumerate(layers):
-            last = str(index + 1) if ours or not name or len(layers) > 1 else ""
+            last = str(index + 1) if has_numbers else ""
             label = ".".join(filter(None, (start, last)))
-            dotted = f"{name}.".removeprefix(".")
-            found.append(Place(name, dotted, module, index, cell, layer, label))
+            found.append(Place(name, prefix, module, index, cell, layer, label))
     return found
 
 
