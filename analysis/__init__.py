@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from analysis.gates import gate_activity as gate_activity
     from analysis.jackknife import paired_interval as paired_interval
     from analysis.lesion_modes import Lesion as Lesion
-    from analysis.lesion_modes import lesioned as lesioned
     from analysis.lesion_table import LesionTable as LesionTable
+    from analysis.lesioned_network import lesioned as lesioned
     from analysis.lesions import lesion as lesion
     from analysis.report import report_page as report_page
     from analysis.texts import Excerpt as Excerpt
@@ -36,7 +36,8 @@ __all__, _load, __dir__ = lazy_names(
         "jackknife": ("paired_interval",),
         "lesion_table": ("LesionTable",),
         "lesions": ("lesion",),
-        "lesion_modes": ("Lesion", "lesioned"),
+        "lesion_modes": ("Lesion",),
+        "lesioned_network": ("lesioned",),
         "report": ("report_page",),
         "texts": ("Excerpt", "excerpts", "stretches"),
     },

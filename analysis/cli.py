@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from cyclopts import Parameter
+
+from analysis.lesion_modes import MODES
 from gersgorin.cli.outputs import DeviceOption, OutputOptions, checked_outputs, show
 from rhn.cli.entry import run_command
 from rhn.utils.command_line import Device, command_class, command_line, run_read
@@ -79,6 +82,16 @@ class GatesCommand(LayerCommand):
     """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
 
 
+if TYPE_CHECKING:
+    Mode = str
+else:
+    Mode = Literal[*MODES]
+MEANINGS = "; ".join(f"{name}: {mode.meaning}" for name, mode in MODES.items())
+MODE_HELP = (
+    f"What a lesion does to a layer. {MEANINGS} (default: the first that some layer can have)."
+)
+
+
 @command_class
 class LesionCommand(LayerCommand):
     """Loss with each layer switched off in turn (figure 6 of the paper).
@@ -91,11 +104,7 @@ class LesionCommand(LayerCommand):
         *LayerCommand.keywords, "mode", "pairs", "max_tokens",
     )  # fmt: skip
 
-    mode: Literal["bias", "carry", "blind"] | None = None
-    """What a lesion does to a layer. bias: its transform gates are shut, as in the paper, and its
-    carry gates opened. carry: the layer is skipped exactly. blind: its input is removed (default:
-    bias, or carry for cells without gates or without biases).
-    """
+    mode: Annotated[Mode | None, Parameter(help=MODE_HELP)] = None
     pairs: bool = False
     """Also switch off every pair of layers."""
     max_tokens: Count | None = None

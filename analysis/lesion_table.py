@@ -76,6 +76,18 @@ class LesionTable(LayerResult):
     is the upper end. NaN for a single sequence, or a loss that is not finite.
     """
     high: Annotated[np.ndarray, "row"]
+    lengths: Annotated[np.ndarray, "sequence"] | None = None
+    """Number of predicted steps of each sequence (N,), in the given order without those of one
+    step; ones with a loss of the user's. None, as for the sums, in files of 0.7.0.
+    """
+    baseline_sums: Annotated[np.ndarray, "sequence"] | None = None
+    """Loss of the unlesioned network on each sequence (N,), in nats summed over its predicted
+    steps, or the user's loss.
+    """
+    loss_sums: Annotated[np.ndarray, "row", "sequence"] | None = None
+    """The same of each entry's network, (K, N): `loss` is their sum over the sequences, divided by
+    that of `lengths`.
+    """
 
     def of_kind(self, kind: str = "layer") -> dict[str, np.ndarray]:
         """Return loss, damage and the ends of its interval by label, for entries of one kind."""

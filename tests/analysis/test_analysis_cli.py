@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helps import help_of
 from networks import WORDS, language_checkpoint, language_network, network, sentences
 
 import gersgorin
 import rhn
-from analysis import GateActivity, gate_activity, lesion
+from analysis import GateActivity, LesionTable, gate_activity, lesion
+from analysis.lesion_modes import MODES
 from analysis.report import report_page
 from rhn.checkpoints import save
 from rhn.data import chorale, chorales
@@ -57,6 +59,15 @@ def test_a_command_gives_what_the_python_call_gives(line, answer):
     found = answer(f"rhn-analyze {line} --output a.npz")
     wanted = json.loads(json.dumps(LINES[line]().to_dict()))
     assert {**found, **dict.fromkeys(TEXTS)} == {**wanted, **dict.fromkeys(TEXTS)}
+
+
+def test_each_mode_of_a_lesion_stands_in_the_help_and_has_a_row_on_the_page():
+    text = " ".join(help_of("rhn-analyze", "lesion").split())
+    page = (Path(__file__).resolve().parents[2] / LesionTable.page).read_text()
+    assert f"[choices: {', '.join(MODES)}]" in text
+    for name, mode in MODES.items():
+        assert f" {name}: {mode.meaning}" in text
+        assert f"\n| `{name}`" in page
 
 
 def test_chosen_chorales_are_all_shown_with_their_names():
