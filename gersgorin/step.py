@@ -26,8 +26,14 @@ from torch.func import vmap
 
 from gersgorin import checks
 from gersgorin.autodiff import SLOW
-from gersgorin.double_precision import copied, in_double, in_module, module_runs
-from gersgorin.kinds import batch_first_of_step, has_step, takes
+from gersgorin.double_precision import copied, in_double, in_module
+from gersgorin.first_states import (
+    declared_state,
+    starting_state,
+    state_known,
+    zeros_of_size,
+)
+from gersgorin.kinds import batch_first_of_step, has_step
 from gersgorin.packing import Packing
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
@@ -163,7 +169,7 @@ def as_step(
         like = next((p for p in network.parameters()), x)
         x = x.to(like.device) if x.dim() == 1 else x.to(like.device, torch.float64)
         if state_size is not None:
-            s0 = tree_map(lambda t: t[None], _zeros(network, state_size))
+            s0 = tree_map(lambda t: t[None], zeros_of_size(network, state_size))
         elif s0 is not None:
             s0 = in_double(s0, like.device)
         step = _of_module(network, x[:1], s0, batch_first)
@@ -258,26 +264,6 @@ def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
     return step_of_function(in_module(module.step), s0, name, module)
 
 
-def declared_state(module: Any, x: Tensor) -> Any:
-    """The result of `initial_state()`, or zeros of the attribute `state_size`; else None."""
-    own = getattr(module, "initial_state", None)
-    if callable(own) and takes(own):
-        return in_double(tree_map(torch.detach, own()), x.device)
-    return _zeros(module, getattr(module, "state_size", None))
-
-
-def _zeros(module: Any, size: Any) -> Any:
-    """The first state of a size; None for the size None. It is complex if a weight is complex."""
-    if size is None:
-        return None
-    weights = [*module.parameters(), *module.buffers()] if isinstance(module, nn.Module) else []
-    like = next(
-        (t for t in weights if t.is_complex()), [*weights, torch.zeros((), device="cpu")][0]
-    )
-    zeros = in_double(checks.first_state(None, size), like.device)
-    return tree_map(lambda t: t.to(like.dtype), zeros) if like.is_complex() else zeros
-
-
 def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step:
     """A step of one row. If all tensors of its state are (1, ...), it reads x as (1, m)."""
     parts, tree = tree_flatten(s0)
@@ -317,7 +303,7 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
             return x
         return x.unsqueeze(1 if batch_first else 0)
 
-    s0 = _started(module, name, read(x)) if s0 is None else s0
+    s0 = starting_state(module, name, read(x)) if s0 is None else s0
     parts, tree = tree_flatten(s0)
     has_layers = [batch_first is not None and t.dim() > 2 for t in parts]  # as (L, B, n)
     axes = [1 if before_rows else 0 for before_rows in has_layers]
@@ -341,22 +327,3 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
     first = packing.pack(s0)[0]
     return Step(name=name, rows=rows, output=output, first=first, module=module, title=name,
                 unpack=lambda s: packing.unpack(s[None]))  # fmt: skip
-
-
-@torch.no_grad()
-def _started(module: nn.Module, name: str, x: Tensor) -> Any:
-    """The first state of one row: the declared one, or zeros if module(x) starts from them."""
-    declared = declared_state(module, x)
-    if declared is not None:
-        return tree_map(lambda t: t.reshape(1, -1), declared)
-    with checks.users_code(f"s0 is None and {name} fails without a state"), module_runs():
-        _, after = module(x)
-        zeros = tree_map(torch.zeros_like, after)
-        same = tree_map(torch.allclose, module(x, zeros)[1], after)
-    state_known(name, all(tree_leaves(same)))
-    return zeros
-
-
-def state_known(name: str, known: bool) -> None:
-    """Refuse a network without a first state."""
-    checks.require(known, "s0", "None", f"the first state of {name}, or its state_size")
