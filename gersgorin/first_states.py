@@ -4,7 +4,7 @@ starts from.
 Legend: B rows, m inputs, n units.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +12,87 @@ from torch import Tensor, nn
 from gersgorin import checks
 from gersgorin.double_precision import in_double, module_runs
 from gersgorin.kinds import takes
+from rhn.errors import USERS_FAULT
 from rhn.utils.torch_private import tree_leaves, tree_map
 
 
 @torch.no_grad()
-def starting_state(module: nn.Module, name: str, x: Tensor) -> Any:
-    """The first state of one row: the declared one, or zeros if module(x) starts from them."""
+def starting_state(module: nn.Module, name: str, x: Tensor, batch_first: bool | None) -> Any:
+    """The first state of a module in its own shapes, at x (1, m) or ids (1,).
+
+    The module is called as module(x): with a batch of one, and if it takes none, with x[0]; with
+    `batch_first`, with a sequence of one step. A second call then tells the form of its state: the
+    whole value that it returns, or the second part of (output, state). Raises InvalidInputError
+    unless exactly one form runs, and zeros are where the module starts.
+    """
     declared = declared_state(module, x)
     if declared is not None:
         return tree_map(lambda t: t.reshape(1, -1), declared)
-    with checks.users_code(f"s0 is None and {name} fails without a state"), module_runs():
-        _, after = module(x)
-        zeros = tree_map(torch.zeros_like, after)
-        same = tree_map(torch.allclose, module(x, zeros)[1], after)
-    state_known(name, all(tree_leaves(same)))
-    return zeros
+    inputs = [x, x[0]] if batch_first is None else [x.unsqueeze(1 if batch_first else 0)]
+    first_error, taken = None, list[Taken]()
+    for each in inputs:
+        try:
+            with module_runs():
+                taken = taken_states(module, each)
+        except USERS_FAULT as error:
+            first_error = first_error or error
+        needs_rows = batch_first is None and each is x
+        taken = [one for one in taken if has_rows(tree_leaves(one.zeros)) or not needs_rows]
+        if taken:
+            break
+    if first_error is not None and not taken:
+        with checks.users_code(f"s0 is None and {name} fails without a state"):
+            raise first_error
+    both = f"the first state of {name}, which takes both what it returns and the second part"
+    checks.require(len(taken) < 2, "s0", "None", both)
+    state_known(name, len(taken) == 1 and taken[0].is_start)
+    return taken[0].zeros
+
+
+class Taken(NamedTuple):
+    """A state of zeros that a module takes, and returns in the same shapes."""
+
+    zeros: Any
+    is_start: bool
+    """True if the module returns the same without a state."""
+
+
+def taken_states(module: nn.Module, x: Tensor) -> list[Taken]:
+    """The states of both forms that a module takes at x."""
+    returned, found = module(x), list[Taken]()
+    for state_in in (whole_of, second_of):
+        try:
+            alone = state_in(returned)
+            zeros = tree_map(torch.zeros_like, alone)
+            after = state_in(module(x, zeros))
+        except USERS_FAULT:
+            continue
+        pairs = [*zip(tree_leaves(after), tree_leaves(alone), strict=False)]
+        same_shapes = shapes_of(after) == shapes_of(zeros)
+        if same_shapes:
+            found.append(Taken(zeros, all(torch.allclose(*pair) for pair in pairs)))
+    return found
+
+
+def whole_of(returned: Any) -> Any:
+    """The state in what a module returns, if it returns the state alone."""
+    return returned
+
+
+def second_of(returned: Any) -> Any:
+    """The state in what a module returns, if it returns (output, state)."""
+    _, state = returned
+    return state
+
+
+def shapes_of(state: Any) -> list[torch.Size]:
+    """The shape of each tensor of a state."""
+    return [t.shape for t in tree_leaves(state)]
+
+
+def has_rows(parts: list[Tensor]) -> bool:
+    """True if the first axis of all tensors is one row of a batch."""
+    return all(t.dim() > 1 and t.shape[0] == 1 for t in parts)
 
 
 def state_known(name: str, known: bool) -> None:

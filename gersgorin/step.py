@@ -17,6 +17,7 @@ Legend: B rows, m inputs, N entries of a state, L layers, n units.
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from gersgorin.autodiff import SLOW
 from gersgorin.double_precision import copied, in_double, in_module
 from gersgorin.first_states import (
     declared_state,
+    has_rows,
     starting_state,
     state_known,
     zeros_of_size,
@@ -199,22 +201,16 @@ def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) 
     """The step of a copy of a module, at x (1, m) or ids (1,)."""
     name = name_of(module)
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        try:
+        with suppress(InvalidInputError):  # a projection, or a forward of the user's
             module = from_torch(module).requires_grad_(False)
-        except InvalidInputError:  # a projection, or a forward of the user's
-            return _of_batches(module, name, x, s0, batch_first)
     if isinstance(module, Cell):
         return _of_cell(module, name, x, s0)
     if has_step(module):
         return _of_vectors(module, name, x, s0)
-    if s0 is not None and batch_first is None and not has_rows(tree_leaves(s0)):
+    s0 = starting_state(module, name, x, batch_first) if s0 is None else s0
+    if batch_first is None and not has_rows(tree_leaves(s0)):
         return step_of_function(in_module(module), s0, name)
-    return _of_batches(module, name, x, s0, batch_first)
-
-
-def has_rows(parts: list[Tensor]) -> bool:
-    """True if the first axis of all tensors is one row of a batch."""
-    return all(t.dim() > 1 and t.shape[0] == 1 for t in parts)
+    return _of_batches(module, name, s0, batch_first)
 
 
 def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
@@ -295,7 +291,7 @@ def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> 
                 title=name)  # fmt: skip
 
 
-def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: bool | None) -> Step:
+def _of_batches(module: nn.Module, name: str, s0: Any, batch_first: bool | None) -> Step:
     """A module that reads a batch of rows, as module(x, state)."""
 
     def read(x: Tensor) -> Tensor:
@@ -303,7 +299,6 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
             return x
         return x.unsqueeze(1 if batch_first else 0)
 
-    s0 = starting_state(module, name, read(x)) if s0 is None else s0
     parts, tree = tree_flatten(s0)
     has_layers = [batch_first is not None and t.dim() > 2 for t in parts]  # as (L, B, n)
     axes = [1 if before_rows else 0 for before_rows in has_layers]
