@@ -29,20 +29,21 @@ def starting_state(module: nn.Module, name: str, x: Tensor, batch_first: bool | 
     if declared is not None:
         return tree_map(lambda t: t.reshape(1, -1), declared)
     inputs = [x, x[0]] if batch_first is None else [x.unsqueeze(1 if batch_first else 0)]
-    first_error, taken = None, list[Taken]()
+    errors, taken = list[BaseException](), list[Taken]()
     for each in inputs:
         try:
             with module_runs():
                 taken = taken_states(module, each)
         except USERS_FAULT as error:
-            first_error = first_error or error
-        needs_rows = batch_first is None and each is x
-        taken = [one for one in taken if has_rows(tree_leaves(one.zeros)) or not needs_rows]
+            errors.append(error)
+            continue
+        is_row = batch_first is not None or each is not x
+        taken = [one for one in taken if is_row or has_rows(tree_leaves(one.zeros))]
         if taken:
             break
-    if first_error is not None and not taken:
+    if len(errors) == len(inputs):
         with checks.users_code(f"s0 is None and {name} fails without a state"):
-            raise first_error
+            raise errors[0]
     both = f"the first state of {name}, which takes both what it returns and the second part"
     checks.require(len(taken) < 2, "s0", "None", both)
     state_known(name, len(taken) == 1 and taken[0].is_start)
@@ -80,7 +81,9 @@ def whole_of(returned: Any) -> Any:
 
 
 def second_of(returned: Any) -> Any:
-    """The state in what a module returns, if it returns (output, state)."""
+    """The state in what a module returns, if it returns (output, state). Raises TypeError."""
+    if not isinstance(returned, tuple | list):
+        raise TypeError
     _, state = returned
     return state
 
