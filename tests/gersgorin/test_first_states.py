@@ -82,8 +82,8 @@ class OneRow(nn.Module):
         )
 
     def forward(self, x, h=None):
-        h = x.new_zeros(len(self.W)) if h is None else h
-        return torch.tanh(self.W @ h + self.B @ x)
+        h = x.new_zeros(len(self.w)) if h is None else h
+        return torch.tanh(self.w * h + self.B @ x)
 
 
 class OneRowWithOutput(OneRow):
