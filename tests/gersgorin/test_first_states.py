@@ -76,10 +76,7 @@ class OneRow(nn.Module):
 
     def __init__(self, units=N):
         super().__init__()
-        self.W, self.B = (
-            nn.Parameter(torch.empty(units, units)),
-            nn.Parameter(torch.empty(units, M)),
-        )
+        self.w, self.B = nn.Parameter(torch.empty(units)), nn.Parameter(torch.empty(units, M))
 
     def forward(self, x, h=None):
         h = x.new_zeros(len(self.w)) if h is None else h
