@@ -114,6 +114,15 @@ def test_a_cell_that_runs_without_a_state_starts_from_zeros_of_its_form(module, 
     assert (difference(run.step.rows, x, s, lambda v: (A @ v[..., None])[..., 0]) < 1e-7).all()
 
 
+def test_a_row_of_one_number_is_no_batch_if_the_state_has_no_axis_of_the_batch():
+    """A matrix (n, 1) also multiplies x (1, 1), but the result has no row of a batch."""
+    cell, x = OneRow(), torch.ones(7, 1)
+    cell.B = nn.Parameter(torch.empty(N, 1))
+    run = open_run(filled(cell), x)
+    assert run.state_size == N
+    close(run.states, open_run(cell, x, torch.zeros(N)).states)
+
+
 class EitherForm(nn.Module):
     """Takes what it returns, and also its second part, as its state."""
 
@@ -139,6 +148,13 @@ class NoState(nn.Module):
         return x.sum(1) if state is None else x[:, :0]
 
 
+class Growing(nn.Module):
+    """Appends each input to its state."""
+
+    def forward(self, x, cache=None):
+        return x if cache is None else torch.cat((cache, x), 1)
+
+
 class Needs(nn.Module):
     """Has no first state of its own."""
 
@@ -155,6 +171,7 @@ NONE = "^s0 is None: expected the first state of"
         pytest.param(EitherForm(), f"{NONE} EitherForm, which takes both", id="both forms run"),
         pytest.param(FromOnes(), f"{NONE} FromOnes, or its state_size$", id="no start from zeros"),
         pytest.param(NoState(), f"{NONE} NoState, or its state_size$", id="no form runs"),
+        pytest.param(Growing(), f"{NONE} Growing, or its state_size$", id="a state that grows"),
         pytest.param(Needs(), "^s0 is None and Needs fails without a state: TypeError", id="needs"),
     ],
 )
