@@ -149,10 +149,11 @@ class NoState(nn.Module):
 
 
 class Growing(nn.Module):
-    """Appends each input to its state."""
+    """Returns the last number of x once, and once more for each number of its state."""
 
-    def forward(self, x, cache=None):
-        return x if cache is None else torch.cat((cache, x), 1)
+    def forward(self, x, state=None):
+        more = 0 if state is None else state.shape[1]
+        return x[:, -1:].repeat(1, 1 + more)
 
 
 class Needs(nn.Module):
