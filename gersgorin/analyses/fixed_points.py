@@ -26,7 +26,14 @@ from gersgorin.linalg.spectrum import eigenvalues_or_nan
 from gersgorin.linalg.threads import one_thread
 from gersgorin.packing import real_view
 from gersgorin.points import distinct
-from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, values_or_nan
+from gersgorin.results import (
+    DIFFERENCE,
+    MOVE,
+    StepResult,
+    largest_move,
+    listed_blocks,
+    values_or_nan,
+)
 from gersgorin.root_search import ZeroSearch
 from gersgorin.run import Run, RunOptions, names_options, open_run
 from gersgorin.smoothness import difference, jumps
@@ -63,7 +70,7 @@ ELSEWHERE = "starts that failed elsewhere"
 LEAST_SPEED, MARGIN = "least |F(s) - s| of all ends", "margin of the box"
 COUNTS = (
     FIXED, SLOWLY, RESOLUTION, DIFFERENCE, PERIOD, GIVEN, DISTINCT, OUTSIDE, REACHED, STEPS_UNTIL,
-    LED, SHORTER, AT_EDGE, ELSEWHERE, LEAST_SPEED, MARGIN,
+    LED, SHORTER, AT_EDGE, ELSEWHERE, LEAST_SPEED, MARGIN, MOVE,
 )  # fmt: skip
 UNKNOWN = "points whose eigenvalues did not converge"
 
@@ -256,6 +263,7 @@ class FixedPoints(StepResult):
             ELSEWHERE: failed,
             LEAST_SPEED: self.least_residual,
             MARGIN: self.margin,
+            MOVE: largest_move(self.trajectory),
         }
 
     def notes(self) -> Mapping[str, int]:

@@ -12,6 +12,7 @@ from gersgorin.analyses.compare import compare
 from gersgorin.analyses.fixed_points import fixed_points
 from gersgorin.analyses.gains import gains
 from gersgorin.analyses.gates import gates
+from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.analyses.products import products
 from gersgorin.analyses.pseudospectra import LEAST_AT, pseudospectra
 from gersgorin.analyses.spectra import (
@@ -50,6 +51,24 @@ def test_a_diagonal_step_has_these_numbers():
     assert {name: table[name] for name in expected} == pytest.approx(expected)
     assert table["numerical radius (upper bound)"] == 0.5 and found.log_norm_bound != 0
     assert table["Jacobian against differences (relative)"] < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("start", "warmup", "wanted"),
+    [
+        pytest.param(0.0, 0, 1 / 1.875, id="from 0"),
+        pytest.param(0.0, 2, 0.25 / 1.875, id="after two steps"),
+        pytest.param(2.0, 0, 0.0, id="at rest"),
+    ],
+)
+def test_the_largest_move_is_that_of_an_entry_over_the_largest_entry(start, warmup, wanted):
+    """States 0, 1, 1.5, 1.75, 1.875 of s / 2 + x, and its fixed point 2."""
+    x, s0 = torch.ones(4, 1), torch.tensor([start, 0.0]).double()
+    run = open_run(lambda x, s: s / 2 + x * torch.tensor([1.0, 0.0]), x, s0)
+    row = "largest move of the state in a step / its size"
+    assert lyapunov(run, warmup=warmup).table()[row] == wanted
+    if warmup == 0:
+        assert fixed_points(run, starts=2).table()[row] == wanted
 
 
 @pytest.mark.parametrize(
