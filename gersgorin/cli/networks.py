@@ -171,19 +171,19 @@ def how_of(options: NetworkOptions, model: Any, data: Sequences) -> dict[str, An
     """The keywords of `open_run` that options name, for a model."""
     how, sizes = given_options(options, ("layer", "batch_first")), options.state_size
     if options.s0:
-        how["s0"] = first_state(options.s0, sizes, has_rows=isinstance(model, nn.Module))
+        how["s0"] = given_state(options.s0, sizes, has_rows=isinstance(model, nn.Module))
     elif sizes:
         how["state_size"] = sizes if len(sizes) > 1 else sizes[0]
     return {**how, "data": data.name, "unit": data.unit}
 
 
-def first_state(words: tuple[str, ...], sizes: tuple[int, ...], *, has_rows: bool) -> Any:
+def given_state(words: tuple[str, ...], sizes: tuple[int, ...], *, has_rows: bool) -> Any:
     """The first state from words: its numbers, or the name of a file of them. It is one tensor, or
     several of these sizes.
 
     has_rows: True for tensors (1, n), False for (n,). Raises InvalidInputError or DataError.
 
-    >>> first_state(("1", "1", "20"), (1, 2), has_rows=False)
+    >>> given_state(("1", "1", "20"), (1, 2), has_rows=False)
     (tensor([1.], dtype=torch.float64), tensor([ 1., 20.], dtype=torch.float64))
     """
     try:

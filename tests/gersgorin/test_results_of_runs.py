@@ -45,8 +45,9 @@ def test_a_diagonal_step_has_these_numbers():
         "rightmost point of the overlap of both": 0.5, "2-norm": 0.5,
         "row discs inside the unit circle (share)": 1.0, "departure from normality (0 to 1)": 0.0,
         "largest eigenvalue condition": 1.0, "entries of a state": 3,
-        "log10 ||ds[T]/ds[0]||": -10 * math.log10(2), "half-life of ||ds[t]/ds[0]|| (steps)": 1.0,
-        "doubling time of ||ds[t]/ds[0]|| (steps)": math.inf, "eigenvalues of a step": 3,
+        "log10 ||ds[T]/ds[0]||": -10 * math.log10(2), "eigenvalues of a step": 3,
+        "half-life of ||ds[t]/ds[0]|| by the mean rate (steps)": 1.0,
+        "doubling time of ||ds[t]/ds[0]|| by the mean rate (steps)": math.inf,
     }  # fmt: skip
     assert {name: table[name] for name in expected} == pytest.approx(expected)
     assert table["numerical radius (upper bound)"] == 0.5 and found.log_norm_bound != 0
@@ -107,7 +108,7 @@ def test_growth_of_a_multiple_of_the_identity(factor, rate):
     table = found.table()
     assert table["growth rate of ||ds[t]/ds[0]|| (1/step)"] == pytest.approx(rate)
     life = {0.0: math.inf, math.log(2): math.inf, -math.inf: 0.0}[rate]
-    assert table["half-life of ||ds[t]/ds[0]|| (steps)"] == life
+    assert table["half-life of ||ds[t]/ds[0]|| by the mean rate (steps)"] == life
     assert found.notes() == {"steps whose product is 0": 10 * (factor == 0)}
     places = [table[f"step t of the {end} ||ds[t]/ds[0]||"] for end in ("largest", "smallest")]
     assert places == {1.0: [1, 1], 2.0: [10, 1], 0.0: [1, 1]}[factor]
@@ -152,7 +153,10 @@ def test_gates_of_a_function_have_its_names():
     np.testing.assert_allclose(mine.mean, own.mean)
     assert mine.names == ("input", "forget")
     assert own.names == ("input gate, layer 1", "forget gate, layer 1")
-    assert gates(linear(DIAGONAL)).table()["mean of all gates"].shape == (10,)
+    unknown = gates(linear(DIAGONAL))
+    assert unknown.table()["mean of all gates"].shape == (10,) and mine.notes() == own.notes()
+    note = "note: steps of a network without known gates, which of=gates(x, s) gives: 10"
+    assert note in str(unknown).splitlines() and "note" not in str(mine)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +216,8 @@ def test_steps_without_numbers_are_counted(tmp_path):
         "2-norm for any input (upper bound)",
         "log10 ||ds[T]/ds[0]||",
         "growth rate of ||ds[t]/ds[0]|| (1/step)",
-        "half-life of ||ds[t]/ds[0]|| (steps)",
-        "doubling time of ||ds[t]/ds[0]|| (steps)",
+        "half-life of ||ds[t]/ds[0]|| by the mean rate (steps)",
+        "doubling time of ||ds[t]/ds[0]|| by the mean rate (steps)",
         "entries of a state",
         "eigenvalues of a step",
     }
