@@ -28,22 +28,7 @@ def starting_state(module: nn.Module, name: str, x: Tensor, batch_first: bool | 
     declared = declared_state(module, x)
     if declared is not None:
         return tree_map(lambda t: t.reshape(1, -1), declared)
-    inputs = [x, x[0]] if batch_first is None else [x.unsqueeze(1 if batch_first else 0)]
-    errors, taken = list[BaseException](), list[Taken]()
-    for each in inputs:
-        try:
-            with module_runs():
-                taken = taken_states(module, each)
-        except USERS_FAULT as error:
-            errors.append(error)
-            continue
-        is_row = batch_first is not None or each is not x
-        taken = [one for one in taken if is_row or has_rows(tree_leaves(one.zeros))]
-        if taken:
-            break
-    if len(errors) == len(inputs):
-        with checks.users_code(f"s0 is None and {name} fails without a state"):
-            raise errors[0]
+    taken = taken_states(module, name, x, batch_first)
     both = f"the first state of {name}, which takes both what it returns and the second part"
     checks.require(len(taken) < 2, "s0", "None", both)
     state_known(name, len(taken) == 1 and taken[0].is_start)
@@ -58,7 +43,30 @@ class Taken(NamedTuple):
     """True if the module returns the same without a state."""
 
 
-def taken_states(module: nn.Module, x: Tensor) -> list[Taken]:
+def taken_states(module: nn.Module, name: str, x: Tensor, batch_first: bool | None) -> list[Taken]:
+    """The states that a module takes with a batch of one, or else with none. Raises UsersCodeError
+    if it runs with neither.
+    """
+    inputs = [x, x[0]] if batch_first is None else [x.unsqueeze(1 if batch_first else 0)]
+    errors = list[BaseException]()
+    for each in inputs:
+        try:
+            with module_runs():
+                taken = taken_at(module, each)
+        except USERS_FAULT as error:
+            errors.append(error)
+            continue
+        is_row = batch_first is not None or each is not x
+        taken = [one for one in taken if is_row or has_rows(tree_leaves(one.zeros))]
+        if taken:
+            return taken
+    if len(errors) == len(inputs):
+        with checks.users_code(f"s0 is None and {name} fails without a state"):
+            raise errors[0]
+    return []
+
+
+def taken_at(module: nn.Module, x: Tensor) -> list[Taken]:
     """The states of both forms that a module takes at x."""
     returned, found = module(x), list[Taken]()
     for state_in in (whole_of, second_of):
