@@ -342,7 +342,7 @@ def f(x, s):
 class Pair(torch.nn.Module):
     def forward(self, x, state):
         h, c = state
-        return c, h + x
+        return c, h[:, :] + x  # of a batch
 """
 
 

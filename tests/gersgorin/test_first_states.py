@@ -198,6 +198,23 @@ def test_a_third_argument_that_a_cell_requires_is_named(s0):
     close(run.states[1], torch.tanh(0.5 * X[0, :1]).expand(N))
 
 
+class OfThree(nn.Module):
+    """A model with a layer, which requires three arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(M, N)
+
+    def forward(self, x, scale, shift):
+        return self.rnn(scale * x + shift)[0]
+
+
+def test_a_model_of_three_arguments_is_measured_at_its_layer():
+    model, x = filled(OfThree()), X[:, None]
+    run = open_run(model, (x, torch.tensor(2.0), torch.tensor(1.0)))
+    close(run.inputs, 2 * X + 1)
+
+
 def test_a_built_in_forward_requires_no_known_arguments():
     module = nn.Module()
     module.forward = dict  # has no signature

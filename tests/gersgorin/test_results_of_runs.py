@@ -59,11 +59,12 @@ def test_a_diagonal_step_has_these_numbers():
     [
         pytest.param(0.0, 0, 1 / 1.875, id="from 0"),
         pytest.param(0.0, 2, 0.25 / 1.875, id="after two steps"),
+        pytest.param(4.0, 0, 0.25, id="from 4, falling"),
         pytest.param(2.0, 0, 0.0, id="at rest"),
     ],
 )
 def test_the_largest_move_is_that_of_an_entry_over_the_largest_entry(start, warmup, wanted):
-    """States 0, 1, 1.5, 1.75, 1.875 of s / 2 + x, and its fixed point 2."""
+    """States 0, 1, 1.5, 1.75, 1.875 or 4, 3, 2.5, ... of s / 2 + x, and its fixed point 2."""
     x, s0 = torch.ones(4, 1), torch.tensor([start, 0.0]).double()
     run = open_run(lambda x, s: s / 2 + x * torch.tensor([1.0, 0.0]), x, s0)
     row = "largest move of the state in a step / its size"
