@@ -17,8 +17,8 @@ ROUNDING = 1e-7
 GROWTH = "log10 ||ds[t]/ds[0]||"
 LOG_NORM = "log10 ||ds[T]/ds[0]||"
 RATE = "growth rate of ||ds[t]/ds[0]|| (1/step)"
-HALF_LIFE = "half-life of ||ds[t]/ds[0]|| (steps)"
-DOUBLING = "doubling time of ||ds[t]/ds[0]|| (steps)"
+HALF_LIFE = "half-life of ||ds[t]/ds[0]|| by the mean rate (steps)"
+DOUBLING = "doubling time of ||ds[t]/ds[0]|| by the mean rate (steps)"
 
 
 def growth_rows(log_norm: np.ndarray) -> dict[str, Any]:

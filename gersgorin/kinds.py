@@ -3,6 +3,8 @@ layer, and which axis of their input is the batch.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from inspect import Parameter
 from typing import Any
 
 from torch import nn
@@ -21,6 +23,19 @@ def takes(function: Callable, *given: Any) -> bool:
     except ValueError:  # a built-in function without a signature
         pass
     return True
+
+
+def required(module: nn.Module) -> list[str]:
+    """The names of the arguments that the forward of a module requires.
+
+    >>> required(nn.Bilinear(2, 2, 3)), required(nn.GRU(2, 3))
+    (['input1', 'input2'], ['input'])
+    """
+    with suppress(ValueError):  # a built-in function without a signature
+        arguments = signature_of(module.forward).parameters.values()
+        several = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
+        return [a.name for a in arguments if a.default is a.empty and a.kind not in several]
+    return []
 
 
 def has_step(module: Any) -> bool:

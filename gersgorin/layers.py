@@ -24,6 +24,7 @@ from gersgorin.kinds import (
     batch_first_of_step,
     is_recurrent,
     recurrent_layers,
+    required,
     takes,
 )
 from gersgorin.step import one_direction
@@ -111,6 +112,11 @@ def recurrent_layer(module: nn.Module, name: str | None) -> str:
     """The name of the recurrent layer in a module; None: of its only one."""
     found = recurrent_layers(module)
     if name is None:
+        needs = required(module)
+        is_cell_of_three = not found and len(needs) > 2
+        said, wanted = f"what {type(module).__name__} requires", "x and a state"
+        rest = "; give the rest in a step f(x, s) with s0"
+        checks.require(not is_cell_of_three, said, ", ".join(needs), wanted + rest)
         names = f"None, {type(module).__name__} has recurrent layers {', '.join(found) or 'none'}"
         checks.require(len(found) == 1, "layer", names, "the name of one of its layers, or s0")
         return found[0]

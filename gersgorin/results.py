@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DEPTH, UNITS, STEPS, X = "depth", "units", "steps", "x"
 PRODUCT, FROM_FIRST = "product norm (log10)", "from first state"
 DIFFERENCE = "Jacobian against differences (relative)"
+MOVE = "largest move of the state in a step / its size"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -113,6 +114,17 @@ def listed_blocks(item: str, rows: Mapping[str, Any]) -> list[list[list[str]]]:
     single = [[name, formatted(values.item())] for name, values in table.items()
               if not values.ndim]  # fmt: skip
     return [[[item, *columns], *listed], single]
+
+
+def largest_move(states: np.ndarray) -> float:
+    """The largest change of an entry in one step of states (T + 1, N), over their largest entry; 0
+    if the state never moves.
+
+    >>> largest_move(np.array([[0.0, 2.0], [0.5, 2.0], [0.0, 1.0]]))
+    0.5
+    """
+    moves = np.abs(np.diff(states, axis=0)).max()
+    return float(moves / np.abs(states).max()) if moves > 0 else 0.0
 
 
 def values_or_nan(values: np.ndarray | None, count: int) -> np.ndarray:

@@ -17,6 +17,7 @@ Legend: B rows, m inputs, N entries of a state, L layers, n units.
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +27,15 @@ from torch.func import vmap
 
 from gersgorin import checks
 from gersgorin.autodiff import SLOW
-from gersgorin.double_precision import copied, in_double, in_module, module_runs
-from gersgorin.kinds import batch_first_of_step, has_step, takes
+from gersgorin.double_precision import copied, in_double, in_module
+from gersgorin.first_states import (
+    declared_state,
+    has_rows,
+    starting_state,
+    state_known,
+    zeros_of_size,
+)
+from gersgorin.kinds import batch_first_of_step, has_step
 from gersgorin.packing import Packing
 from rhn.cells import Cell, from_torch, name_of_cell
 from rhn.errors import InvalidInputError
@@ -163,7 +171,7 @@ def as_step(
         like = next((p for p in network.parameters()), x)
         x = x.to(like.device) if x.dim() == 1 else x.to(like.device, torch.float64)
         if state_size is not None:
-            s0 = tree_map(lambda t: t[None], _zeros(network, state_size))
+            s0 = tree_map(lambda t: t[None], zeros_of_size(network, state_size))
         elif s0 is not None:
             s0 = in_double(s0, like.device)
         step = _of_module(network, x[:1], s0, batch_first)
@@ -193,22 +201,16 @@ def _of_module(module: nn.Module, x: Tensor, s0: Any, batch_first: bool | None) 
     """The step of a copy of a module, at x (1, m) or ids (1,)."""
     name = name_of(module)
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        try:
+        with suppress(InvalidInputError):  # a projection, or a forward of the user's
             module = from_torch(module).requires_grad_(False)
-        except InvalidInputError:  # a projection, or a forward of the user's
-            return _of_batches(module, name, x, s0, batch_first)
     if isinstance(module, Cell):
         return _of_cell(module, name, x, s0)
     if has_step(module):
         return _of_vectors(module, name, x, s0)
-    if s0 is not None and batch_first is None and not has_rows(tree_leaves(s0)):
+    s0 = starting_state(module, name, x, batch_first) if s0 is None else s0
+    if batch_first is None and not has_rows(tree_leaves(s0)):
         return step_of_function(in_module(module), s0, name)
-    return _of_batches(module, name, x, s0, batch_first)
-
-
-def has_rows(parts: list[Tensor]) -> bool:
-    """True if the first axis of all tensors is one row of a batch."""
-    return all(t.dim() > 1 and t.shape[0] == 1 for t in parts)
+    return _of_batches(module, name, s0, batch_first)
 
 
 def _of_cell(cell: Cell, name: str, x: Tensor, s0: Any) -> Step:
@@ -258,26 +260,6 @@ def _of_vectors(module: Any, name: str, x: Tensor, s0: Any) -> Step:
     return step_of_function(in_module(module.step), s0, name, module)
 
 
-def declared_state(module: Any, x: Tensor) -> Any:
-    """The result of `initial_state()`, or zeros of the attribute `state_size`; else None."""
-    own = getattr(module, "initial_state", None)
-    if callable(own) and takes(own):
-        return in_double(tree_map(torch.detach, own()), x.device)
-    return _zeros(module, getattr(module, "state_size", None))
-
-
-def _zeros(module: Any, size: Any) -> Any:
-    """The first state of a size; None for the size None. It is complex if a weight is complex."""
-    if size is None:
-        return None
-    weights = [*module.parameters(), *module.buffers()] if isinstance(module, nn.Module) else []
-    like = next(
-        (t for t in weights if t.is_complex()), [*weights, torch.zeros((), device="cpu")][0]
-    )
-    zeros = in_double(checks.first_state(None, size), like.device)
-    return tree_map(lambda t: t.to(like.dtype), zeros) if like.is_complex() else zeros
-
-
 def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> Step:
     """A step of one row. If all tensors of its state are (1, ...), it reads x as (1, m)."""
     parts, tree = tree_flatten(s0)
@@ -309,7 +291,7 @@ def step_of_function(f: Callable, s0: Any, name: str = "", cell: Any = None) -> 
                 title=name)  # fmt: skip
 
 
-def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: bool | None) -> Step:
+def _of_batches(module: nn.Module, name: str, s0: Any, batch_first: bool | None) -> Step:
     """A module that reads a batch of rows, as module(x, state)."""
 
     def read(x: Tensor) -> Tensor:
@@ -317,7 +299,6 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
             return x
         return x.unsqueeze(1 if batch_first else 0)
 
-    s0 = _started(module, name, read(x)) if s0 is None else s0
     parts, tree = tree_flatten(s0)
     has_layers = [batch_first is not None and t.dim() > 2 for t in parts]  # as (L, B, n)
     axes = [1 if before_rows else 0 for before_rows in has_layers]
@@ -341,22 +322,3 @@ def _of_batches(module: nn.Module, name: str, x: Tensor, s0: Any, batch_first: b
     first = packing.pack(s0)[0]
     return Step(name=name, rows=rows, output=output, first=first, module=module, title=name,
                 unpack=lambda s: packing.unpack(s[None]))  # fmt: skip
-
-
-@torch.no_grad()
-def _started(module: nn.Module, name: str, x: Tensor) -> Any:
-    """The first state of one row: the declared one, or zeros if module(x) starts from them."""
-    declared = declared_state(module, x)
-    if declared is not None:
-        return tree_map(lambda t: t.reshape(1, -1), declared)
-    with checks.users_code(f"s0 is None and {name} fails without a state"), module_runs():
-        _, after = module(x)
-        zeros = tree_map(torch.zeros_like, after)
-        same = tree_map(torch.allclose, module(x, zeros)[1], after)
-    state_known(name, all(tree_leaves(same)))
-    return zeros
-
-
-def state_known(name: str, known: bool) -> None:
-    """Refuse a network without a first state."""
-    checks.require(known, "s0", "None", f"the first state of {name}, or its state_size")

@@ -24,7 +24,14 @@ from gersgorin.analyses.iterated_map import IteratedMap
 from gersgorin.analyses.point_search import MoreStarts, found_points, spread
 from gersgorin.linalg.threads import one_thread
 from gersgorin.packing import real_view
-from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, values_or_nan
+from gersgorin.results import (
+    DIFFERENCE,
+    MOVE,
+    StepResult,
+    largest_move,
+    listed_blocks,
+    values_or_nan,
+)
 from gersgorin.run import Run, RunOptions, names_options, open_run
 from rhn.utils.progress import reported
 from rhn.utils.results import median_and_ends
@@ -58,7 +65,7 @@ ELSEWHERE = "starts that failed elsewhere"
 LEAST_SPEED, MARGIN = "least |F(s) - s| of all ends", "margin of the box"
 COUNTS = (
     FIXED, SLOWLY, RESOLUTION, DIFFERENCE, SIGNS, PERIOD, ROUNDS, GIVEN, DISTINCT, OUTSIDE,
-    REACHED, STEPS_UNTIL, LED, SHORTER, AT_EDGE, ELSEWHERE, LEAST_SPEED, MARGIN,
+    REACHED, STEPS_UNTIL, LED, SHORTER, AT_EDGE, ELSEWHERE, LEAST_SPEED, MARGIN, MOVE,
 )  # fmt: skip
 UNKNOWN = "points whose eigenvalues did not converge"
 
@@ -275,6 +282,7 @@ class FixedPoints(StepResult):
             ELSEWHERE: failed,
             LEAST_SPEED: self.least_residual,
             MARGIN: self.margin,
+            MOVE: largest_move(self.trajectory),
         }
 
     def notes(self) -> Mapping[str, int]:

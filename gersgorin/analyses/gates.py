@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ALL, LAYER, MEAN = "mean of all gates", ", layer", "gate (0 to 1)"
 NAMES = ("transform gate", "carry gate", "input gate", "forget gate", "1 - update gate", "gate")
 """Names of the gates of rhn.cells, and of a user's gate without a name."""
+UNKNOWN = "steps of a network without known gates, which of=gates(x, s) gives"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -35,7 +36,7 @@ class MeanGates(StepResult):
     page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (ALL,)
     label: ClassVar[str] = MEAN
-    texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, ALL, *NAMES, LAYER, MEAN)
+    texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, ALL, *NAMES, LAYER, MEAN, UNKNOWN)
 
     mean: Annotated[np.ndarray, "step", "gate"]
     """Mean of each gate, (T, G); G = 0 for a network without known gates."""
@@ -46,6 +47,10 @@ class MeanGates(StepResult):
         known = self.mean.shape[1] > 0
         whole = self.mean.mean(1) if known else np.full(len(self.mean), np.nan)
         return {ALL: whole, **dict(zip(self.names, self.mean.T, strict=True))}
+
+    def notes(self) -> Mapping[str, int]:
+        has_gates = self.mean.shape[1] > 0
+        return {UNKNOWN: 0 if has_gates else len(self.mean)}
 
     def curves(self) -> dict[str, np.ndarray]:
         return dict(zip(self.names, self.mean.T, strict=True))

@@ -45,15 +45,20 @@ LAG, INFLUENCE = "lag", "||d o[t + lag] / d x[t]||"
 LABEL, HALF = "influence (Frobenius norm)", "half of the largest"
 ERROR, SHARE, BEYOND = "standard error", "share", "share beyond"
 TO_HALF, LARGEST = "steps from the largest influence to half", "lag of the largest influence"
+AT_LARGEST = "largest influence"
 LENGTH, AHEAD = "effective length (steps)", "from later inputs (share)"
 WITHOUT, SEQUENCES = "outputs without influence", "sequences"
 RETURNED, VECTORS = "tensors that the model returns", "random vectors for each output"
 GRADIENT = "gradient against differences (relative)"
 ROWS = (
-    INFLUENCE, ERROR, SHARE, BEYOND, TO_HALF, LARGEST, LENGTH, AHEAD, WITHOUT, SEQUENCES, RETURNED,
-    VECTORS, GRADIENT,
+    INFLUENCE, ERROR, SHARE, BEYOND, TO_HALF, LARGEST, AT_LARGEST, LENGTH, AHEAD, WITHOUT,
+    SEQUENCES, RETURNED, VECTORS, GRADIENT,
 )  # fmt: skip
-OF, FEATURE, OUTPUT, INPUT = "of", "feature", "output", "input"
+LABELS_OF_LOSS = {
+    INFLUENCE: "||d loss[t + lag] / d x[t]||",
+    WITHOUT: "losses without influence",
+}
+OF, FEATURE, OUTPUT, LOSS, INPUT = "of", "feature", "output", "loss", "input"
 
 Pairs = Annotated[np.ndarray, "output", "input"]
 
@@ -71,8 +76,8 @@ class Influence(StepResult):
     page: ClassVar[str] = "docs/guides/influence.md"
     headline: ClassVar[tuple[str, ...]] = (TO_HALF, LENGTH)
     texts: ClassVar[tuple[str, ...]] = (
-        *StepResult.run_texts, LAG, *ROWS, OF, FEATURE, OUTPUTS, *LOSSES, OUTPUT, INPUT, LABEL,
-        HALF,
+        *StepResult.run_texts, LAG, *ROWS, OF, FEATURE, OUTPUTS, *LOSSES, OUTPUT, LOSS, INPUT,
+        LABEL, HALF, *LABELS_OF_LOSS.values(),
     )  # fmt: skip
 
     influence: Pairs
@@ -128,6 +133,11 @@ class Influence(StepResult):
             return rest / rest[0]
 
     @property
+    def is_of_loss(self) -> bool:
+        """True for the influence on a loss."""
+        return self.of != OUTPUTS
+
+    @property
     def largest(self) -> int:
         """The first lag with the largest influence, up to rounding."""
         return int((self.by_lag >= self.by_lag.max() * (1 - EQUAL)).argmax())
@@ -164,13 +174,14 @@ class Influence(StepResult):
         return float(np.triu(squares, later).sum() / squares.sum()) if squares.any() else 0.0
 
     def table(self) -> Mapping[str, Any]:
-        return {
+        table = {
             INFLUENCE: self.by_lag,
             ERROR: self.by_lag_error,
             SHARE: self.share,
             BEYOND: np.append(self.reach[1:] ** 2, 0.0),
             TO_HALF: self.steps_to_half,
             LARGEST: self.largest,
+            AT_LARGEST: float(self.by_lag[self.largest]),
             LENGTH: self.effective_length,
             AHEAD: self.ahead,
             WITHOUT: self.without,
@@ -179,6 +190,8 @@ class Influence(StepResult):
             VECTORS: self.probes,
             GRADIENT: self.difference,
         }
+        labels = LABELS_OF_LOSS if self.is_of_loss else {}
+        return {labels.get(row, row): value for row, value in table.items()}
 
     def title(self) -> list[str]:
         return [*super().title(), f"{OF}: {self.of}, {FEATURE}: {formatted(self.feature)}"]
@@ -224,7 +237,8 @@ class Influence(StepResult):
         S, T = shown.shape
         ends = (-0.5, T - 0.5, T - 0.5, T - S - 0.5)
         image = right.imshow(shown, norm=norm, aspect="auto", interpolation="nearest", extent=ends)
-        right.set(xlabel=f"{INPUT} ({self.unit})", ylabel=f"{OUTPUT} ({self.unit})")
+        depends = LOSS if self.is_of_loss else OUTPUT
+        right.set(xlabel=f"{INPUT} ({self.unit})", ylabel=f"{depends} ({self.unit})")
         part.colorbar(image, ax=right, label=LABEL)
         return height
 

@@ -21,7 +21,14 @@ from gersgorin import checks
 from gersgorin.analyses.block_errors import block_means, standard_errors
 from gersgorin.analyses.frames import growth, layers_of, random_frame
 from gersgorin.linalg.threads import one_thread
-from gersgorin.results import DIFFERENCE, StepResult, listed_blocks, values_or_nan
+from gersgorin.results import (
+    DIFFERENCE,
+    MOVE,
+    StepResult,
+    largest_move,
+    listed_blocks,
+    values_or_nan,
+)
 from gersgorin.run import Run, RunOptions, names_options, open_run, run_states
 from gersgorin.smoothness import jumps
 from rhn.utils.results import median_and_ends
@@ -56,7 +63,7 @@ class LyapunovSpectrum(StepResult):
     headline: ClassVar[tuple[str, ...]] = (LARGEST, SUM)
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, item, EXPONENT, MARGIN, FIRST_HALF, SECOND_HALF, BOUND, LARGEST,
-        SUM, COUNTED, DIMENSION_FROM, DIMENSION_TO, JUMP, DIFFERENCE, HIDDEN,
+        SUM, COUNTED, DIMENSION_FROM, DIMENSION_TO, MOVE, JUMP, DIFFERENCE, HIDDEN,
     )  # fmt: skip
 
     exponents: Annotated[np.ndarray, "exponent"]
@@ -88,6 +95,10 @@ class LyapunovSpectrum(StepResult):
     difference: Annotated[np.ndarray, "step"] | None = None
     """How much the Jacobian of each counted step differs from differences, (T,), see
     `gersgorin.smoothness.difference`; None in a result of 0.7.0.
+    """
+    largest_move: float = math.nan
+    """Largest change of an entry of the state in a counted step, over the largest entry of these
+    states; 0: the state never moves. NaN in a result of 0.7.0.
     """
 
     @property
@@ -151,6 +162,7 @@ class LyapunovSpectrum(StepResult):
             COUNTED: int(self.curve_steps[-1]),
             DIMENSION_FROM: least,
             DIMENSION_TO: most,
+            MOVE: self.largest_move,
             JUMP: float(self.jumps.max()),
             DIFFERENCE: median_and_ends(values_or_nan(self.difference, len(self.jumps)))[0],
         }
@@ -233,6 +245,7 @@ def lyapunov(
         jumps=torch.cat(beside)[warmup:].cpu().double().numpy(),
         state_size=N,
         difference=gaps[warmup:],
+        largest_move=largest_move(run.states[warmup:].cpu().numpy()),
     )
 
 

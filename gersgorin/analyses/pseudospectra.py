@@ -24,6 +24,7 @@ from gersgorin.linalg.threads import one_thread
 from gersgorin.results import StepResult
 from gersgorin.run import RunOptions, names_options, open_run
 from rhn.utils.progress import reported
+from rhn.utils.tables import formatted
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 SIDE, WHOLE = 101, 64  # points of a side, half of them for states of more entries
 SMALL_RANGE = 0.25  # half the width of numerical ranges that the grid enlarges
 LEVELS = 5  # curves at most
-RADIUS = "spectral radius"
+STEP, RADIUS = "time step (from 0)", "spectral radius"
 NEAREST = "distance of the nearest eigenvalue to the unit circle"
 TO_CIRCLE = "distance to the unit circle (2-norm of a complex change)"
 LEAST_AT = "time step of the least distance"
@@ -53,7 +54,7 @@ class Pseudospectra(StepResult):
     page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (TO_CIRCLE,)
     texts: ClassVar[tuple[str, ...]] = (
-        *StepResult.run_texts, RADIUS, NEAREST, TO_CIRCLE, LEAST_AT, CHANGE, NOT_CONVERGED,
+        *StepResult.run_texts, STEP, RADIUS, NEAREST, TO_CIRCLE, LEAST_AT, CHANGE, NOT_CONVERGED,
     )  # fmt: skip
 
     shown: Annotated[np.ndarray, "step"]
@@ -73,9 +74,15 @@ class Pseudospectra(StepResult):
     middle: float
     """Centre of the grid: 0, or the middle of the numerical ranges if these are small."""
 
-    def table(self) -> Mapping[str, Any]:
+    def blocks(self) -> list[list[list[str]]]:
+        table = self.table()
+        single = [LEAST_AT, formatted(table.pop(LEAST_AT))]
+        return [[[row, *map(formatted, values)] for row, values in table.items()], [single]]
+
+    def table(self) -> dict[str, Any]:
         moduli = np.abs(self.eigenvalues)
         return {
+            STEP: self.shown,
             RADIUS: moduli[:, 0],
             NEAREST: np.abs(1 - moduli).min(1),
             TO_CIRCLE: self.to_circle,

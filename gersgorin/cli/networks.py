@@ -13,7 +13,7 @@ from torch import nn
 
 from gersgorin import checks
 from gersgorin.cli.options import NetworkOptions, given_options
-from gersgorin.cli.sequences import Sequences
+from gersgorin.cli.sequences import Sequences, read_numbers
 from gersgorin.kinds import takes
 from gersgorin.run import LARGE, Run, check_memory, open_run
 from rhn.cells.memory_init import for_steps
@@ -28,7 +28,7 @@ CELL, UNITS = "rhn", 64  # of a new cell
 ALLOWED = {
     "cell": {"cell", "depth", "hidden_size", "init", "transform_bias", "cell_option", "seed"},
     "checkpoint": {"checkpoint", "cell", "layer"},
-    "module": {"module", "checkpoint", "layer", "state_size", "batch_first", "seed"},
+    "module": {"module", "checkpoint", "layer", "state_size", "s0", "batch_first", "seed"},
 }
 """The options of each kind of network."""
 
@@ -167,15 +167,38 @@ def source_of(options: NetworkOptions) -> str:
     return ", ".join([*files, *numbers])
 
 
-def how_of(options: NetworkOptions, data: Sequences) -> dict[str, Any]:
-    """The keywords of `open_run` that options name."""
-    how = given_options(options, ("layer", "batch_first"))
-    if options.state_size:
-        sizes = options.state_size
+def how_of(options: NetworkOptions, model: Any, data: Sequences) -> dict[str, Any]:
+    """The keywords of `open_run` that options name, for a model."""
+    how, sizes = given_options(options, ("layer", "batch_first")), options.state_size
+    if options.s0:
+        how["s0"] = given_state(options.s0, sizes, has_rows=isinstance(model, nn.Module))
+    elif sizes:
         how["state_size"] = sizes if len(sizes) > 1 else sizes[0]
     return {**how, "data": data.name, "unit": data.unit}
 
 
+def given_state(words: tuple[str, ...], sizes: tuple[int, ...], *, has_rows: bool) -> Any:
+    """The first state from words: its numbers, or the name of a file of them. It is one tensor, or
+    several of these sizes.
+
+    has_rows: True for tensors (1, n), False for (n,). Raises InvalidInputError or DataError.
+
+    >>> given_state(("1", "1", "20"), (1, 2), has_rows=False)
+    (tensor([1.], dtype=torch.float64), tensor([ 1., 20.], dtype=torch.float64))
+    """
+    try:
+        numbers = torch.tensor([float(word) for word in words], dtype=torch.float64)
+    except ValueError:
+        checks.require(len(words) == 1, "s0", " ".join(words), "numbers, or one file")
+        numbers = torch.cat([part.flatten() for part in read_numbers(Path(words[0])).all]).double()
+    count, wanted = len(numbers), sum(sizes)
+    good = not sizes or count == wanted
+    checks.require(good, "s0", f"{count} numbers", f"{wanted}, as state_size has")
+    parts = numbers.split(sizes or (count,))
+    parts = tuple(part[None] if has_rows else part for part in parts)
+    return parts if len(sizes) > 1 else parts[0]
+
+
 def opened_network(options: NetworkOptions, model: Any, data: Sequences) -> Run:
     """The run of a network along the first sequence."""
-    return open_run(model, data.x, **how_of(options, data.parts()[0]))
+    return open_run(model, data.x, **how_of(options, model, data.parts()[0]))

@@ -61,6 +61,8 @@ class ReadingOptions:
     """Name of the recurrent layer of the module, such as encoder.rnn (default: its only one)."""
     state_size: Annotated[tuple[int, ...], NETWORK] = ()
     """Entries of the state of your step, or of each of its tensors, such as 16 16."""
+    s0: Annotated[tuple[str, ...], NETWORK, Parameter(metavar="FLOAT...|FILE")] = ()
+    """Numbers of the first state, such as 1 1 20, or a file of them (default: its own, or 0)."""
     batch_first: Annotated[bool | None, NETWORK] = None
     """The module reads (B, T, m); =no: (T, B, m) (default: the attribute of the module)."""
 

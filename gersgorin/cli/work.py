@@ -44,7 +44,7 @@ def run_analysis(command: AnalysisOptions) -> None:
         if is_of_loss:  # of predicting the next step
             x = [each[:-1] for each in data.all]
             keywords["y"] = [each[1:] for each in data.all]
-        found = function(model, x, **keywords, **how_of(command, data))
+        found = function(model, x, **keywords, **how_of(command, model, data))
     else:
         run = opened_network(command, model, data)
         check_figure(command, len(run))

@@ -5,6 +5,7 @@ written, and wrong words are one sentence and exit code 2 before the work.
 import csv
 import inspect
 import json
+import runpy
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -328,6 +329,66 @@ def test_a_step_of_a_file_and_its_gates(name, network, capsys):
     assert (found["data"], found["unit"], found["steps"]) == ("flags.csv", "steps", 20)
     mean = printed(capsys, "gates", *step, "--of", "nets.py:gates_of")
     assert mean["names"] == ["mine"] and mean["mean"] == [[0.5]] * 20
+
+
+LORENZ = """
+import torch
+
+def f(x, s):
+    a, b, c = s.unbind()
+    slope = torch.stack((10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c))
+    return s + 0.01 * slope
+
+class Pair(torch.nn.Module):
+    def forward(self, x, state):
+        h, c = state
+        return c, h[:, :] + x  # of a batch
+"""
+
+
+def test_a_first_state_is_given_by_its_numbers_or_in_a_file(capsys):
+    """At its fixed point 0 Lorenz's system never moves; its exponent there is not one of chaos."""
+    Path("lorenz.py").write_text(LORENZ)
+    np.savetxt("x.csv", np.zeros((300, 1)))
+    np.save("start.npy", np.array([-1.0, 1.0, 20.0]))
+    words = ["lyapunov", "--module", "lorenz.py:f", "--input", "x.csv"]
+    rest = printed(capsys, *words, "--state-size", 3)
+    numbers = printed(capsys, *words, "--s0", -1, 1, 20)
+    assert rest["largest_move"] == 0 < numbers["largest_move"]
+    assert rest["exponents"] != numbers["exponents"]
+    assert numbers == printed(capsys, *words, "--s0", "start.npy", "--state-size", 3)
+    step = runpy.run_path("lorenz.py")["f"]
+    s, found = np.array([-1.0, 1.0, 20.0]), []
+    for _ in range(300):
+        found.append(s)
+        s = step(None, torch.from_numpy(s)).numpy()
+    found = np.array([*found, s])
+    moved = abs(np.diff(found, axis=0)).max() / abs(found).max()
+    assert numbers["largest_move"] == pytest.approx(moved, rel=1e-9)
+
+
+def test_the_tensors_of_a_first_state_have_the_sizes_of_state_size(capsys):
+    Path("lorenz.py").write_text(LORENZ)
+    np.save("x.npy", np.ones((4, 2)))
+    words = ["--module", "lorenz.py:Pair", "--input", "x.npy", "--state-size", 2, 2]
+    assert run("run", *words, "--s0", 1, 2, 3, 4) == 0
+    states = np.load("run.npz")["states"]
+    assert states[:3].tolist() == [[1, 2, 3, 4], [3, 4, 2, 3], [2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["--s0", "a", "b"], "s0 is a b: expected numbers, or one file", id="words"),
+        pytest.param(["--s0", 1, 2, "--state-size", 3], "s0 is 2 numbers: expected 3", id="size"),
+        pytest.param(["--s0", "a.txt"], "expected a name that ends in .npy", id="file"),
+    ],
+)
+def test_a_first_state_that_is_none_is_refused(words, said, capsys):
+    Path("lorenz.py").write_text(LORENZ)
+    np.savetxt("x.csv", np.zeros((3, 1)))
+    assert run("lyapunov", "--module", "lorenz.py:f", "--input", "x.csv", *words) == 2
+    assert said in capsys.readouterr().err
 
 
 IMPORTS = """

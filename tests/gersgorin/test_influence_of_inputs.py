@@ -13,7 +13,7 @@ from torch import nn
 from user_modules import EachState, Embedded, LastState, OwnLoop, Packed, Vectors, WithState
 
 from gersgorin.analyses import influence as home
-from gersgorin.analyses.influence import ROWS, Influence, influence
+from gersgorin.analyses.influence import LABELS_OF_LOSS, ROWS, Influence, influence
 from gersgorin.autodiff import vjps
 from gersgorin.kinds import batch_first_of
 from gersgorin.model_map import outputs_in
@@ -440,6 +440,25 @@ def test_whole_numbers_are_frames_without_an_embedding_and_tensors_are_counted()
     assert outputs_in([None, (None, KERNEL)])[0] is KERNEL
 
 
+def test_the_table_has_the_influence_at_its_largest_lag():
+    """A delay of three steps: the printed lags 0, 1, 2, 4, 8 do not show it."""
+    late = torch.arange(12)[:, None] > 2
+    table = influence(lambda x: 0.5 * late * x.roll(3, 0), torch.ones(12, 1)).table()
+    assert table["lag of the largest influence"] == 3 and table["largest influence"] == 0.5
+
+
+@pytest.mark.parametrize("of", ["squared", "categorical"])
+def test_a_loss_has_labels_of_its_own(of):
+    model, x = nn.GRU(M, N), numbers(False)
+    y = {"squared": torch.zeros(T, B, N), "categorical": torch.zeros(T, B, dtype=torch.long)}[of]
+    found = influence(model, x, of=of, y=y)
+    rows, printed = found.table(), str(found)
+    assert "||d loss[t + lag] / d x[t]||" in rows and "losses without influence" in rows
+    assert "d o[" not in printed and "outputs without" not in printed
+    axes = found.figure().axes
+    assert axes[1].get_ylabel().startswith("loss (")
+
+
 def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):
     model, x = nn.GRU(M, N), numbers(False)
     every = [influence(model, x), influence(reader(kind=LastState), x), of_weights(np.zeros(9)),
@@ -447,7 +466,8 @@ def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):
              influence(model, x, of="squared", y=torch.zeros(T, B, N))]  # fmt: skip
     more = {"bars", "(bars)", "(steps)", "-,", "$", "10^{", "}", "}}", "}}$", "×", "{", "\\times"}
     for number, found in enumerate(every):
-        assert (*found.table(),) == ROWS and other_words(f"{found}", found) <= {"bars"}
+        rows = [LABELS_OF_LOSS.get(row, row) for row in ROWS] if found.of == "squared" else ROWS
+        assert (*found.table(),) == (*rows,) and other_words(f"{found}", found) <= {"bars"}
         for suffix in (".json", ".npz"):
             again = Influence.load(found.save(tmp_path / f"{number}{suffix}"))
             assert str(again) == str(found) and np.array_equal(again.error, found.error)

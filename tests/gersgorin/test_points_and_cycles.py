@@ -19,7 +19,14 @@ from torch import nn
 from gersgorin import root_search
 from gersgorin.analyses.complex_plane import PLANE_TEXTS
 from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS, principal_axes
-from gersgorin.analyses.fixed_points import FixedPoints, fixed_points
+from gersgorin.analyses.fixed_points import (
+    AT_EDGE,
+    ELSEWHERE,
+    LED,
+    SHORTER,
+    FixedPoints,
+    fixed_points,
+)
 from gersgorin.results import load
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
@@ -76,8 +83,9 @@ def test_one_bistable_unit_has_three_points(size):
     np.testing.assert_allclose(found.eigenvalues[order, 0], slopes, atol=1e-9)
     assert found.unstable[order].tolist() == [0, 1, 0]
     np.testing.assert_allclose(found.time_constants[order[1]], -1 / math.log(2), atol=1e-9)
-    counts = [*found.table().values()][-6:-2]
-    assert sum(counts) == 45 and counts[0] == found.found_from.sum()
+    table = found.table()
+    assert sum(table[row] for row in (LED, SHORTER, AT_EDGE, ELSEWHERE)) == 45
+    assert table[LED] == found.found_from.sum()
 
 
 def test_an_lstm_has_the_nine_points_that_bisection_finds():

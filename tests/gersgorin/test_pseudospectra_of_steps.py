@@ -51,6 +51,9 @@ def test_numbers_are_those_of_scipy():
         moved = np.linalg.eigvals(A + sizes[-1] * np.outer(u[:, -1], v[-1]))
         assert np.abs(np.abs(moved) - 1).min() < 1e-9
     assert found.table()["time step of the least distance"] == 2 * found.to_circle.argmin()
+    steps, radii = (line.split() for line in str(found).splitlines()[2:4])
+    assert steps == ["time", "step", "(from", "0)", "0", "2", "4", "6"]
+    assert radii[2:] == [f"{abs(z):.4g}" for z in found.eigenvalues[:, 0]]
 
 
 @pytest.mark.parametrize(

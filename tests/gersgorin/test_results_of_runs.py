@@ -12,6 +12,7 @@ from gersgorin.analyses.compare import compare
 from gersgorin.analyses.fixed_points import fixed_points
 from gersgorin.analyses.gains import gains
 from gersgorin.analyses.gates import gates
+from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.analyses.products import products
 from gersgorin.analyses.pseudospectra import LEAST_AT, pseudospectra
 from gersgorin.analyses.spectra import (
@@ -44,12 +45,32 @@ def test_a_diagonal_step_has_these_numbers():
         "rightmost point of the overlap of both": 0.5, "2-norm": 0.5,
         "row discs inside the unit circle (share)": 1.0, "departure from normality (0 to 1)": 0.0,
         "largest eigenvalue condition": 1.0, "entries of a state": 3,
-        "log10 ||ds[T]/ds[0]||": -10 * math.log10(2), "half-life of ||ds[t]/ds[0]|| (steps)": 1.0,
-        "doubling time of ||ds[t]/ds[0]|| (steps)": math.inf, "eigenvalues of a step": 3,
+        "log10 ||ds[T]/ds[0]||": -10 * math.log10(2), "eigenvalues of a step": 3,
+        "half-life of ||ds[t]/ds[0]|| by the mean rate (steps)": 1.0,
+        "doubling time of ||ds[t]/ds[0]|| by the mean rate (steps)": math.inf,
     }  # fmt: skip
     assert {name: table[name] for name in expected} == pytest.approx(expected)
     assert table["numerical radius (upper bound)"] == 0.5 and found.log_norm_bound != 0
     assert table["Jacobian against differences (relative)"] < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("start", "warmup", "wanted"),
+    [
+        pytest.param(0.0, 0, 1 / 1.875, id="from 0"),
+        pytest.param(0.0, 2, 0.25 / 1.875, id="after two steps"),
+        pytest.param(4.0, 0, 0.25, id="from 4, falling"),
+        pytest.param(2.0, 0, 0.0, id="at rest"),
+    ],
+)
+def test_the_largest_move_is_that_of_an_entry_over_the_largest_entry(start, warmup, wanted):
+    """States 0, 1, 1.5, 1.75, 1.875 or 4, 3, 2.5, ... of s / 2 + x, and its fixed point 2."""
+    x, s0 = torch.ones(4, 1), torch.tensor([start, 0.0]).double()
+    run = open_run(lambda x, s: s / 2 + x * torch.tensor([1.0, 0.0]), x, s0)
+    row = "largest move of the state in a step / its size"
+    assert lyapunov(run, warmup=warmup).table()[row] == wanted
+    if warmup == 0:
+        assert fixed_points(run, starts=2).table()[row] == wanted
 
 
 @pytest.mark.parametrize(
@@ -88,7 +109,7 @@ def test_growth_of_a_multiple_of_the_identity(factor, rate):
     table = found.table()
     assert table["growth rate of ||ds[t]/ds[0]|| (1/step)"] == pytest.approx(rate)
     life = {0.0: math.inf, math.log(2): math.inf, -math.inf: 0.0}[rate]
-    assert table["half-life of ||ds[t]/ds[0]|| (steps)"] == life
+    assert table["half-life of ||ds[t]/ds[0]|| by the mean rate (steps)"] == life
     assert found.notes() == {"steps whose product is 0": 10 * (factor == 0)}
     places = [table[f"step t of the {end} ||ds[t]/ds[0]||"] for end in ("largest", "smallest")]
     assert places == {1.0: [1, 1], 2.0: [10, 1], 0.0: [1, 1]}[factor]
@@ -133,7 +154,10 @@ def test_gates_of_a_function_have_its_names():
     np.testing.assert_allclose(mine.mean, own.mean)
     assert mine.names == ("input", "forget")
     assert own.names == ("input gate, layer 1", "forget gate, layer 1")
-    assert gates(linear(DIAGONAL)).table()["mean of all gates"].shape == (10,)
+    unknown = gates(linear(DIAGONAL))
+    assert unknown.table()["mean of all gates"].shape == (10,) and mine.notes() == own.notes()
+    note = "note: steps of a network without known gates, which of=gates(x, s) gives: 10"
+    assert note in str(unknown).splitlines() and "note" not in str(mine)
 
 
 @pytest.mark.parametrize(
@@ -193,8 +217,8 @@ def test_steps_without_numbers_are_counted(tmp_path):
         "2-norm for any input (upper bound)",
         "log10 ||ds[T]/ds[0]||",
         "growth rate of ||ds[t]/ds[0]|| (1/step)",
-        "half-life of ||ds[t]/ds[0]|| (steps)",
-        "doubling time of ||ds[t]/ds[0]|| (steps)",
+        "half-life of ||ds[t]/ds[0]|| by the mean rate (steps)",
+        "doubling time of ||ds[t]/ds[0]|| by the mean rate (steps)",
         "entries of a state",
         "eigenvalues of a step",
     }

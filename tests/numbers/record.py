@@ -197,8 +197,8 @@ SPECTRA = """eigenvalues support departure_from_normality norm_bound log_norm_bo
 ROWS = """learning_rate init_std hidden_size best_train_nll best_valid_nll best_epoch train_nll
     valid_nll test_nll constant_nll epochs"""
 LEADING = "spectral_radius norm log_norm_product row_centers=centers row_radii column_radii"
-HALF_LIFE = {"half_life": "half-life of ||ds[t]/ds[0]|| (steps)"}
-DOUBLING = {"doubling_time": "doubling time of ||ds[t]/ds[0]|| (steps)"}
+HALF_LIFE = {"half_life": "half-life of ||ds[t]/ds[0]|| by the mean rate (steps)"}
+DOUBLING = {"doubling_time": "doubling time of ||ds[t]/ds[0]|| by the mean rate (steps)"}
 SIDES = {"row": "row discs", "column": "column discs", "both": "overlap of both"}
 INSIDE = "{} discs inside the unit circle (share)"
 EXPONENTS = "exponents standard_errors curve kaplan_yorke"

@@ -39,7 +39,7 @@ LEVELS_TEXT = """
     rhn.training rhn.checkpoints rhn.presets
     rhn.cli rhn.__main__
     gersgorin.catalog gersgorin.checks gersgorin.linalg gersgorin.autodiff
-    gersgorin.kinds gersgorin.double_precision gersgorin.packing
+    gersgorin.kinds gersgorin.double_precision gersgorin.packing gersgorin.first_states
     gersgorin.step gersgorin.losses gersgorin.points gersgorin.root_search
     gersgorin.jacobians gersgorin.smoothness gersgorin.layers
     gersgorin.run gersgorin.model_map gersgorin.one_step
