@@ -18,7 +18,6 @@ from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import MISSING, formatted
-from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number
 from trainability.changes import (
     CHANGES,
@@ -355,10 +354,9 @@ def result(
     rows: tuple[Row, ...],
 ) -> Check:  # fmt: skip
     """Return all that was measured."""
-    data, first = run.data, tree_leaves(run.data.train.x)[0]
-    y = run.score.first(data.train.y, first)
+    data = run.data
     classes = int(run.score.targets.max()) + 1
-    entries = classes if run.score.kind == CLASSES else y[0].numel()
+    entries = classes if run.score.kind == CLASSES else data.train.y[0].numel()
     return Check(
         examples=data.count, distinct=data.distinct, held_out=data.held_out,
         time_steps=data.time_steps,
