@@ -43,7 +43,7 @@ from trainability.facts import (
     fact_of,
     facts,
 )
-from trainability.races import FIRST, SEEDS, Race, seconds_of
+from trainability.races import FIRST, LONGER_STEPS, SEEDS, Race, seconds_of
 from trainability.scores import CLASSES, MEANINGS, RAW
 from trainability.stars import closing
 from trainability.training import (
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
 FEWEST = 50  # steps of a row, if `seconds` chooses them
 DIVISORS = (1, 2, 4, 8)
-LONGER_STEPS = 4  # times those of a row
 TIMED = 2  # steps of each row that are timed, after one more
 MORE_SEEDS = 2  # of none and of one other row
 OF_Y = {
@@ -71,7 +70,7 @@ OF_Y = {
 YOURS, SOUND, ERROR_COLUMN, THREE, STAR = "yours", "sound", "error", "three seeds", "*"
 CHANGE, CLOSED = "change", "* closes 80 % of the gap in as many steps"
 LINE = "line of the first number that is not finite: "
-FAILED = "rows that raised an error"
+FAILED, FIRST_LINE = "rows that raised an error", "first line of the error"
 DIVERGED = "rows whose error is not finite"
 MEANING_OF = {
     **{probe.name: probe.meaning for probe in PROBES},
@@ -91,6 +90,15 @@ class Row:
     starred: bool
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A row of `check`, or a pair of `cure`, that raised an error."""
+
+    label: str
+    error: str
+    """The class and the first line of the error."""
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Check(Result):
     """Facts and rows of a training run.
@@ -105,7 +113,7 @@ class Check(Result):
     page: ClassVar[str] = "docs/guides/check.md"
     texts: ClassVar[tuple[str, ...]] = (
         *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
-        THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED, *MEANING_OF.values(),
+        THREE, STAR, CHANGE, CLOSED, LINE, FAILED, FIRST_LINE, DIVERGED, *MEANING_OF.values(),
     )  # fmt: skip
 
     examples: int
@@ -130,7 +138,9 @@ class Check(Result):
     line: str
     """The line of the user's code with the first number that is not finite; "" if there is none."""
     failed: int
-    """Rows that raised an error."""
+    """The number of rows that raised an error."""
+    failures: tuple[Failure, ...] = ()
+    """These rows; empty in files of 0.7.0."""
 
     @property
     def starred(self) -> tuple[str, ...]:
@@ -158,7 +168,9 @@ class Check(Result):
         names = [fact.name for fact in self.facts if fact.starred] + [*self.starred]
         meanings = [[f"{name}: {MEANING_OF[name]}"] for name in names]
         blocks = [self._facts_as_text(), line, self._rows_as_text()]
-        return [*blocks, meanings] if meanings else blocks
+        if meanings:
+            blocks.append(meanings)
+        return [*blocks, *failures_as_text(FAILED, self.failures)]
 
     def _facts_as_text(self) -> list[list[str]]:
         known = [["", YOURS, SOUND]]
@@ -187,6 +199,18 @@ class Check(Result):
         ax.invert_yaxis()
         ax.set_xlabel(MEANINGS[self.kind])
         return ax
+
+
+def failures_as_text(title: str, failures: Sequence[Failure]) -> list[list[list[str]]]:
+    """Return a printed table of failures; none without one."""
+    if not failures:
+        return []
+    return [[[title, FIRST_LINE], *([each.label, each.error] for each in failures)]]
+
+
+def failures_of(race: Race) -> tuple[Failure, ...]:
+    """Return the rows of a race that raised an error, in the order in which they did."""
+    return tuple(Failure(label, error) for label, error in race.failed.items())
 
 
 def shown_error(error: float, kind: str) -> str:
@@ -362,4 +386,5 @@ def result(
         time_steps=data.time_steps,
         kind=run.score.kind, entries=entries, optimizer=type(run.optimizer).__name__, rates=rates,
         steps=race.steps, facts=found, rows=rows, line=line, failed=len(race.failed),
+        failures=failures_of(race),
     )  # fmt: skip

@@ -280,8 +280,13 @@ def groups_of_minibatches(groups: Tensor, size: int) -> Tensor:
 
 def raised_by(tried: str, error: Exception) -> UsersCodeError:
     """Return the error of the user's code, with the first line of its message."""
-    reason = str(error).split("\n")[0]
-    return UsersCodeError(f"{tried} raised {type(error).__name__}: {reason}")
+    return UsersCodeError(f"{tried} raised {reason_of(error)}")
+
+
+def reason_of(error: Exception) -> str:
+    """Return the class of an error and the first line of its message."""
+    first = str(error).split("\n")[0]
+    return f"{type(error).__name__}: {first}"
 
 
 def differs(one: Tensor, other: Tensor) -> Tensor:

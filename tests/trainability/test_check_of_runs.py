@@ -745,14 +745,20 @@ class OfSeveral(nn.Module):
         self.inner = linear()
 
     def forward(self, x):
-        assert len(x) > 1
+        if len(x) == 1:
+            raise ValueError("one example\nof several")
         return self.inner(x)
 
 
-def test_a_row_that_fails_is_left_out_and_counted():
+def test_a_row_that_fails_is_left_out_and_counted_and_shown_with_its_error():
     found = checked(OfSeveral())
     assert SINGLE not in {row.label for row in found.rows} and found.failed == 1
-    assert f"note: {checks.FAILED}: 1" in str(found)
+    assert found.failures == (checks.Failure(SINGLE, "ValueError: one example"),)
+    text = str(found)
+    assert f"note: {checks.FAILED}: 1" in text
+    assert [line.split() for line in text.splitlines()].count(
+        [*SINGLE.split(), "ValueError:", "one", "example"]
+    ) == 1
 
 
 def test_a_schedule_that_ends_leaves_out_the_longer_row_only():
@@ -764,7 +770,8 @@ def test_a_schedule_that_ends_leaves_out_the_longer_row_only():
         return function(model, *data, nn.MSELoss(), optimizer, steps=steps, scheduler=cycle)
 
     found = scheduled(STEPS)
-    assert LONGER not in {row.label for row in found.rows} and found.failed == 1
+    assert LONGER not in {row.label for row in found.rows}
+    assert [each.label for each in found.failures] == [LONGER]
     for function in (check, cure, assert_learns):
         with pytest.raises(UsersCodeError, match="the training raised ValueError: Tried to step"):
             scheduled(2 * STEPS, function)

@@ -148,11 +148,20 @@ class Refusing(LastState):
         return super().forward(x)
 
 
-def test_pairs_that_raise_are_counted():
+def test_pairs_that_raise_are_counted_and_shown_with_their_errors(tmp_path):
     found, _ = cured(Refusing(), steps=16)
     assert {row.weights for row in found.rows} == {"yours", "torch's", "remembering"}
     assert found.failed == len(RATES) == 5
-    assert "note: pairs that raised an error: 5" in str(found) and other_words(found) == set()
+    labels = [f"orthogonal, rate x {rate:g}" for rate in RATES]
+    assert [(each.label, each.error) for each in found.failures] == [
+        (label, "ValueError: orthogonal") for label in labels
+    ]
+    lines = [line.split() for line in str(found).splitlines()]
+    for label in labels:
+        assert [*label.split(), "ValueError:", "orthogonal"] in lines
+    assert "note: pairs that raised an error: 5" in str(found)
+    assert other_words(found) == {"ValueError:"}
+    assert str(Cure.load(found.save(tmp_path / "cure.npz"))) == str(found)
 
 
 @pytest.mark.parametrize("function", [cure, assert_learns])
