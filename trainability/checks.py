@@ -8,7 +8,7 @@ found.facts[0].numbers          # of this run, beside those of every sound run
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -99,8 +99,24 @@ class Failure:
     """The class and the first line of the error."""
 
 
+class ResultOfRows(Result):
+    """A result whose numbers are in rows, each an object with the same fields."""
+
+    rows: tuple[Any, ...]
+
+    def to_frame(self) -> Any:
+        """Return `rows` as a data frame of pandas, with a column for each of their fields."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(row) for row in self.rows])
+
+    def to_xarray(self) -> Any:
+        """Raise InvalidInputError: rows are no arrays."""
+        raise InvalidInputError(f"{type(self).__name__} has no arrays: expected to_frame()")
+
+
 @dataclass(frozen=True, repr=False, eq=False)
-class Check(Result):
+class Check(ResultOfRows):
     """Facts and rows of a training run.
 
     >>> x, model = torch.randn(100, 3), nn.Linear(3, 1)

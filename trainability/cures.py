@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
-from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 from trainability.changes import Known
 from trainability.checks import (
@@ -29,6 +28,7 @@ from trainability.checks import (
     STAR,
     THREE,
     Failure,
+    ResultOfRows,
     failures_as_text,
     failures_of,
     shown_error,
@@ -87,7 +87,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Cure(Result):
+class Cure(ResultOfRows):
     """Pairs of initial weights and learning rates, the best first.
 
     >>> best = Candidate("orthogonal", 3.0, 100, 0.02, None, True)

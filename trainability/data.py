@@ -139,7 +139,7 @@ def read_examples(
     if validation is not None:
         if not isinstance(validation, tuple | list) or len(validation) != 2:
             raise InvalidInputError(f"validation is {in_short(validation)}: expected (x, y)")
-        pair = checked_tensors(*validation, axis, part=" of validation")
+        pair = checked_tensors(validation[0], validation[1], axis, part=" of validation")
         other = examples_of(*pair, layout, device, part=" of validation")
         kept, out = torch.arange(len(whole)), torch.arange(len(other))
         held = other.part(mixed(out, seed))
