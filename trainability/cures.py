@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ from trainability.checks import (
     failures_of,
     shown_error,
 )
-from trainability.door import opened_run, refuse_unknown
+from trainability.door import TrainingOptions, opened_run, refuse_unknown
 from trainability.initial_weights import chrono_, orthogonal_, remembering_, reset_
 from trainability.races import FIRST, SEEDS, Race
 from trainability.scores import MEANINGS
@@ -166,7 +166,7 @@ def cure(
     *,
     steps: int = 1000,
     progress: Progress = None,
-    **how: Any,
+    **how: Unpack[TrainingOptions],
 ) -> Cure:
     """Find initial weights and a factor of the learning rate with which a training run learns.
 

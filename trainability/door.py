@@ -9,7 +9,7 @@ Errors of the user's own code are one sentence: what was tried, and the first li
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from rhn.errors import InvalidInputError, UsersCodeError
 from rhn.utils.torch_private import tree_leaves, tree_map
-from rhn.utils.validation import in_short, number, signature_of, whole_number
+from rhn.utils.validation import in_short, number, whole_number
 from trainability.changes import Known
 from trainability.data import Data, read_examples
 from trainability.layout import Layout, Place, with_outputs
@@ -25,6 +25,19 @@ from trainability.races import Race, race_of
 from trainability.scores import main_output, score_of
 from trainability.snapshot import Snapshot, restored, seed_all
 from trainability.training import FAILS, TrainingRun, differs, model_output, raised_by
+
+
+class TrainingOptions(TypedDict, total=False):
+    """The keywords of `check`, `cure` and `assert_learns` beside the steps."""
+
+    batch_size: int
+    clip_norm: float | None
+    scheduler: Any
+    predict: Callable[[Any], Tensor] | None
+    batch_axis: int
+    shuffle: bool
+    validation: tuple[Any, Tensor] | None
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -174,9 +187,8 @@ def main_and_predicted(model: nn.Module, data: Data, x: Any, predict: Any) -> tu
 
 
 def refuse_unknown(function: str, how: Mapping[str, Any]) -> None:
-    """Raise InvalidInputError unless all are arguments of `opened_run` that have a default."""
-    given = signature_of(opened_run).parameters.values()
-    known = [p.name for p in given if p.default is not p.empty]
+    """Raise InvalidInputError unless all are keywords of a training run."""
+    known = get_type_hints(TrainingOptions)
     for name in how:
         if name not in known:
             expected = ", ".join(known)
