@@ -48,7 +48,6 @@ from trainability.scores import CLASSES, MEANINGS, RAW
 from trainability.stars import closing
 from trainability.training import (
     FAILS,
-    TrainingRun,
     raised_by,
     train_run,
     weights_are_finite,
@@ -70,7 +69,7 @@ OF_Y = {
 YOURS, SOUND, ERROR_COLUMN, THREE, STAR = "yours", "sound", "error", "three seeds", "*"
 CHANGE, CLOSED = "change", "* closes 80 % of the gap in as many steps"
 LINE = "line of the first number that is not finite: "
-FAILED, FIRST_LINE = "rows that raised an error", "first line of the error"
+FAILED = "rows that raised an error"
 DIVERGED = "rows whose error is not finite"
 MEANING_OF = {
     **{probe.name: probe.meaning for probe in PROBES},
@@ -129,7 +128,7 @@ class Check(ResultOfRows):
     page: ClassVar[str] = "docs/guides/check.md"
     texts: ClassVar[tuple[str, ...]] = (
         *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
-        THREE, STAR, CHANGE, CLOSED, LINE, FAILED, FIRST_LINE, DIVERGED, *MEANING_OF.values(),
+        THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED, *MEANING_OF.values(),
     )  # fmt: skip
 
     examples: int
@@ -221,7 +220,7 @@ def failures_as_text(title: str, failures: Sequence[Failure]) -> list[list[list[
     """Return a printed table of failures; none without one."""
     if not failures:
         return []
-    return [[[title, FIRST_LINE], *([each.label, each.error] for each in failures)]]
+    return [[[title], *([each.label, each.error] for each in failures)]]
 
 
 def failures_of(race: Race) -> tuple[Failure, ...]:
@@ -295,9 +294,22 @@ def check(
     ('none', True)
     """
     losses = [float(loss) for loss in losses]
-    with opened_run(model, x, y, loss_fn, optimizer, steps=steps, batch_size=batch_size,
-                clip_norm=clip_norm, scheduler=scheduler, predict=predict, batch_axis=batch_axis,
-                shuffle=shuffle, validation=validation, seed=seed) as own:  # fmt: skip
+    with opened_run(
+        model,
+        x,
+        y,
+        loss_fn,
+        optimizer,
+        steps=steps,
+        batch_size=batch_size,
+        clip_norm=clip_norm,
+        scheduler=scheduler,
+        predict=predict,
+        batch_axis=batch_axis,
+        shuffle=shuffle,
+        validation=validation,
+        seed=seed,
+    ) as own:
         of_loss = parameters_of_loss(loss_fn, model)
         race = own.race(Known(of_loss=of_loss), steps)
         if seconds is not None:
@@ -308,7 +320,7 @@ def check(
             found, line, rates = measure_none(race, losses)
             rows = rows_of(replace(race, known=known_of(found, of_loss)))
             last = fact_of(FIRST_LOSS, {FIRST_LOSS: (race.other_first_losses(),)})
-            return result(own.run, race, (*found, last), line, rates, rows)
+            return result(race, (*found, last), line, rates, rows)
 
 
 def steps_within(race: Race, seconds: float) -> int:
@@ -390,17 +402,29 @@ def rows_of(race: Race) -> tuple[Row, ...]:
 
 
 def result(
-    run: TrainingRun, race: Race, found: tuple[Fact, ...], line: str, rates: tuple[float, float],
+    race: Race,
+    found: tuple[Fact, ...],
+    line: str,
+    rates: tuple[float, float],
     rows: tuple[Row, ...],
-) -> Check:  # fmt: skip
+) -> Check:
     """Return all that was measured."""
-    data = run.data
+    run, data = race.run, race.run.data
     classes = int(run.score.targets.max()) + 1
     entries = classes if run.score.kind == CLASSES else data.train.y[0].numel()
     return Check(
-        examples=data.count, distinct=data.distinct, held_out=data.held_out,
+        examples=data.count,
+        distinct=data.distinct,
+        held_out=data.held_out,
         time_steps=data.time_steps,
-        kind=run.score.kind, entries=entries, optimizer=type(run.optimizer).__name__, rates=rates,
-        steps=race.steps, facts=found, rows=rows, line=line, failed=len(race.failed),
+        kind=run.score.kind,
+        entries=entries,
+        optimizer=type(run.optimizer).__name__,
+        rates=rates,
+        steps=race.steps,
+        facts=found,
+        rows=rows,
+        line=line,
+        failed=len(race.failed),
         failures=failures_of(race),
-    )  # fmt: skip
+    )

@@ -24,7 +24,6 @@ from trainability.changes import Known
 from trainability.checks import (
     CLOSED,
     ERROR_COLUMN,
-    FIRST_LINE,
     STAR,
     THREE,
     Failure,
@@ -98,7 +97,7 @@ class Cure(ResultOfRows):
     page: ClassVar[str] = "docs/guides/cure.md"
     texts: ClassVar[tuple[str, ...]] = (
         *LABELS, *MEANINGS.values(), WEIGHTS, FACTOR, STEPS, ERROR_COLUMN, THREE, STAR, CLOSED,
-        FAILED, FIRST_LINE,
+        FAILED,
     )  # fmt: skip
 
     kind: str

@@ -196,17 +196,17 @@ def examples_of(
         )
     axis = layout.inputs[0].axis
     count = leaves[0].shape[axis]
-    places = [*layout.inputs, layout.targets]
+    orders = [*layout.inputs, layout.targets]
     names = [*(f"x{part}" for _ in leaves), f"y{part}"]
-    for name, t, place in zip(names, [*leaves, y], places, strict=True):
-        if t.dim() <= place.axis or t.shape[place.axis] != count:
+    for name, t, order in zip(names, [*leaves, y], orders, strict=True):
+        if t.dim() <= order.axis or t.shape[order.axis] != count:
             raise InvalidInputError(
                 f"{name} is {in_short(t)}: expected {count} examples along axis {axis}"
             )
         if not t.numel():
             raise InvalidInputError(f"{name} is {in_short(t)}: expected examples with numbers")
         if t.is_floating_point() and t.isnan().any():
-            bad = t.movedim(place.axis, 0).reshape(count, -1).isnan().any(1)
+            bad = t.movedim(order.axis, 0).reshape(count, -1).isnan().any(1)
             raise NotFiniteError(
                 f"{name} has NaN in {int(bad.sum())} of {count} examples: expected numbers", name
             )
@@ -223,7 +223,7 @@ def joined(loader: DataLoader, axis: int) -> tuple[Any, Tensor, Layout, int]:
     parts = [checked_tensors(x, y, axis) for x, y in given]
     clear = [part for part in parts if not has_equal_axes(tree_leaves(part)[0])]
     layout = layout_of(*(clear or parts)[0], axis)
-    axes = [place.axis for place in (*layout.inputs, layout.targets)]
+    axes = [order.axis for order in (*layout.inputs, layout.targets)]
     first, spec = tree_flatten(parts[0])
     try:
         tensors = zip(*map(tree_leaves, parts), strict=True)

@@ -20,7 +20,7 @@ from rhn.utils.torch_private import tree_leaves, tree_map
 from rhn.utils.validation import in_short, number, whole_number
 from trainability.changes import Known
 from trainability.data import Data, read_examples
-from trainability.layout import Layout, Place, with_outputs
+from trainability.layout import AxisOrder, Layout, with_outputs
 from trainability.races import Race, race_of
 from trainability.scores import main_output, score_of
 from trainability.snapshot import Snapshot, restored, seed_all
@@ -57,22 +57,49 @@ class Opened:
 
 @contextmanager
 def opened_run(
-    model: Any, x: Any, y: Any, loss_fn: Any, optimizer: Any, *, steps: int = 1000,
-    batch_size: int = 32, clip_norm: float | None = None, scheduler: Any = None,
-    predict: Any = None, batch_axis: int = 0, shuffle: bool = True, validation: Any = None,
+    model: Any,
+    x: Any,
+    y: Any,
+    loss_fn: Any,
+    optimizer: Any,
+    *,
+    steps: int = 1000,
+    batch_size: int = 32,
+    clip_norm: float | None = None,
+    scheduler: Any = None,
+    predict: Any = None,
+    batch_axis: int = 0,
+    shuffle: bool = True,
+    validation: Any = None,
     seed: int = 0,
-) -> Iterator[Opened]:  # fmt: skip
+) -> Iterator[Opened]:
     """Context manager: check all arguments, and yield the run; at the end everything is restored.
     Raises InvalidInputError.
     """
-    check_parts(model, loss_fn, optimizer, steps=steps, batch_size=batch_size,
-                clip_norm=clip_norm, batch_axis=batch_axis, predict=predict)  # fmt: skip
+    check_parts(
+        model,
+        loss_fn,
+        optimizer,
+        steps=steps,
+        batch_size=batch_size,
+        clip_norm=clip_norm,
+        batch_axis=batch_axis,
+        predict=predict,
+    )
     seed = whole_number("seed", seed, 0)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     loader = x if isinstance(x, DataLoader) else None
     with restored(model, loss_fn, optimizer, scheduler, predict, loader) as saved:
-        data = read_examples(x, y, batch_size=batch_size, axis=batch_axis, shuffle=shuffle,
-                         validation=validation, seed=seed, device=device)  # fmt: skip
+        data = read_examples(
+            x,
+            y,
+            batch_size=batch_size,
+            axis=batch_axis,
+            shuffle=shuffle,
+            validation=validation,
+            seed=seed,
+            device=device,
+        )
         try_step(model, loss_fn, optimizer, scheduler, data)
         saved.restore()
         refuse_kept_state(model, data)
@@ -97,9 +124,16 @@ def opened_run(
 
 
 def check_parts(
-    model: Any, loss_fn: Any, optimizer: Any, *, steps: Any, batch_size: Any, clip_norm: Any,
-    batch_axis: Any, predict: Any,
-) -> None:  # fmt: skip
+    model: Any,
+    loss_fn: Any,
+    optimizer: Any,
+    *,
+    steps: Any,
+    batch_size: Any,
+    clip_norm: Any,
+    batch_axis: Any,
+    predict: Any,
+) -> None:
     """Raise InvalidInputError unless the parts of a training run are of the right kind."""
     for name, part, kind, expected in (
         ("model", model, nn.Module, "a module of torch"),
@@ -167,8 +201,8 @@ def users_output(model: nn.Module, data: Data, x: Any) -> Any:
 
 @torch.no_grad()
 def layout_with_outputs(model: nn.Module, data: Data, predict: Any) -> Layout:
-    """Return the layout of the data, with the places of examples in outputs of the model."""
-    if data.layout.inputs[0] is Place.FIRST:
+    """Return the layout of the data, with the orders of axes in outputs of the model."""
+    if data.layout.inputs[0] is AxisOrder.EXAMPLES_FIRST:
         return data.layout
     model.eval()
     x, _, rows = next(data.minibatches(0))

@@ -26,7 +26,7 @@ from trainability.training import held_of, train_run
 STEPS = 6
 (EVERYTHING, GRU, ADAM, USUAL, INPUTS, TARGETS, RANGE, SHUFFLED, DROPOUT, PLAIN, TENTH, TEN,
  WEIGHTS, AXIS) = CHANGES  # fmt: skip
-UNKNOWN = Known(False, -np.inf, np.inf)
+UNKNOWN = Known()
 
 
 class Scaled(nn.Module):

@@ -751,7 +751,8 @@ class OfSeveral(nn.Module):
         return self.inner(x)
 
 
-def test_a_row_that_fails_is_left_out_and_counted_and_shown_with_its_error():
+def test_a_row_that_fails_is_left_out_and_counted():
+    """And shown with the first line of its error."""
     found = checked(OfSeveral())
     assert SINGLE not in {row.label for row in found.rows} and found.failed == 1
     assert found.failures == (checks.Failure(SINGLE, "ValueError: one example"),)

@@ -152,7 +152,8 @@ class Refusing(LastState):
         return super().forward(x)
 
 
-def test_pairs_that_raise_are_counted_and_shown_with_their_errors(tmp_path):
+def test_pairs_that_raise_are_counted(tmp_path):
+    """And shown with the first lines of their errors."""
     found, _ = cured(Refusing(), steps=16)
     assert {row.weights for row in found.rows} == {"yours", "torch's", "remembering"}
     assert found.failed == len(RATES) == 5

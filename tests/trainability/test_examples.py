@@ -16,7 +16,7 @@ from torch.utils.data import (
 
 from rhn.errors import InvalidInputError
 from trainability.data import read_examples
-from trainability.layout import Place, place_by_shape
+from trainability.layout import order_by_shape
 
 
 def read(x, y=None, **changes):
@@ -256,8 +256,7 @@ STEPS_FIRST = 7, 5, 2  # 7 time steps of 5 examples
     ],
 )
 def test_the_axis_of_examples(shape, first, axis, found):
-    place = place_by_shape(torch.zeros(shape), torch.zeros(first), axis)
-    assert (place is Place.SECOND, place.axis) == (found == 1, found)
+    assert order_by_shape(torch.zeros(shape), torch.zeros(first), axis).axis == found
 
 
 def test_minibatches_are_those_of_a_loader_with_this_generator():
