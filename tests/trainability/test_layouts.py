@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from rhn.errors import InvalidInputError
 from trainability import check
 from trainability.data import read_examples
+from trainability.layout import AxisOrder, layout_of, with_outputs
 
 N, B, CLASSES = 60, 8, 3
 
@@ -215,3 +216,25 @@ def test_validation_has_the_layout_of_x_and_y(given, words):
     assert torch.equal(read_examples(*own, validation=own, **how).train.y, y)
     with pytest.raises(InvalidInputError, match=words):
         read_examples(*own, validation=given(*own), **how)
+
+
+@pytest.mark.parametrize(
+    ("shape", "targets", "found"),
+    [
+        pytest.param((B, 3), (B,), AxisOrder.EXAMPLES_FIRST, id="(B K)"),
+        pytest.param((B, B), (B,), AxisOrder.EXAMPLES_FIRST, id="(B B), of all pairs"),
+        pytest.param((5, B, 3), (5, B), AxisOrder.STEPS_FIRST, id="(T B K)"),
+        pytest.param((5, B), (5, B), AxisOrder.STEPS_FIRST, id="(T B)"),
+        pytest.param((5 * B, 3), (5, B), AxisOrder.ROWS_BY_STEP, id="rows (T B K)"),
+        pytest.param((5 * B, 3), (B, 5), AxisOrder.EXAMPLES_FIRST, id="rows (B T K)"),
+        pytest.param((B,), (B,), AxisOrder.EXAMPLES_FIRST, id="(B)"),
+    ],
+)
+def test_the_order_of_axes_in_outputs_follows_from_two_calls(shape, targets, found):
+    """With 8 examples of 5 steps, and with 7."""
+    x = torch.zeros(5, B, 2)
+    layout = layout_of(x, torch.zeros(targets), 1)
+    fewer = tuple({B: B - 1, 5 * B: 5 * (B - 1)}.get(length, length) for length in shape)
+    pairs = [(torch.zeros(each), torch.zeros(each)) for each in (shape, fewer)]
+    made = with_outputs(layout, layout.inputs_first(x), *pairs)
+    assert made.outputs is made.predicted is found
