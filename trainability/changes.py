@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.utils.torch_private import Dropout, tree_flatten, tree_leaves, tree_map, tree_unflatten
-from trainability.data import example_axis
-from trainability.gru import LINKS, Reader
+from trainability.gru import LINKS, Interface, Reader
 from trainability.initial_weights import reset_
 from trainability.scores import CLASSES, NUMBERS, RAW, SIGNS, all_if_none, columns
 from trainability.snapshot import Snapshot, restored
@@ -48,13 +47,17 @@ def gru(run: TrainingRun, known: Known) -> TrainingRun | None:
     x, y, _ = next(run.data.minibatches(0))
     with torch.no_grad():
         output = run.output(x)
-    if not isinstance(output, Tensor) and not run.usual:
+    if isinstance(output, Tensor):
+        main = run.layout.outputs_first(output)
+    elif run.usual:
+        main = run.main(output)
+    else:
         return None
-    output = output if isinstance(output, Tensor) else run.main(output)
     last = "" if run.usual else needed(run)
     both = any(getattr(m, "bidirectional", False) for m in run.model.modules())
-    model = Reader(run.data.train.x, x, output, y, run.score, last, both)
-    model = model.to(output.device, output.dtype)
+    plan = Interface.of(x, main, y, run.score)
+    model = Reader(run.data.train.x, plan, run.layout, last=last, both=both)
+    model = model.to(main.device, main.dtype)
     retarget(run, model)
     return replace(run, model=model, last=last)
 
@@ -95,29 +98,28 @@ def usual_loss(run: TrainingRun, known: Known) -> TrainingRun | None:
     with restored(run.model, run.loss_fn), torch.no_grad():
         output = run.output(x)
         turned = tree_map(lambda t: t.roll(1, 0) if isinstance(t, Tensor) else t, output)
-        pairs = [[one.loss(z, x, y) for one in (run, other)] for z in (output, turned)]
+        pairs = [[one.loss(z, y) for one in (run, other)] for z in (output, turned)]
     same = [not differs(one.reshape(1), two.reshape(1)).any() for one, two in pairs]
     return None if all(same) else other
 
 
 def inputs_standardised(run: TrainingRun, known: Known) -> TrainingRun | None:
     """Each feature of x with mean 0 and standard deviation 1; masks of 0 and 1 stay."""
-    leaves, axis = tree_leaves(run.data.train.x), run.data.train.axis
     scales = [
-        scale_of(t.movedim(example_axis(t, leaves[0], axis), 0))
-        if t.is_floating_point() and not ((t == 0) | (t == 1)).all() else None
-        for t in leaves
-    ]  # fmt: skip
+        scale_of(t) if t.is_floating_point() and not ((t == 0) | (t == 1)).all() else None
+        for t in tree_leaves(run.data.train.x)
+    ]
     if not any(scales):
         return None
 
     def change(x: Any) -> Any:
-        own, spec = tree_flatten(x)
+        leaves, spec = tree_flatten(x)
         changed = []
-        for t, scale in zip(own, scales, strict=True):
-            at = example_axis(t, own[0], axis)
-            new = t if scale is None else ((t.movedim(at, 0) - scale[0]) / scale[1]).movedim(0, at)
-            changed.append(new)
+        for t, scale in zip(leaves, scales, strict=True):
+            if scale is not None:
+                mean, spread = scale
+                t = (t - mean) / spread
+            changed.append(t)
         return tree_unflatten(changed, spec)
 
     return replace(run, change_x=change)
@@ -127,7 +129,7 @@ def targets_standardised(run: TrainingRun, known: Known) -> TrainingRun | None:
     """Each output of y with mean 0 and standard deviation 1."""
     if run.score.kind != NUMBERS or run.predict is not None:
         return None
-    y = columns(run.score.first(run.data.train.y, tree_leaves(run.data.train.x)[0]))
+    y = columns(run.data.train.y)
     y = y.reshape(len(y), -1)
     counted = all_if_none(run.score.counts(y))
     scales = [scale_of(one[kept]) for one, kept in zip(y.T, counted.T, strict=True)]

@@ -8,7 +8,7 @@ found.facts[0].numbers          # of this run, beside those of every sound run
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -18,7 +18,6 @@ from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
 from rhn.utils.results import Result
 from rhn.utils.tables import MISSING, formatted
-from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number
 from trainability.changes import (
     CHANGES,
@@ -44,12 +43,11 @@ from trainability.facts import (
     fact_of,
     facts,
 )
-from trainability.races import FIRST, SEEDS, Race, seconds_of
+from trainability.races import FIRST, LONGER_STEPS, SEEDS, Race, seconds_of
 from trainability.scores import CLASSES, MEANINGS, RAW
 from trainability.stars import closing
 from trainability.training import (
     FAILS,
-    TrainingRun,
     raised_by,
     train_run,
     weights_are_finite,
@@ -60,7 +58,6 @@ if TYPE_CHECKING:
 
 FEWEST = 50  # steps of a row, if `seconds` chooses them
 DIVISORS = (1, 2, 4, 8)
-LONGER_STEPS = 4  # times those of a row
 TIMED = 2  # steps of each row that are timed, after one more
 MORE_SEEDS = 2  # of none and of one other row
 OF_Y = {
@@ -92,8 +89,33 @@ class Row:
     starred: bool
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A row of `check`, or a pair of `cure`, that raised an error."""
+
+    label: str
+    error: str
+    """The class and the first line of the error."""
+
+
+class ResultOfRows(Result):
+    """A result whose numbers are in rows, each an object with the same fields."""
+
+    rows: tuple[Any, ...]
+
+    def to_frame(self) -> Any:
+        """Return `rows` as a data frame of pandas, with a column for each of their fields."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(row) for row in self.rows])
+
+    def to_xarray(self) -> Any:
+        """Raise InvalidInputError: rows are no arrays."""
+        raise InvalidInputError(f"{type(self).__name__} has no arrays: expected to_frame()")
+
+
 @dataclass(frozen=True, repr=False, eq=False)
-class Check(Result):
+class Check(ResultOfRows):
     """Facts and rows of a training run.
 
     >>> x, model = torch.randn(100, 3), nn.Linear(3, 1)
@@ -131,7 +153,9 @@ class Check(Result):
     line: str
     """The line of the user's code with the first number that is not finite; "" if there is none."""
     failed: int
-    """Rows that raised an error."""
+    """The number of rows that raised an error."""
+    failures: tuple[Failure, ...] = ()
+    """These rows; empty in files of 0.7.0."""
 
     @property
     def starred(self) -> tuple[str, ...]:
@@ -159,7 +183,9 @@ class Check(Result):
         names = [fact.name for fact in self.facts if fact.starred] + [*self.starred]
         meanings = [[f"{name}: {MEANING_OF[name]}"] for name in names]
         blocks = [self._facts_as_text(), line, self._rows_as_text()]
-        return [*blocks, meanings] if meanings else blocks
+        if meanings:
+            blocks.append(meanings)
+        return [*blocks, *failures_as_text(FAILED, self.failures)]
 
     def _facts_as_text(self) -> list[list[str]]:
         known = [["", YOURS, SOUND]]
@@ -188,6 +214,18 @@ class Check(Result):
         ax.invert_yaxis()
         ax.set_xlabel(MEANINGS[self.kind])
         return ax
+
+
+def failures_as_text(title: str, failures: Sequence[Failure]) -> list[list[list[str]]]:
+    """Return a printed table of failures; none without one."""
+    if not failures:
+        return []
+    return [[[title], *([each.label, each.error] for each in failures)]]
+
+
+def failures_of(race: Race) -> tuple[Failure, ...]:
+    """Return the rows of a race that raised an error, in the order in which they did."""
+    return tuple(Failure(label, error) for label, error in race.failed.items())
 
 
 def shown_error(error: float, kind: str) -> str:
@@ -256,9 +294,22 @@ def check(
     ('none', True)
     """
     losses = [float(loss) for loss in losses]
-    with opened_run(model, x, y, loss_fn, optimizer, steps=steps, batch_size=batch_size,
-                clip_norm=clip_norm, scheduler=scheduler, predict=predict, batch_axis=batch_axis,
-                shuffle=shuffle, validation=validation, seed=seed) as own:  # fmt: skip
+    with opened_run(
+        model,
+        x,
+        y,
+        loss_fn,
+        optimizer,
+        steps=steps,
+        batch_size=batch_size,
+        clip_norm=clip_norm,
+        scheduler=scheduler,
+        predict=predict,
+        batch_axis=batch_axis,
+        shuffle=shuffle,
+        validation=validation,
+        seed=seed,
+    ) as own:
         of_loss = parameters_of_loss(loss_fn, model)
         race = own.race(Known(of_loss=of_loss), steps)
         if seconds is not None:
@@ -269,7 +320,7 @@ def check(
             found, line, rates = measure_none(race, losses)
             rows = rows_of(replace(race, known=known_of(found, of_loss)))
             last = fact_of(FIRST_LOSS, {FIRST_LOSS: (race.other_first_losses(),)})
-            return result(own.run, race, (*found, last), line, rates, rows)
+            return result(race, (*found, last), line, rates, rows)
 
 
 def steps_within(race: Race, seconds: float) -> int:
@@ -351,17 +402,29 @@ def rows_of(race: Race) -> tuple[Row, ...]:
 
 
 def result(
-    run: TrainingRun, race: Race, found: tuple[Fact, ...], line: str, rates: tuple[float, float],
+    race: Race,
+    found: tuple[Fact, ...],
+    line: str,
+    rates: tuple[float, float],
     rows: tuple[Row, ...],
-) -> Check:  # fmt: skip
+) -> Check:
     """Return all that was measured."""
-    data, first = run.data, tree_leaves(run.data.train.x)[0]
-    y = run.score.first(data.train.y, first)
+    run, data = race.run, race.run.data
     classes = int(run.score.targets.max()) + 1
-    entries = classes if run.score.kind == CLASSES else y[0].numel()
+    entries = classes if run.score.kind == CLASSES else data.train.y[0].numel()
     return Check(
-        examples=data.count, distinct=data.distinct, held_out=data.held_out,
+        examples=data.count,
+        distinct=data.distinct,
+        held_out=data.held_out,
         time_steps=data.time_steps,
-        kind=run.score.kind, entries=entries, optimizer=type(run.optimizer).__name__, rates=rates,
-        steps=race.steps, facts=found, rows=rows, line=line, failed=len(race.failed),
-    )  # fmt: skip
+        kind=run.score.kind,
+        entries=entries,
+        optimizer=type(run.optimizer).__name__,
+        rates=rates,
+        steps=race.steps,
+        facts=found,
+        rows=rows,
+        line=line,
+        failed=len(race.failed),
+        failures=failures_of(race),
+    )

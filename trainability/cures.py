@@ -12,18 +12,27 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
-from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 from trainability.changes import Known
-from trainability.checks import ERROR_COLUMN, STAR, THREE, shown_error
-from trainability.door import opened_run, refuse_unknown
+from trainability.checks import (
+    CLOSED,
+    ERROR_COLUMN,
+    STAR,
+    THREE,
+    Failure,
+    ResultOfRows,
+    failures_as_text,
+    failures_of,
+    shown_error,
+)
+from trainability.door import TrainingOptions, opened_run, refuse_unknown
 from trainability.initial_weights import chrono_, orthogonal_, remembering_, reset_
 from trainability.races import FIRST, SEEDS, Race
 from trainability.scores import MEANINGS
@@ -35,10 +44,10 @@ BOTH, REMEMBERING = "orthogonal, chrono gates", "remembering"
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Factors of the learning rates: two to a decade."""
 RUNGS = (8, 4, 2, 1)
-WEIGHTS, RATE, STEPS = "initial weights", "rate x", "steps"
+WEIGHTS, FACTOR, STEPS = "initial weights", "rate x", "steps"
 FAILED = "pairs that raised an error"
-CLOSED = "* closes 80 % of the gap in as many steps"
 Pair = tuple[str, float]
+"""The label of initial weights, and a factor of the rate."""
 
 
 def orthogonal_chrono(model: nn.Module, steps: int) -> int:
@@ -54,9 +63,9 @@ DRAWS: dict[str, Callable[[nn.Module, int], int]] = {
 }
 """Functions by the label of their weights; they return 0 if they do not apply."""
 LABELS = (YOURS, TORCH, *DRAWS)
-PAIRS = {f"{weights}, {RATE} {rate:g}": (weights, rate) for weights in LABELS for rate in RATES}
+PAIRS = {f"{weights}, {FACTOR} {rate:g}": (weights, rate) for weights in LABELS for rate in RATES}
 """All pairs of weights and a factor of the rate, by their labels."""
-BASE = f"{YOURS}, {RATE} 1"
+BASE = f"{YOURS}, {FACTOR} 1"
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Cure(Result):
+class Cure(ResultOfRows):
     """Pairs of initial weights and learning rates, the best first.
 
     >>> best = Candidate("orthogonal", 3.0, 100, 0.02, None, True)
@@ -87,7 +96,7 @@ class Cure(Result):
 
     page: ClassVar[str] = "docs/guides/cure.md"
     texts: ClassVar[tuple[str, ...]] = (
-        *LABELS, *MEANINGS.values(), WEIGHTS, RATE, STEPS, ERROR_COLUMN, THREE, STAR, CLOSED,
+        *LABELS, *MEANINGS.values(), WEIGHTS, FACTOR, STEPS, ERROR_COLUMN, THREE, STAR, CLOSED,
         FAILED,
     )  # fmt: skip
 
@@ -97,7 +106,9 @@ class Cure(Result):
     """Of the first input."""
     rows: tuple[Candidate, ...]
     failed: int = 0
-    """Pairs that raised an error."""
+    """The number of pairs that raised an error."""
+    failures: tuple[Failure, ...] = ()
+    """These pairs; empty in files of 0.7.0."""
 
     @property
     def best(self) -> Candidate:
@@ -115,18 +126,18 @@ class Cure(Result):
 
     def table(self) -> Mapping[str, Any]:
         """Return the error of each pair, the best first."""
-        return {f"{row.weights}, {RATE} {row.rate:g}": row.error for row in self.rows}
+        return {f"{row.weights}, {FACTOR} {row.rate:g}": row.error for row in self.rows}
 
     def notes(self) -> Mapping[str, int]:
         return {FAILED: self.failed}
 
     def blocks(self) -> list[list[list[str]]]:
-        rows = [[WEIGHTS, RATE, STEPS, ERROR_COLUMN, THREE]]
+        rows = [[WEIGHTS, FACTOR, STEPS, ERROR_COLUMN, THREE]]
         for row in self.rows:
             errors = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
             numbers = [formatted(row.rate), formatted(row.steps), errors[0], " ".join(errors[1:])]
             rows.append([row.weights, *numbers, STAR if row.starred else ""])
-        return [[*rows, [CLOSED]]]
+        return [[*rows, [CLOSED]], *failures_as_text(FAILED, self.failures)]
 
 
 def draw_weights(model: nn.Module, weights: str, steps: int) -> bool:
@@ -154,7 +165,7 @@ def cure(
     *,
     steps: int = 1000,
     progress: Progress = None,
-    **how: Any,
+    **how: Unpack[TrainingOptions],
 ) -> Cure:
     """Find initial weights and a factor of the learning rate with which a training run learns.
 
@@ -184,8 +195,13 @@ def cure(
         with reported(progress, "cure") as advance:
             race = pairs_of(own.race(Known(), steps), count).counted(advance)
             rows = halved(race)
-        kind, failed = own.run.score.kind, len(race.failed)
-        return Cure(kind=kind, time_steps=count, rows=tuple(rows), failed=failed)
+        return Cure(
+            kind=own.run.score.kind,
+            time_steps=count,
+            rows=tuple(rows),
+            failed=len(race.failed),
+            failures=failures_of(race),
+        )
 
 
 def pairs_of(race: Race, time_steps: int) -> Race:

@@ -4,8 +4,8 @@
     data.train.take(rows)                   # (x, y) of some examples
     next(data.minibatches(seed=0))          # (x, y, rows), without end
 
-x is a tensor, a tuple or dictionary of tensors, or a DataLoader. Examples lie along axis 0 of each
-tensor, or along axis 1 of those that have it (`batch_axis=1`).
+x is a tensor, a tuple or dictionary of tensors, or a DataLoader. The user has examples along axis 0
+of each tensor, or along axis 1 of those that have it (`batch_axis=1`); here they are along axis 0.
 
 Legend: N examples, B examples of a minibatch.
 """
@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
 from rhn.errors import InvalidInputError, NotFiniteError
-from rhn.utils.torch_private import tree_leaves, tree_map
+from rhn.utils.torch_private import tree_flatten, tree_leaves, tree_map, tree_unflatten
 from rhn.utils.validation import in_short
+from trainability.layout import Layout, layout_of
 
 SHARE = 5  # one of five examples is held out
 LEAST = 20  # two halves of ten: below, a standard error is itself uncertain by a quarter
@@ -38,11 +39,10 @@ class Minibatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs and targets, with examples along `axis` of the tensors that have it."""
+    """Inputs and targets, with examples along axis 0."""
 
     x: Any
     y: Tensor
-    axis: int
     rows: Tensor
     """Their places in the user's x, (N,)."""
 
@@ -51,16 +51,12 @@ class Examples:
 
     def take(self, rows: Tensor) -> tuple[Any, Tensor]:
         """Return (x, y) of some examples, as new tensors."""
-        first, rows = tree_leaves(self.x)[0], rows.to(self.y.device)
-
-        def some(t: Tensor) -> Tensor:
-            return t.index_select(example_axis(t, first, self.axis), rows)
-
-        return tree_map(some, self.x), some(self.y)
+        rows = rows.to(self.y.device)
+        return tree_map(lambda t: t.index_select(0, rows), self.x), self.y.index_select(0, rows)
 
     def part(self, rows: Tensor) -> "Examples":
         """Return some of the examples."""
-        return Examples(*self.take(rows), self.axis, self.rows[rows])
+        return Examples(*self.take(rows), self.rows[rows])
 
     def in_order(self, size: int) -> Iterator[tuple[Any, Tensor, int]]:
         """Yield (x, y, number of new examples) of minibatches that all have `size` examples: the
@@ -84,6 +80,8 @@ class Data:
     """Number of rows of x."""
     distinct: int
     """Number of different rows of x."""
+    layout: Layout
+    """Where the user's model and loss want the examples."""
 
     @property
     def held_out(self) -> int:
@@ -94,7 +92,7 @@ class Data:
     def time_steps(self) -> int:
         """The number of time steps of the first input; 1 without a time axis."""
         first = tree_leaves(self.train.x)[0]
-        return first.shape[1 - self.train.axis] if first.dim() > 1 else 1
+        return first.shape[1] if first.dim() > 1 else 1
 
     def minibatches(self, seed: int, *, shuffle: bool | None = None) -> Iterator[Minibatch]:
         """Yield minibatches without end. The last, smaller one of an epoch is left out.
@@ -115,14 +113,6 @@ class Data:
         return [batch for batch, _ in zip(self.minibatches(0), range(count), strict=False)]
 
 
-def example_axis(t: Tensor, first: Tensor, axis: int) -> int:
-    """Return the axis of a tensor that holds the examples. first: the first tensor of x."""
-    count = first.shape[axis]
-    if not axis or t.dim() < 2 or t.shape[1] != count:
-        return 0
-    return 1 if t.shape[:2] == first.shape[:2] or t.shape[0] != count else 0
-
-
 def read_examples(
     x: Any,
     y: Any,
@@ -139,15 +129,18 @@ def read_examples(
         # beside a `batch_sampler`, torch sets `sampler` to one in order
         sampler = getattr(x.batch_sampler, "sampler", None if x.batch_sampler else x.sampler)
         shuffle = shuffle and not isinstance(sampler, SequentialSampler)
-        x, y, batch_size = joined(x, axis)
-    whole = examples_of("x", x, "y", y, axis, device)
+        x, y, layout, batch_size = joined(x, axis)
+    else:
+        x, y = checked_tensors(x, y, axis)
+        layout = layout_of(x, y, axis)
+    whole = examples_of(x, y, layout, device)
     _refuse_equal(whole)
     groups, distinct = groups_of(whole)
     if validation is not None:
         if not isinstance(validation, tuple | list) or len(validation) != 2:
             raise InvalidInputError(f"validation is {in_short(validation)}: expected (x, y)")
-        names = "x of validation", "y of validation"
-        other = examples_of(names[0], validation[0], names[1], validation[1], axis, device)
+        pair = checked_tensors(validation[0], validation[1], axis, part=" of validation")
+        other = examples_of(*pair, layout, device, part=" of validation")
         kept, out = torch.arange(len(whole)), torch.arange(len(other))
         held = other.part(mixed(out, seed))
     else:
@@ -162,62 +155,91 @@ def read_examples(
     rows = torch.arange(len(held))
     train = whole.part(kept)
     return Data(
-        train,
-        (held.part(rows[:half]), held.part(rows[half:])),
-        min(batch_size, len(train)),
-        shuffle,
-        len(whole),
-        distinct,
+        train=train,
+        halves=(held.part(rows[:half]), held.part(rows[half:])),
+        batch_size=min(batch_size, len(train)),
+        shuffle=shuffle,
+        count=len(whole),
+        distinct=distinct,
+        layout=layout,
     )
 
 
-def examples_of(
-    x_name: str, x: Any, y_name: str, y: Any, axis: int, device: torch.device
-) -> Examples:
-    """Return x and y as examples, detached and on a device. Raises InvalidInputError."""
+def checked_tensors(x: Any, y: Any, axis: int, part: str = "") -> tuple[Any, Tensor]:
+    """Return x, as a tuple for a list, and y. Raises InvalidInputError for other objects.
+
+    part: of the data, as it stands behind x and y in errors.
+    """
     x = tuple(x) if isinstance(x, list) else x
     leaves = tree_leaves(x) if isinstance(x, Tensor | tuple | Mapping) else []
-    if not leaves or not all(isinstance(leaf, Tensor) and leaf.dim() > axis * (k == 0)
-                             for k, leaf in enumerate(leaves)):  # fmt: skip
+    are_tensors = bool(leaves) and all(isinstance(leaf, Tensor) for leaf in leaves)
+    if not are_tensors or leaves[0].dim() <= axis or not all(leaf.dim() for leaf in leaves):
         raise InvalidInputError(
-            f"{x_name} is {in_short(x)}: expected a tensor, a tuple or dictionary of tensors, or a "
+            f"x{part} is {in_short(x)}: expected a tensor, a tuple or dictionary of tensors, or a "
             "DataLoader"
         )
     if not isinstance(y, Tensor):
-        raise InvalidInputError(f"{y_name} is {in_short(y)}: expected a tensor")
+        raise InvalidInputError(f"y{part} is {in_short(y)}: expected a tensor")
+    return x, y
+
+
+def examples_of(
+    x: Any, y: Tensor, layout: Layout, device: torch.device, part: str = ""
+) -> Examples:
+    """Return x and y as examples along axis 0, detached and on a device. Raises InvalidInputError
+    and NotFiniteError.
+    """
+    leaves = tree_leaves(x)
+    if len(leaves) != len(layout.inputs):
+        raise InvalidInputError(
+            f"x{part} is {in_short(x)}: expected {len(layout.inputs)} tensors, as x has"
+        )
+    axis = layout.inputs[0].axis
     count = leaves[0].shape[axis]
-    for name, t in [(x_name, leaf) for leaf in leaves] + [(y_name, y)]:
-        if not t.dim() or t.shape[example_axis(t, leaves[0], axis)] != count:
+    orders = [*layout.inputs, layout.targets]
+    names = [*(f"x{part}" for _ in leaves), f"y{part}"]
+    for name, t, order in zip(names, [*leaves, y], orders, strict=True):
+        if t.dim() <= order.axis or t.shape[order.axis] != count:
             raise InvalidInputError(
                 f"{name} is {in_short(t)}: expected {count} examples along axis {axis}"
             )
         if not t.numel():
             raise InvalidInputError(f"{name} is {in_short(t)}: expected examples with numbers")
         if t.is_floating_point() and t.isnan().any():
-            bad = t.movedim(example_axis(t, leaves[0], axis), 0).reshape(count, -1).isnan().any(1)
+            bad = t.movedim(order.axis, 0).reshape(count, -1).isnan().any(1)
             raise NotFiniteError(
                 f"{name} has NaN in {int(bad.sum())} of {count} examples: expected numbers", name
             )
     x, y = tree_map(lambda t: t.detach().to(device), (x, y))
-    return Examples(x, y, axis, torch.arange(count))
+    return Examples(layout.inputs_first(x), layout.targets_first(y), torch.arange(count))
 
 
-def joined(loader: DataLoader, axis: int) -> tuple[Any, Tensor, int]:
-    """Return one epoch of a loader as (x, y), and the size of its minibatches."""
+def joined(loader: DataLoader, axis: int) -> tuple[Any, Tensor, Layout, int]:
+    """Return one epoch of a loader as (x, y), their layout, and the size of its minibatches."""
     pairs = [tuple(pair) if isinstance(pair, tuple | list) else (pair,) for pair in loader]
     if not pairs or any(len(pair) < 2 for pair in pairs):
         raise InvalidInputError("x is a DataLoader: expected minibatches (x, y)")
-    parts = [(pair[0] if len(pair) == 2 else pair[:-1], pair[-1]) for pair in pairs]
-    first = tree_leaves(parts[0][0])[0]
-    axes = tree_map(lambda t: example_axis(t, first, axis), parts[0])
+    given = [(pair[0] if len(pair) == 2 else pair[:-1], pair[-1]) for pair in pairs]
+    parts = [checked_tensors(x, y, axis) for x, y in given]
+    clear = [part for part in parts if not has_equal_axes(tree_leaves(part)[0])]
+    layout = layout_of(*(clear or parts)[0], axis)
+    axes = [order.axis for order in (*layout.inputs, layout.targets)]
+    first, spec = tree_flatten(parts[0])
     try:
-        x, y = tree_map(lambda along, *some: torch.cat(some, along), axes, *parts)
+        tensors = zip(*map(tree_leaves, parts), strict=True)
+        whole = [torch.cat(some, along) for some, along in zip(tensors, axes, strict=True)]
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         reason = str(error).split("\n")[0]
         raise InvalidInputError(
             f"minibatches of the DataLoader cannot be joined: {reason}"
         ) from None
-    return x, y, first.shape[axis]
+    x, y = tree_unflatten(whole, spec)
+    return x, y, layout, first[0].shape[axis]
+
+
+def has_equal_axes(first: Tensor) -> bool:
+    """Return whether the first tensor of a minibatch has as many time steps as examples."""
+    return first.dim() > 1 and first.shape[0] == first.shape[1]
 
 
 def _refuse_equal(whole: Examples) -> None:
@@ -234,8 +256,7 @@ def groups_of(whole: Examples) -> tuple[Tensor, int]:
     how many groups there are.
     """
     leaves = tree_leaves(whole.x)
-    moved = [t.movedim(example_axis(t, leaves[0], whole.axis), 0) for t in leaves]
-    flat = [t.reshape(len(whole), -1).contiguous().cpu().view(torch.uint8) for t in moved]
+    flat = [t.reshape(len(whole), -1).contiguous().cpu().view(torch.uint8) for t in leaves]
     numbers = dict[bytes, int]()
     rows = torch.cat(flat, 1).numpy()
     groups = [numbers.setdefault(row.tobytes(), len(numbers)) for row in rows]

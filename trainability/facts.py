@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from rhn.utils.torch_private import tree_leaves, tree_map
-from trainability.data import Minibatch, example_axis
+from trainability.data import Minibatch
 from trainability.not_finite import first_not_finite
-from trainability.scores import CLASSES, main_output, slopes, with_main_output
+from trainability.scores import CLASSES
 from trainability.snapshot import Snapshot, restored
 from trainability.time_steps import Numbers, Reads, by_example, fixed_output
 from trainability.training import (
@@ -164,7 +164,7 @@ def others_that_change(run: TrainingRun, batches: Sequence[Minibatch]) -> Number
     for k, (x, _, rows) in enumerate(batches):
         count = len(rows)
         place = k % count
-        other = with_replaced(run, x, place, (place + 1 + k % max(1, count - 1)) % count)
+        other = with_replaced(x, place, (place + 1 + k % max(1, count - 1)) % count)
         outputs = [fixed_output(run, one) for one in (x, other)]
         changed = differs(*outputs).reshape(count, -1).any(1)
         changed[place] = False
@@ -177,25 +177,27 @@ def changed_at_a_second_call(run: TrainingRun, batches: Sequence[Minibatch]) -> 
     """The most examples of a minibatch whose outputs differ in two calls."""
     most = 0
     for x, _, rows in batches:
-        first, second = (by_example(run, run.output(x), x) for _ in range(2))
+        first, second = (by_example(run.main(run.output(x)), len(rows)) for _ in range(2))
         changed = differs(first, second).reshape(len(rows), -1).any(1)
         most = max(most, int(changed.sum()))
     return (most,)
 
 
-def with_replaced(run: TrainingRun, x: Any, place: int, by: int) -> Any:
+def with_replaced(x: Any, place: int, by: int) -> Any:
     """Return a minibatch x with one example replaced by another one of it."""
-    like = tree_leaves(x)[0]
-    order = torch.arange(like.shape[run.score.axis], device=like.device)
+    first = tree_leaves(x)[0]
+    order = torch.arange(len(first), device=first.device)
     order[place] = by
-    return tree_map(lambda t: t.index_select(example_axis(t, like, run.score.axis), order), x)
+    return tree_map(lambda t: t.index_select(0, order), x)
 
 
 @torch.no_grad()
 def spread_of_outputs(run: TrainingRun) -> float:
     """The standard deviation of outputs over the examples of an epoch, on average over outputs."""
     run.model.eval()
-    outputs = [by_example(run, run.output(x), x) for x, _, _ in run.data.epoch(EPOCH)]
+    outputs = [
+        by_example(run.main(run.output(x)), len(rows)) for x, _, rows in run.data.epoch(EPOCH)
+    ]
     return float(torch.cat(outputs).double().std(0).mean())
 
 
@@ -239,10 +241,10 @@ def sums_to_one(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
     whole, count = 0.0, 0
     for x, y, _ in batches:
         output = run.output(x)
-        main = main_output(output)
+        main = run.main(output)
         if main.shape[-1] < 2:
             return (0.0,)
-        losses = [run.loss_fn(with_main_output(output, z), y) for z in (main, main + 1)]
+        losses = [run.users_loss.at(output, z, y) for z in (main, main + 1)]
         if not losses[0].isfinite():
             continue
         axis = run.score.classes if run.score.kind == CLASSES else -1
@@ -263,16 +265,14 @@ def own_share(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
     for k, (x, y, rows) in enumerate(batches):
         with torch.no_grad():
             output = run.output(x)
-        main, like, place = main_output(output), tree_leaves(x)[0], k % len(rows)
-        first = run.score.first(y, like)
-        counted = run.score.counts(first) & run.score.counts(first[place])
-        unlike = ((first != first[place]) & counted).reshape(len(rows), -1).any(1).nonzero()[:, 0]
+        main, place = run.main(output), k % len(rows)
+        counted = run.score.counts(y) & run.score.counts(y[place])
+        unlike = ((y != y[place]) & counted).reshape(len(rows), -1).any(1).nonzero()[:, 0]
         if not len(unlike):
             continue
         other, by = y.clone(), unlike[0]
-        new = torch.where(counted[by], first[by], first[place])
-        run.score.first(other, like)[place] = new
-        pair = [by_example(run, slopes(run.loss_fn, output, main, t), x) for t in (y, other)]
+        other[place] = torch.where(counted[by], y[by], y[place])
+        pair = [by_example(run.users_loss.slopes(output, main, t), len(rows)) for t in (y, other)]
         change = (pair[1] - pair[0]).abs().reshape(len(rows), -1).double().sum(1)
         if change.sum() > 0:
             shares.append(float(change[place] / change.sum()))
@@ -289,11 +289,10 @@ def loss_of_larger(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
     losses, larger = list[float](), list[float]()
     for x, y, _ in batches:
         output = run.output(x)
-        loss = float(run.loss_fn(output, y))
+        loss = float(run.users_loss(output, y))
         if math.isfinite(loss):
-            times = with_main_output(output, 100 * main_output(output))
             losses.append(loss)
-            larger.append(float(run.loss_fn(times, y)))
+            larger.append(float(run.users_loss.at(output, 100 * run.main(output), y)))
     return (mean_of(losses), mean_of(larger))
 
 
@@ -321,7 +320,7 @@ class Watch:
         self.batches: deque[Minibatch] = deque(maxlen=1)
         self.bad_steps, self.first_bad, self.line = 0, tuple[int, ...](), ""
         x, y, _ = next(run.data.minibatches(0))
-        loss = run.loss(run.output(x), x, y)
+        loss = run.loss(run.output(x), y)
         known = [p for p in run.model.parameters() if p.requires_grad]
         tensors = {id(t): t for t in [*known, *leaves_of(loss)]}
         self.tensors = [*tensors.values()]

@@ -10,13 +10,14 @@ Legend: B examples, T time steps, m numbers of a step.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rhn.utils.torch_private import tree_leaves
-from trainability.data import example_axis
+from trainability.layout import Layout
 from trainability.scores import CLASSES, Score
 
 UNITS, EMBEDDED = 64, 32
@@ -33,30 +34,54 @@ LINKS: dict[str, Callable[[Tensor], Tensor]] = {
 class InputLayer(nn.Module):
     """One input as a sequence (B, T, m) of numbers or embedded ids."""
 
-    def __init__(self, seen: Tensor, axis: int):
+    def __init__(self, seen: Tensor):
         super().__init__()
-        self.axis = axis
         self.ids = not seen.is_floating_point()
         known = int(seen.long().max().clamp_min(0)) if self.ids else 0
         self.embedding = nn.Embedding(known + 1, EMBEDDED)
-        self.width = EMBEDDED if self.ids else self.steps(seen).shape[-1]
-
-    def steps(self, x: Tensor) -> Tensor:
-        """Return x as (B, T, m), or ids as (B, T). Numbers (B, T) are T steps of one number."""
-        x = x.movedim(self.axis, 0)
-        if self.ids:
-            return x if x.dim() == 2 else x.reshape(len(x), -1)
-        return x.flatten(2) if x.dim() > 2 else x.reshape(len(x), -1, 1)
-
-    def length(self, x: Tensor) -> int:
-        """Return T."""
-        return self.steps(x).shape[1]
+        self.width = EMBEDDED if self.ids else as_steps(seen).shape[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.steps(x)
+        x = as_steps(x)
         if self.ids:
             return self.embedding(x.long().clamp(0, self.embedding.num_embeddings - 1))
         return x.to(self.embedding.weight.dtype)
+
+
+def as_steps(x: Tensor) -> Tensor:
+    """Return numbers as (B, T, m), or ids as (B, T). Numbers (B, T) are T steps of one number."""
+    if not x.is_floating_point():
+        return x if x.dim() == 2 else x.reshape(len(x), -1)
+    return x.flatten(2) if x.dim() > 2 else x.reshape(len(x), -1, 1)
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a network reads step by step, and the shape of its outputs."""
+
+    main: int
+    """The number of the input that is read step by step."""
+    every: bool
+    """True for an output of each step of this input, (B, T, ...)."""
+    shape: tuple[int, ...]
+    """The shape of one output, with classes along the last axis."""
+    classes: int
+    """The axis of classes in outputs: 1 or the last, -1."""
+    flat: bool
+    """True if the outputs of all steps are rows (B T, ...)."""
+
+    @classmethod
+    def of(cls, x: Any, output: Tensor, y: Tensor, score: Score) -> "Interface":
+        """Return the interface of a network with this main output for a minibatch (x, y)."""
+        flat = len(output) != len(y)
+        output, classes = classes_last(score, output, y)
+        is_as_targets = output.shape == y.shape and y.dim() > 1
+        may_have_steps = output.dim() > 2 or is_as_targets
+        lengths = [as_steps(leaf).shape[1] for leaf in tree_leaves(x)]
+        steps = output.shape[1] if may_have_steps else 1
+        if steps > 1 and steps in lengths:
+            return cls(lengths.index(steps), True, tuple(output.shape[2:]), classes, flat)
+        return cls(0, False, tuple(output.shape[1:]), classes, flat)
 
 
 class Reader(nn.Module):
@@ -64,60 +89,51 @@ class Reader(nn.Module):
 
     Args:
         x: all training inputs, from which ids are known.
-        batch: inputs of a minibatch.
-        output: main output for this minibatch, (B, ...) on the axis of the examples.
-        y: its targets.
-        score: knows the axes of examples and classes.
+        plan: that of the network which is replaced.
+        layout: that of the user's inputs and outputs, which are those of the GRU.
         last: the last operation that the loss needs, a key of `LINKS`; "" for none.
-        both: True to read the first input in both directions.
+        both: True to read the main input in both directions.
     """
 
-    def __init__(
-        self, x: Any, batch: Any, output: Tensor, y: Tensor, score: Score, last: str, both: bool
-    ):
+    def __init__(self, x: Any, plan: Interface, layout: Layout, *, last: str, both: bool):
         super().__init__()
-        leaves = tree_leaves(batch)
-        first = leaves[0]
-        axes = [example_axis(leaf, first, score.axis) for leaf in leaves]
-        parts = [InputLayer(seen, axis) for seen, axis in zip(tree_leaves(x), axes, strict=True)]
-        self.inputs = nn.ModuleList(parts)
-        self.back, self.last = example_axis(output, first, score.axis), last
-        self.flat = len(output.movedim(self.back, 0)) != first.shape[score.axis]
-        output, self.classes = classes_last(score, output, y, first)
-        every = output.dim() > 2 or output.shape == score.first(y, first).shape != (len(y),)
-        lengths = [part.length(leaf) for part, leaf in zip(parts, leaves, strict=True)]
-        fits = [k for k, length in enumerate(lengths) if every and length == output.shape[1] > 1]
-        self.every, self.main = bool(fits), next(iter(fits), 0)
-        self.rest = [*output.shape[1 + self.every :]]
-        widths = [part.width for part in parts]
-        main = widths.pop(self.main)
+        self.plan, self.layout, self.last = plan, layout, last
+        inputs = [InputLayer(seen) for seen in tree_leaves(x)]
+        self.inputs = nn.ModuleList(inputs)
+
+        widths = [each.width for each in inputs]
+        main_width = widths.pop(plan.main)
         self.sides = nn.ModuleList(nn.GRU(width, UNITS, batch_first=True) for width in widths)
-        main += 2 * UNITS * len(widths)
-        self.rnn = nn.GRU(main, UNITS, batch_first=True, bidirectional=both)
-        self.out = nn.Linear((1 + both) * UNITS * (2 - self.every), math.prod(self.rest))
+
+        main_width += 2 * UNITS * len(widths)  # a final and a mean state of each
+        self.rnn = nn.GRU(main_width, UNITS, batch_first=True, bidirectional=both)
+
+        directions = 2 if both else 1
+        parts = 1 if plan.every else 2  # the states, or the final and the mean state
+        self.out = nn.Linear(directions * parts * UNITS, math.prod(plan.shape))
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
-        leaves = [*inputs, *named.values()]
-        read = [part(leaf) for part, leaf in zip(self.inputs, leaves, strict=True)]
-        steps = read.pop(self.main)
+        plan = self.plan
+        leaves = self.layout.inputs_first([*inputs, *named.values()])
+        read = [layer(leaf) for layer, leaf in zip(self.inputs, leaves, strict=True)]
+        steps = read.pop(plan.main)
         for rnn, other in zip(self.sides, read, strict=True):
             whole = summary(rnn(other)[0])
             steps = torch.cat([steps, whole.unsqueeze(1).expand(-1, steps.shape[1], -1)], 2)
         states = self.rnn(steps)[0]
-        z = self.out(states if self.every else summary(states))
-        z = z.reshape(*z.shape[: 1 + self.every], *self.rest)
+        z = self.out(states if plan.every else summary(states))
+        z = z.reshape(*z.shape[:-1], *plan.shape)
         z = LINKS[self.last](z) if self.last else z
-        z = z.movedim(-1, self.classes) if self.classes == 1 else z
-        return z.flatten(0, 1) if self.flat else z.movedim(0, self.back)
+        z = z.movedim(-1, 1) if plan.classes == 1 else z
+        return self.layout.as_output(z.flatten(0, 1) if plan.flat else z)
 
 
-def classes_last(score: Score, output: Tensor, y: Tensor, first: Tensor) -> tuple[Tensor, int]:
-    """Return outputs with examples along axis 0 and classes along the last, and their axis."""
-    output = score.first(output, first)
+def classes_last(score: Score, output: Tensor, y: Tensor) -> tuple[Tensor, int]:
+    """Return outputs with classes along the last axis, and the axis that they had."""
     if score.kind != CLASSES or output.dim() < 2:
         return output, -1
     axis = score.classes if output.dim() > 2 else -1
-    return score.in_shape(output, score.first(y, first)).movedim(axis, -1), axis
+    return score.in_shape(output, y).movedim(axis, -1), axis
 
 
 def summary(states: Tensor) -> Tensor:

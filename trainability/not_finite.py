@@ -37,9 +37,11 @@ class Origins(TorchFunctionMode):
         given = [id(t) for t in tree_leaves((args, kwargs)) if id(t) in self.lines]
         changed = [args[0]] if func.__name__ == "__setitem__" else []
         for t in [*tree_leaves(result), *changed]:
-            if isinstance(t, Tensor) and t.is_floating_point() and not t.isfinite().all():
-                self.lines.setdefault(id(t), self.lines[given[0]] if given else users_line())
-                self._kept.append(t)  # so that no other tensor gets its identity
+            if not isinstance(t, Tensor) or not t.is_floating_point() or t.isfinite().all():
+                continue
+            if id(t) not in self.lines:
+                self.lines[id(t)] = self.lines[given[0]] if given else users_line()
+            self._kept.append(t)  # so that no other tensor gets its identity
         return result
 
 
@@ -62,7 +64,7 @@ def line_of_gradient(run: TrainingRun, batch: Minibatch) -> str:
     with warnings.catch_warnings(record=True) as caught, contextlib.suppress(RuntimeError):
         warnings.simplefilter("always")
         with torch.autograd.detect_anomaly():
-            run.loss(run.output(batch.x), batch.x, batch.y).backward()
+            run.loss(run.output(batch.x), batch.y).backward()
     text = "\n".join(str(warning.message) for warning in caught)
     places = re.findall(r'File "(.+)", line (\d+)', text)
     lines = [as_line(f, int(n)) for f, n in places if not f.startswith(LIBRARIES)]
@@ -72,7 +74,7 @@ def line_of_gradient(run: TrainingRun, batch: Minibatch) -> str:
 def first_not_finite(run: TrainingRun, step: int, batch: Minibatch) -> tuple[tuple[int, ...], str]:
     """Return (step, examples of the user's x) and the line of code, before the optimiser steps."""
     with torch.no_grad(), Origins() as origins:
-        loss = run.loss(run.output(batch.x), batch.x, batch.y)
+        loss = run.loss(run.output(batch.x), batch.y)
     line = origins.lines.get(id(loss), "")
     if math.isfinite(loss.item()):
         line = line_of_gradient(run, batch)
@@ -81,7 +83,7 @@ def first_not_finite(run: TrainingRun, step: int, batch: Minibatch) -> tuple[tup
         with contextlib.suppress(*FAILS):
             x, y = run.data.train.take(batch.rows[k : k + 1])
             run.optimizer.zero_grad()
-            one = run.loss(run.output(x), x, y)
+            one = run.loss(run.output(x), y)
             one.backward()
             grads = [entries_of(p.grad) for p in run.model.parameters() if p.grad is not None]
             if not all(t.isfinite().all() for t in [one, *grads]):

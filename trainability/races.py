@@ -13,7 +13,6 @@ Legend: E held-out examples of a half.
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -30,13 +29,16 @@ from trainability.training import (
     TrainingRun,
     held_of,
     raised_by,
+    reason_of,
     train_run,
     weights_are_finite,
 )
 
 SEEDS = (0, 1, 2)
+LONGER_STEPS = 4  # times those of other rows
 FIRST, OTHER = 0, 1  # halves of the held-out examples
-Pair = tuple[Tensor, Tensor]
+OfHalves = tuple[Tensor, Tensor]
+"""Errors on the first half of the held-out examples, and on the other one."""
 
 
 @dataclass
@@ -81,19 +83,19 @@ class Race:
     seed: int
     """The first of three seeds that follow each other."""
     held: tuple[Held, Held]
-    constant: Pair
+    constant: OfHalves
     """Errors of the constant predictor for each half; for a raw loss, of the untrained network."""
     changes: Mapping[str, Apply] = field(default_factory=of_check)
     """The functions that change a run, by label."""
     base: str = NONE
     """The label of the row without a change."""
     count: StepCount = field(default_factory=StepCount)
-    found: dict[tuple[str, int], Pair] = field(default_factory=dict)
+    found: dict[tuple[str, int], OfHalves] = field(default_factory=dict)
     """Errors on both halves, by label and seed; infinite if weights were not finite in training."""
     first_losses: dict[tuple[str, int], float] = field(default_factory=dict)
     """The losses of first minibatches, by label and seed."""
-    failed: set[str] = field(default_factory=set)
-    """Rows that raised an error."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """The classes and first lines of errors, by the label of the row that raised one."""
 
     def counted(self, advance: Advance) -> "Race":
         """Return this race with a callback for its steps: advance(done, all expected)."""
@@ -102,7 +104,7 @@ class Race:
 
     def steps_of(self, label: str) -> int:
         """Return the optimiser steps of a row."""
-        return self.steps * (4 if label == LONGER else 1)
+        return self.steps * LONGER_STEPS if label == LONGER else self.steps
 
     def expect(self, rows: Iterable[tuple[str, int]]) -> None:
         """Count the steps of rows (label, seed) that will be trained."""
@@ -110,11 +112,11 @@ class Race:
 
     def remeasure(self, label: str, *, size: int | None = None, training: bool = False) -> None:
         """Measure the run without a change, which has just been trained, in another way."""
-        with suppress(*FAILS):
+        try:
             first, other = (h.errors(self.run, size=size, training=training) for h in self.held)
             self.found[label, 0] = first, other
-            return
-        self.failed.add(label)
+        except FAILS as error:
+            self.failed[label] = reason_of(error)
 
     def changed(self, label: str, seed: int) -> TrainingRun | None:
         """Put everything back, and return the run of a row; None if the change does not apply."""
@@ -124,11 +126,11 @@ class Race:
             return self.run
         try:
             return self.changes[label](self.run, self.known)
-        except FAILS:
-            self.failed.add(label)
+        except FAILS as error:
+            self.failed[label] = reason_of(error)
             return None
 
-    def errors(self, label: str, seed: int) -> Pair | None:
+    def errors(self, label: str, seed: int) -> OfHalves | None:
         """Train a row; return its errors, or None if its change does not apply."""
         if (label, seed) not in self.found:
             end = self.count.done + self.steps_of(label)
@@ -146,7 +148,7 @@ class Race:
         except FAILS as error:
             if label == self.base:
                 raise raised_by("the training", error) from error
-            self.failed.add(label)
+            self.failed[label] = reason_of(error)
 
     def keep(self, label: str, seed: int, run: TrainingRun, losses: Sequence[float]) -> None:
         """Measure the trained run of a row, and keep its errors and its first loss."""
@@ -166,14 +168,19 @@ class Race:
         """Return the errors of all rows on the first half, with the first seed, or on the other
         half, on average over those of the three seeds that have been run.
         """
-        seeds = SEEDS if half == OTHER else SEEDS[:1]
+        errors = self.means_of_known_seeds(half, SEEDS if half == OTHER else SEEDS[:1])
+        is_raw, groups = self.run.score.kind == RAW, self.held[half].groups
+        return Half(errors, self.base, self.constant[half], groups, is_raw)
+
+    def means_of_known_seeds(self, half: int, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """Return the errors (E,) of each row on a half, on average over those of some seeds that
+        have been run.
+        """
         known: dict[str, list[Tensor]] = {}
         for label, seed in self.found:
             if seed in seeds:
                 known.setdefault(label, []).append(self.found[label, seed][half])
-        errors = {label: torch.stack(each).mean(0) for label, each in known.items()}
-        is_raw, groups = self.run.score.kind == RAW, self.held[half].groups
-        return Half(errors, self.base, self.constant[half], groups, is_raw)
+        return {label: torch.stack(each).mean(0) for label, each in known.items()}
 
     def closing_with_seeds(self, chosen: Sequence[str], rivals: Sequence[str]) -> list[str]:
         """Return those of some rows that have been run with three seeds, and close the gap on the

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rhn.errors import InvalidInputError, UsersCodeError
-from rhn.utils.torch_private import tree_leaves
-from trainability.data import Data, example_axis
+from trainability.data import Data
+from trainability.layout import Layout
 
 Loss = Callable[[Any, Tensor], Tensor]
 CLASSES, SIGNS, NUMBERS, RAW = "classes", "signs", "numbers", "raw"
@@ -87,38 +87,47 @@ def with_main_output(output: Any, z: Tensor) -> Any:
     return z
 
 
-def slopes(loss_fn: Loss, output: Any, z: Tensor, y: Tensor) -> Tensor:
-    """Return the gradient of a loss at main outputs z."""
-    with torch.enable_grad():
-        z = z.detach().clone().requires_grad_()
-        return torch.autograd.grad(loss_fn(with_main_output(output, z * 1), y), z)[0]
+@dataclass(frozen=True)
+class UsersLoss:
+    """The user's loss, of targets and main outputs with examples along axis 0."""
+
+    loss_fn: Loss
+    layout: Layout
+
+    def __call__(self, output: Any, y: Tensor) -> Tensor:
+        """Return the loss of what the model returned."""
+        return self.loss_fn(output, self.layout.to_loss(y))
+
+    def at(self, output: Any, z: Tensor, y: Tensor) -> Tensor:
+        """Return the loss with z in the place of the main output."""
+        return self(with_main_output(output, self.layout.as_output(z)), y)
+
+    def slopes(self, output: Any, z: Tensor, y: Tensor) -> Tensor:
+        """Return the gradient of the loss at main outputs z."""
+        with torch.enable_grad():
+            z = z.detach().clone().requires_grad_()
+            return torch.autograd.grad(self.at(output, z * 1, y), z)[0]
 
 
 @dataclass(frozen=True)
 class Score:
-    """How predictions are compared with targets."""
+    """How predictions are compared with targets; both have examples along axis 0."""
 
     kind: str
-    axis: int
-    """The axis of the examples in x, for targets and outputs that have it."""
     classes: int
-    """The axis of the classes in outputs whose axis 0 holds the examples."""
+    """The axis of the classes in outputs."""
     takes_logits: bool
     """True if the user's loss applies a softmax or a sigmoid."""
     last: str
     """The last operation of the user's network."""
     constant: Tensor
-    """The constant predictor, for targets whose axis 0 holds the examples."""
+    """The constant predictor."""
     targets: Tensor
     """All training targets that the user's loss counts, (n,)."""
     ignored: Tensor | None = None
     """The value of all training targets that the user's loss ignores; None if it ignores none, or
     several values.
     """
-
-    def first(self, t: Tensor, like: Tensor) -> Tensor:
-        """Return a tensor with the examples along axis 0. like: the first tensor of x."""
-        return t.movedim(example_axis(t, like, self.axis), 0)
 
     def in_shape(self, output: Tensor, y: Tensor) -> Tensor:
         """Return outputs in the shape of y, or with classes along one more axis."""
@@ -183,34 +192,30 @@ def score_of(model_call: Callable[[Any], Any], data: Data, loss_fn: Loss, predic
     what is compared with y, given the output of the model.
     """
     x, y, _ = next(data.minibatches(0))
-    like, axis = tree_leaves(x)[0], data.train.axis
     output = model_call(x)
-    main = (predict or main_output)(output)
+    main = data.layout.examples_first((predict or main_output)(output))
+    loss = UsersLoss(loss_fn, data.layout)
     if predict is None:
-        kind, classes, inside = kind_by_loss(loss_fn, output, main, x, y, axis)
+        kind, classes, inside = kind_by_loss(loss, output, main, y)
     else:
-        kind, classes = kind_by_shape(
-            *(t.movedim(example_axis(t, like, axis), 0) for t in (main, y))
-        )
+        kind, classes = kind_by_shape(main, y)
         inside = set[str]()
     takes = bool(inside & OF_LOGITS)
-    score = Score(kind, axis, classes, takes, last_operation(main), torch.zeros(()), torch.empty(0))
-    given = None if predict is not None else loss_fn
+    score = Score(kind, classes, takes, last_operation(main), torch.zeros(()), torch.empty(0))
+    given = None if predict is not None else loss
     y, mask = counted_targets(score, data, given, output, main.detach())
     constant = constant_predictor(kind, y, mask, main.dtype)
     return replace(score, constant=constant, targets=y[mask], ignored=ignored_value(y, mask))
 
 
 def kind_by_loss(
-    loss_fn: Loss, output: Any, main: Tensor, x: Any, y: Tensor, axis: int
+    loss: UsersLoss, output: Any, main: Tensor, y: Tensor
 ) -> tuple[str, int, set[str]]:
     """Return the kind of targets, the axis of classes, and the operations inside the loss."""
-    like = tree_leaves(x)[0]
     z = main.detach().clone().requires_grad_()
-    inside = operations(loss_fn(with_main_output(output, z * 1), y))
-    moved, targets = (t.movedim(example_axis(t, like, axis), 0) for t in (main.detach(), y))
+    inside = operations(loss.at(output, z * 1, y))
     if inside & OF_CLASSES:
-        classes = axis_of_classes(moved, targets)
+        classes = axis_of_classes(main, y)
         if classes is not None:
             return CLASSES, classes, inside
         if y.shape == main.shape and is_one_hot(y):
@@ -218,10 +223,10 @@ def kind_by_loss(
     if main.numel() != y.numel():
         return RAW, -1, inside
     if inside & OF_SIGNS:
-        counted = is_steep(slopes(loss_fn, output, torch.full_like(main, 0.5), y))
+        counted = is_steep(loss.slopes(output, torch.full_like(main, 0.5), y))
         sides = y[counted.reshape(y.shape)]
         return (SIGNS if bool(((sides == 0) | (sides == 1)).all()) else RAW), -1, inside
-    if inside & OF_NUMBERS or is_least_at_targets(loss_fn, output, main, x, y, axis):
+    if inside & OF_NUMBERS or is_least_at_targets(loss, output, main, y):
         return NUMBERS, -1, inside
     return RAW, -1, inside
 
@@ -235,15 +240,14 @@ def kind_by_shape(output: Tensor, y: Tensor) -> tuple[str, int]:
 
 
 def counted_targets(
-    score: Score, data: Data, loss_fn: Loss | None, output: Any, main: Tensor
+    score: Score, data: Data, loss: UsersLoss | None, output: Any, main: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return all training targets with examples along axis 0, and which of them the loss counts."""
-    targets = score.first(data.train.y, tree_leaves(data.train.x)[0])
+    """Return all training targets, and which of them the loss counts."""
     masks = [
-        mask_of(score, loss_fn, output, main, y, tree_leaves(x)[0])[:count]
-        for x, y, count in data.train.in_order(data.batch_size)
+        mask_of(score, loss, output, main, y)[:count]
+        for _, y, count in data.train.in_order(data.batch_size)
     ]
-    return targets, all_if_none(torch.cat(masks))
+    return data.train.y, all_if_none(torch.cat(masks))
 
 
 def all_if_none(mask: Tensor) -> Tensor:
@@ -291,21 +295,18 @@ def axis_of_classes(output: Tensor, y: Tensor) -> int | None:
     return None
 
 
-def is_least_at_targets(
-    loss_fn: Loss, output: Any, main: Tensor, x: Any, y: Tensor, axis: int
-) -> bool:
+def is_least_at_targets(loss: UsersLoss, output: Any, main: Tensor, y: Tensor) -> bool:
     """True if the slope of a loss vanishes if the outputs are the targets, but not beside them. One
     example is tried, since targets of others may be paired with its output: the first one that the
     loss counts.
     """
     if not y.is_floating_point() or not isinstance(output, Tensor):
         return False
-    like = tree_leaves(x)[0]
     with suppress(RuntimeError, IndexError, ValueError):
-        for k in range(like.shape[axis]):
-            one, target = (t.narrow(example_axis(t, like, axis), k, 1) for t in (main, y))
+        for k in range(len(y)):
+            one, target = main[k : k + 1], y[k : k + 1]
             equal = target.reshape(one.shape).to(one.dtype)
-            at, beside = (slopes(loss_fn, z, z, target).abs().max() for z in (equal, equal + 1))
+            at, beside = (loss.slopes(z, z, target).abs().max() for z in (equal, equal + 1))
             if beside > 0:
                 return bool(at <= ROUNDING * beside)
     return False
@@ -321,22 +322,19 @@ def is_one_hot(y: Tensor) -> bool:
     return y.dim() > 1 and bool(((y == 0) | (y == 1)).all() and (y.sum(-1) == 1).all())
 
 
-def mask_of(
-    score: Score, loss_fn: Loss | None, output: Any, main: Tensor, y: Tensor, like: Tensor
-) -> Tensor:
-    """Return which targets the user's loss counts, in the shape of y with examples along axis 0.
+def mask_of(score: Score, loss: UsersLoss | None, output: Any, main: Tensor, y: Tensor) -> Tensor:
+    """Return which targets the user's loss counts, in the shape of y.
 
-    loss_fn: None if `predict` chooses what is compared with y.
+    loss: None if `predict` chooses what is compared with y.
     """
-    targets = score.first(y, like)
-    every = torch.ones_like(targets, dtype=torch.bool)
-    if score.kind == RAW or loss_fn is None:
+    every = torch.ones_like(y, dtype=torch.bool)
+    if score.kind == RAW or loss is None:
         return every
     with suppress(RuntimeError, IndexError, ValueError):
         z = torch.full_like(main, 0.5)
         if score.kind == NUMBERS:
             z = (y.reshape(main.shape) + 1).to(main.dtype)
-        counted = is_steep(slopes(loss_fn, output, z, y))
-        steep = score.in_shape(score.first(counted, like), targets)
+        counted = is_steep(loss.slopes(output, z, y))
+        steep = score.in_shape(counted, y)
         return steep.any(score.classes) if score.kind == CLASSES else steep
     return every

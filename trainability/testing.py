@@ -1,7 +1,7 @@
 """`assert_learns`, for tests: a test fails if a training run does not learn."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rhn.utils.progress import reported
 from rhn.utils.validation import number
 from trainability.changes import NONE, Known
-from trainability.door import opened_run, refuse_unknown
+from trainability.door import TrainingOptions, opened_run, refuse_unknown
 
 
 def assert_learns(
@@ -21,7 +21,7 @@ def assert_learns(
     *,
     below: float = 0.5,
     steps: int = 1000,
-    **how: Any,
+    **how: Unpack[TrainingOptions],
 ) -> None:
     """Train in place; raise AssertionError unless the error on held-out examples is low enough.
     Everything that is given is restored.
@@ -30,7 +30,8 @@ def assert_learns(
         model, x, y, loss_fn, optimizer, steps: as for `check`.
         below: the error must be less; 1 is the constant predictor. For a loss of your own it is
             the loss.
-        how: further arguments of `check`, except losses and seconds.
+        how: batch_size, clip_norm, scheduler, predict, batch_axis, shuffle, validation and seed of
+            `check`.
 
     Raises:
         AssertionError: the error is too large.

@@ -27,13 +27,11 @@ Numbers = tuple[float, ...] | None
 def fixed_output(run: TrainingRun, x: Any) -> Tensor:
     """Return main outputs (B, ...) for x, with the same random numbers in each call."""
     seed_all(0)
-    return by_example(run, run.output(x), x)
+    return by_example(run.main(run.output(x)), len(tree_leaves(x)[0]))
 
 
-def by_example(run: TrainingRun, output: Any, x: Any) -> Tensor:
-    """Return main outputs (B, ...), also if the model returned them as (B T, K)."""
-    like = tree_leaves(x)[0]
-    main, count = run.score.first(run.main(output), like), like.shape[run.score.axis]
+def by_example(main: Tensor, count: int) -> Tensor:
+    """Return main outputs (B, ...) of so many examples, also if they are rows (B T, ...)."""
     return main.reshape(count, -1, *main.shape[1:]) if len(main) != count else main
 
 
@@ -43,8 +41,7 @@ class Reads:
     def __init__(self, run: TrainingRun, batches: Sequence[Minibatch]):
         self.run, self.batches = run, batches
         first = tree_leaves(batches[0].x)[0]
-        self.axis = 1 - run.score.axis
-        self.count = first.shape[self.axis] if first.dim() > 1 else 0
+        self.count = first.shape[1] if first.dim() > 1 else 0
         self.is_read = torch.zeros(self.count, dtype=torch.bool)
         self.read: Numbers = None
         """How many steps the last output reads."""
@@ -77,14 +74,12 @@ class Reads:
         """
         x = self.batches[batch].x
         first = tree_leaves(x)[0]
-        index: list[Any] = [slice(None)] * first.dim()
-        index[self.axis] = steps
         if len(self.batches[batch].rows) > 1:
-            others = first.roll(1, self.run.score.axis)
+            others = first.roll(1, 0)
         else:
             others = tree_leaves(self.batches[(batch + 1) % len(self.batches)].x)[0]
         mixed = first.clone()
-        mixed[tuple(index)] = others[tuple(index)]
+        mixed[:, steps] = others[:, steps]
         return tree_map(lambda t: mixed if t is first else t, x)
 
     @torch.no_grad()
@@ -129,10 +124,9 @@ class Reads:
         one, such as ids that no `nn.Embedding` reads.
         """
         first, taken = tree_leaves(x)[0], list[Tensor]()
-        if first.is_floating_point():
-            source = first.detach().clone().requires_grad_()
-            taken.append(source)
-            x = tree_map(lambda t: source if t is first else t, x)
+        has_gradient = first.is_floating_point()
+        source = first.detach().clone().requires_grad_(has_gradient)
+        x = tree_map(lambda t: source if t is first else t, x)
 
         def keep(_: nn.Module, given: Any, made: Tensor) -> None:
             if made.requires_grad and made.shape[:2].numel() == first.shape[:2].numel():
@@ -150,15 +144,19 @@ class Reads:
         finally:
             for hook in hooks:
                 hook.remove()
-        if not taken:
-            return None
-        return torch.stack([self.steps_of(t.grad) for t in taken]).any(0)
+        found = [self.steps_of(t.grad, self.axis_inside(t)) for t in taken]
+        if has_gradient:
+            found.append(self.steps_of(source.grad, 1))
+        return torch.stack(found).any(0) if found else None
 
-    def steps_of(self, grad: Tensor | None) -> Tensor:
-        """Return the time steps at which a gradient is not 0, (T,)."""
+    def axis_inside(self, t: Tensor) -> int:
+        """Return the axis of the time steps in a tensor inside the user's model."""
+        users = 1 - self.run.layout.inputs[0].axis
+        is_other = t.shape[users] != self.count and t.shape[1 - users] == self.count
+        return 1 - users if is_other else users
+
+    def steps_of(self, grad: Tensor | None, axis: int) -> Tensor:
+        """Return the time steps, along an axis, at which a gradient is not 0, (T,)."""
         if grad is None:
             return torch.zeros(self.count, dtype=torch.bool)
-        axis = next(
-            (a for a in (self.axis, 1 - self.axis) if grad.shape[a] == self.count), self.axis
-        )
         return (grad.movedim(axis, 0).reshape(self.count, -1) != 0).any(1).cpu()

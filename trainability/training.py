@@ -1,6 +1,6 @@
 """A training run in place: its steps, and its errors on held-out examples.
 
-    run = TrainingRun(model, loss_fn, optimizer, scheduler, data, score)
+    run = TrainingRun(model=model, loss_fn=loss_fn, optimizer=optimizer, ...)
     losses = train_run(run, steps=400, seed=0)
     held.errors(run)                        # (E,), with mean 1 for the constant predictor
 
@@ -18,14 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError, UsersCodeError
-from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import signature_of
-from trainability.data import Data, Examples, example_axis, groups_of
+from trainability.data import Data, Examples, groups_of
+from trainability.layout import Layout
 from trainability.scores import (
     CLASSES,
     NUMBERS,
     RAW,
     Score,
+    UsersLoss,
     all_if_none,
     main_output,
     mask_of,
@@ -42,9 +43,9 @@ measured is `-`.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """All parts of a training run."""
+    """All parts of a training run. x, y and all that is compared have examples along axis 0."""
 
     model: nn.Module
     loss_fn: Callable[[Any, Tensor], Tensor]
@@ -69,24 +70,38 @@ class TrainingRun:
     on_step: Callable[[], None] = lambda: None
     """Called after each step of a training."""
 
+    @property
+    def layout(self) -> Layout:
+        """Where the user's model and loss want the examples."""
+        return self.data.layout
+
+    @property
+    def users_loss(self) -> UsersLoss:
+        """The user's loss of outputs and targets."""
+        return UsersLoss(self.loss_fn, self.layout)
+
+    @property
+    def takes_logits(self) -> bool:
+        """True if the loss of the run applies a softmax or a sigmoid."""
+        if self.usual:
+            return self.last not in ("Sigmoid", "Softmax")
+        return self.score.takes_logits
+
     def output(self, x: Any) -> Any:
         """Return what the model returns for x."""
-        return model_output(self.model, x if self.change_x is None else self.change_x(x))
+        x = x if self.change_x is None else self.change_x(x)
+        return model_output(self.model, self.layout.to_model(x))
 
     def main(self, output: Any) -> Tensor:
         """Return the part of an output that is compared with y."""
-        return (self.predict or main_output)(output)
+        return self.layout.examples_first((self.predict or main_output)(output))
 
-    def loss(self, output: Any, x: Any, y: Tensor) -> Tensor:
-        """Return the loss of outputs for a minibatch (x, y)."""
-        like = tree_leaves(x)[0]
+    def loss(self, output: Any, y: Tensor) -> Tensor:
+        """Return the loss of outputs for targets of a minibatch."""
+        y = self._scaled(y)
         if self.usual:
-            first, target = (self.score.first(t, like) for t in (self.main(output), y))
-            return self.score.usual(first, self._scaled(target), self.last)
-        if isinstance(self.shift, Tensor):
-            axis = example_axis(y, like, self.score.axis)
-            y = self._scaled(y.movedim(axis, 0)).movedim(0, axis)
-        return self.loss_fn(output, y)
+            return self.score.usual(self.main(output), y, self.last)
+        return self.users_loss(output, y)
 
     def _scaled(self, y: Tensor) -> Tensor:
         if not isinstance(self.shift, Tensor):
@@ -96,12 +111,9 @@ class TrainingRun:
             return scaled
         return torch.where(self.score.counts(y), scaled, y)
 
-    def guess(self, output: Any, x: Any, y: Tensor) -> Tensor:
-        """Return the predictions in the shape of y, with examples along axis 0."""
-        like = tree_leaves(x)[0]
-        first, target = (self.score.first(t, like) for t in (self.main(output), y))
-        given = self.last in ("Sigmoid", "Softmax") if self.usual else not self.score.takes_logits
-        guess = self.score.guess(first, target, logits=not given)
+    def guess(self, output: Any, y: Tensor) -> Tensor:
+        """Return the predictions in the shape of y."""
+        guess = self.score.guess(self.main(output), y, logits=self.takes_logits)
         return guess * self.scale + self.shift if self.score.kind == NUMBERS else guess
 
 
@@ -140,7 +152,7 @@ def train_run(
         if before is not None:
             before(step, x, y, rows)
         run.optimizer.zero_grad()
-        loss = run.loss(run.output(x), x, y)
+        loss = run.loss(run.output(x), y)
         loss.backward()
         if run.clip_norm is not None:
             nn.utils.clip_grad_norm_(run.model.parameters(), run.clip_norm)
@@ -189,7 +201,7 @@ class Held:
     size: int
     """Examples of a minibatch."""
     mask: Tensor
-    """Targets that the user's loss counts, with examples along axis 0."""
+    """Targets that the user's loss counts."""
     constant: Tensor = field(default_factory=lambda: torch.ones(1))
     """Errors of the constant predictor, (E,), with mean 1; empty for a raw loss."""
     groups: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.long))
@@ -213,11 +225,9 @@ class Held:
         found, start = list[Tensor](), 0
         for x, y, count in self.examples.in_order(size or self.size):
             output = run.output(x)
-            guess, target = run.guess(output, x, y), run.score.first(y, tree_leaves(x)[0])
-            mask = self.mask[torch.arange(start, start + len(target)) % len(self.mask)]
-            each = run.score.errors(guess, target, mask)
-            main = run.score.first(run.main(output), tree_leaves(x)[0])
-            broken = main.isnan().reshape(len(target), -1).any(1).cpu()
+            mask = self.mask[torch.arange(start, start + len(y)) % len(self.mask)]
+            each = run.score.errors(run.guess(output, y), y, mask)
+            broken = run.main(output).isnan().reshape(len(y), -1).any(1).cpu()
             found.append(torch.where(broken, torch.inf, each)[:count])
             start += count
         return torch.cat(found) / self.unit
@@ -225,7 +235,7 @@ class Held:
     def _losses(self, run: TrainingRun, size: int | None) -> Tensor:
         size = size or self.size
         batches = self.examples.in_order(size)
-        each = [run.loss(run.output(x), x, y).double().cpu() for x, y, n in batches if n == size]
+        each = [run.loss(run.output(x), y).double().cpu() for x, y, n in batches if n == size]
         return torch.stack(each).nan_to_num(nan=torch.inf)
 
 
@@ -237,15 +247,12 @@ def held_of(run: TrainingRun, examples: Examples) -> Held:
         order, size = groups.argsort(stable=True), max(1, min(size, len(examples) // BLOCKS))
         of_minibatches = groups_of_minibatches(groups[order], size)
         return Held(examples.part(order), size, torch.empty(0), torch.empty(0), of_minibatches)
-    loss_fn = run.loss_fn if run.predict is None else None
+    loss = run.users_loss if run.predict is None else None
     for x, y, count in examples.in_order(size):
         with torch.no_grad():
             output = run.output(x)
-        masks.append(
-            mask_of(score, loss_fn, output, run.main(output), y, tree_leaves(x)[0])[:count]
-        )
-    mask, like = all_if_none(torch.cat(masks)), tree_leaves(examples.x)[0]
-    targets = score.first(examples.y, like)
+        masks.append(mask_of(score, loss, output, run.main(output), y)[:count])
+    mask, targets = all_if_none(torch.cat(masks)), examples.y
     if score.kind == CLASSES and not torch.isin(targets[mask], score.targets).any():
         raise InvalidInputError(
             "no held-out class is one that is trained on: expected shuffle=True, or "
@@ -273,8 +280,13 @@ def groups_of_minibatches(groups: Tensor, size: int) -> Tensor:
 
 def raised_by(tried: str, error: Exception) -> UsersCodeError:
     """Return the error of the user's code, with the first line of its message."""
-    reason = str(error).split("\n")[0]
-    return UsersCodeError(f"{tried} raised {type(error).__name__}: {reason}")
+    return UsersCodeError(f"{tried} raised {reason_of(error)}")
+
+
+def reason_of(error: Exception) -> str:
+    """Return the class of an error and the first line of its message."""
+    first = str(error).split("\n")[0]
+    return f"{type(error).__name__}: {first}"
 
 
 def differs(one: Tensor, other: Tensor) -> Tensor:

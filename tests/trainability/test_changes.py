@@ -26,7 +26,7 @@ from trainability.training import held_of, train_run
 STEPS = 6
 (EVERYTHING, GRU, ADAM, USUAL, INPUTS, TARGETS, RANGE, SHUFFLED, DROPOUT, PLAIN, TENTH, TEN,
  WEIGHTS, AXIS) = CHANGES  # fmt: skip
-UNKNOWN = Known(False, -np.inf, np.inf)
+UNKNOWN = Known()
 
 
 class Scaled(nn.Module):
@@ -203,7 +203,7 @@ def test_targets_from_0_to_4_are_moved_if_one_is_outside_of_the_range(ends, move
         assert changed is None
     else:
         assert [float(end) for end in changed._scaled(y).aminmax()] == pytest.approx(moved)
-        back = changed.guess(changed._scaled(y), x, y)
+        back = changed.guess(changed._scaled(y), y)
         torch.testing.assert_close(back, y)
 
 
@@ -425,7 +425,7 @@ def test_new_weights_of_own_matrices_are_uniform_by_their_fan_in():
     ],
 )
 def test_the_gru_has_a_row_for_each_id_that_occurs(seen, rows):
-    assert InputLayer(seen, 0).embedding.num_embeddings == rows
+    assert InputLayer(seen).embedding.num_embeddings == rows
 
 
 def test_the_other_axis_turns_layers_that_mix_examples():
@@ -622,7 +622,7 @@ def test_the_gru_has_the_outputs_of_the_network_and_reads_every_input(
         with restored(model, run.optimizer):
             other = CHANGES[label].apply(run, UNKNOWN)
             assert isinstance(other.model, Reader), label
-            assert other.model.every is every
+            assert other.model.plan.every is every
             x, y, _ = next(run.data.minibatches(0))
             assert other.output(x).shape == run.output(x).shape, label
             assert np.isfinite(train_run(other, 2, 0)).all()
@@ -640,7 +640,7 @@ def test_the_gru_reads_in_both_directions_if_the_network_does(both, every):
     run = run_of(model, x, torch.randn(N, T, 1) if every else torch.randn(N, 1), nn.MSELoss())
     with restored(model, run.optimizer):
         other = CHANGES[GRU].apply(run, UNKNOWN).model
-        assert other.rnn.bidirectional == both and other.every == every
+        assert other.rnn.bidirectional == both and other.plan.every == every
         x = x[:4].clone().requires_grad_()
         output = other(x)
         (output[:, 0] if every else output).sum().backward()

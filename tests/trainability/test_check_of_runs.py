@@ -1,8 +1,9 @@
 """`check`: its rows and stars, what it prints, gives back and refuses."""
 
 import itertools
+import sys
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,7 +33,7 @@ from trainability.changes import (
     Known,
 )
 from trainability.checks import Check, Row, check
-from trainability.cures import cure
+from trainability.cures import Candidate, Cure, cure
 from trainability.facts import FACTS, FINITE, FIRST_LOSS, LOOP, OF_Y, OTHERS, READ, WEIGHTS, Fact
 from trainability.races import race_of
 from trainability.snapshot import restored
@@ -745,14 +746,21 @@ class OfSeveral(nn.Module):
         self.inner = linear()
 
     def forward(self, x):
-        assert len(x) > 1
+        if len(x) == 1:
+            raise ValueError("one example\nof several")
         return self.inner(x)
 
 
 def test_a_row_that_fails_is_left_out_and_counted():
+    """And shown with the first line of its error."""
     found = checked(OfSeveral())
     assert SINGLE not in {row.label for row in found.rows} and found.failed == 1
-    assert f"note: {checks.FAILED}: 1" in str(found)
+    assert found.failures == (checks.Failure(SINGLE, "ValueError: one example"),)
+    text = str(found)
+    assert f"note: {checks.FAILED}: 1" in text
+    assert [line.split() for line in text.splitlines()].count(
+        [*SINGLE.split(), "ValueError:", "one", "example"]
+    ) == 1
 
 
 def test_a_schedule_that_ends_leaves_out_the_longer_row_only():
@@ -764,7 +772,8 @@ def test_a_schedule_that_ends_leaves_out_the_longer_row_only():
         return function(model, *data, nn.MSELoss(), optimizer, steps=steps, scheduler=cycle)
 
     found = scheduled(STEPS)
-    assert LONGER not in {row.label for row in found.rows} and found.failed == 1
+    assert LONGER not in {row.label for row in found.rows}
+    assert [each.label for each in found.failures] == [LONGER]
     for function in (check, cure, assert_learns):
         with pytest.raises(UsersCodeError, match="the training raised ValueError: Tried to step"):
             scheduled(2 * STEPS, function)
@@ -784,6 +793,34 @@ def test_a_check_prints_its_facts_and_rows(snapshot):
         True,
         False,
     ]
+
+
+ROWS = (Row(NONE, 0.9, (0.9, 0.8, 1.0), False), Row(LONGER, 0.5, None, False))
+PAIRS = (Candidate("yours", 1.0, 8, 0.9, (0.9, 0.8, 1.0), False),)
+OF_CHECK = Check(
+    examples=4, distinct=4, held_out=2, time_steps=1, kind="numbers", entries=1, optimizer="SGD",
+    rates=(0.1, 0.1), steps=8, line="", failed=0, rows=ROWS, facts=(Fact(OTHERS, (2,), (0,)),),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(OF_CHECK, id="check"),
+        pytest.param(Cure(kind="numbers", time_steps=1, rows=PAIRS), id="cure"),
+    ],
+)
+def test_a_data_frame_has_a_row_for_each_row_and_a_column_for_each_of_its_fields(
+    found, monkeypatch
+):
+    """A stand-in for pandas, which is optional, returns what it gets."""
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
+    frame = found.to_frame()
+    assert len(frame) == len(found.rows)
+    for line, row in zip(frame, found.rows, strict=True):
+        assert line == {field.name: getattr(row, field.name) for field in fields(row)}
+    with pytest.raises(InvalidInputError, match=r"has no arrays: expected to_frame\(\)"):
+        found.to_xarray()
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in checks.MEANING_OF])

@@ -1,6 +1,8 @@
 """`cure`, `assert_learns` and the commands."""
 
+import inspect
 import json
+from typing import Unpack, get_type_hints
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from training_runs import other_words, parts, prepared, sums
 from user_modules import LastState
 
 from rhn.errors import InvalidInputError
+from trainability.checks import check
 from trainability.cli import main
 from trainability.cures import (
     BOTH,
@@ -24,6 +27,7 @@ from trainability.cures import (
     pairs_of,
     steps_of_rounds,
 )
+from trainability.door import TrainingOptions, opened_run
 from trainability.testing import assert_learns
 
 
@@ -148,18 +152,42 @@ class Refusing(LastState):
         return super().forward(x)
 
 
-def test_pairs_that_raise_are_counted():
+def test_pairs_that_raise_are_counted(tmp_path):
+    """And shown with the first lines of their errors."""
     found, _ = cured(Refusing(), steps=16)
     assert {row.weights for row in found.rows} == {"yours", "torch's", "remembering"}
     assert found.failed == len(RATES) == 5
-    assert "note: pairs that raised an error: 5" in str(found) and other_words(found) == set()
+    labels = [f"orthogonal, rate x {rate:g}" for rate in RATES]
+    assert [(each.label, each.error) for each in found.failures] == [
+        (label, "ValueError: orthogonal") for label in labels
+    ]
+    lines = [line.split() for line in str(found).splitlines()]
+    for label in labels:
+        assert [*label.split(), "ValueError:", "orthogonal"] in lines
+    assert "note: pairs that raised an error: 5" in str(found)
+    assert other_words(found) == {"ValueError:"}
+    assert str(Cure.load(found.save(tmp_path / "cure.npz"))) == str(found)
 
 
 @pytest.mark.parametrize("function", [cure, assert_learns])
 def test_arguments_of_check_that_are_none_of_these_functions_are_refused(function):
     model, x, y, loss_fn, adam = parts(LastState())
-    with pytest.raises(InvalidInputError, match=r"has no argument losses: expected .*batch_size"):
+    name = function.__name__
+    with pytest.raises(InvalidInputError, match=f"^{name} has no argument losses: expected batch_"):
         function(model, x, y, loss_fn, adam, losses=[1.0])
+
+
+@pytest.mark.parametrize("function", [check, cure, assert_learns, opened_run])
+def test_arguments_of_a_training_run_have_the_same_types_everywhere(function):
+    """Those beside the arguments of one function, by name in `check`, together elsewhere."""
+    own = {"steps", "losses", "seconds", "progress", "below"}
+    given = inspect.signature(function).parameters.values()
+    named = {p.name for p in given if p.kind is p.KEYWORD_ONLY} - own
+    together = [p.annotation for p in given if p.kind is p.VAR_KEYWORD]
+    if together:
+        assert not named and together == [Unpack[TrainingOptions]]
+    else:
+        assert named == {*get_type_hints(TrainingOptions)}
 
 
 def test_weights_apply_to_networks_that_have_them():

@@ -15,7 +15,8 @@ from torch.utils.data import (
 )
 
 from rhn.errors import InvalidInputError
-from trainability.data import example_axis, read_examples
+from trainability.data import read_examples
+from trainability.layout import order_by_shape
 
 
 def read(x, y=None, **changes):
@@ -231,7 +232,7 @@ def test_x_and_y_that_are_no_examples_are_refused(given, words):
 def test_lists_of_tensors_and_whole_numbers_are_examples():
     ids, lengths = numbers(100, 7).long().T, numbers(100).long()
     data = read([ids, lengths], lengths, axis=1)
-    assert isinstance(data.train.x, tuple) and data.train.x[0].shape == (7, 80)
+    assert isinstance(data.train.x, tuple) and data.train.x[0].shape == (80, 7)
     assert data.train.x[1].shape == (80,) and data.distinct == 100
     pair = read(numbers(100, 2), numbers(100), validation=[numbers(40, 2) + 500, numbers(40)])
     assert pair.held_out == 40
@@ -255,7 +256,7 @@ STEPS_FIRST = 7, 5, 2  # 7 time steps of 5 examples
     ],
 )
 def test_the_axis_of_examples(shape, first, axis, found):
-    assert example_axis(torch.zeros(shape), torch.zeros(first), axis) == found
+    assert order_by_shape(torch.zeros(shape), torch.zeros(first), axis).axis == found
 
 
 def test_minibatches_are_those_of_a_loader_with_this_generator():
@@ -296,12 +297,12 @@ def test_tuples_and_dictionaries_are_split_alike():
         )
 
 
-def test_examples_on_axis_1_stay_there():
+def test_examples_on_axis_1_are_on_axis_0_from_the_door_on():
     x, y = numbers(100, 7, 2).transpose(0, 1), numbers(100, 7).T
     data = read((x, numbers(100)), y, axis=1)
     (batch, lengths), target, _ = next(data.minibatches(0))
-    assert batch.shape == (7, 32, 2) and target.shape == (7, 32) and data.count == 100
-    assert torch.equal(batch[0, :, 0], target[0]) and torch.equal(lengths, target[0])
+    assert batch.shape == (32, 7, 2) and target.shape == (32, 7) and data.count == 100
+    assert torch.equal(batch[:, 0, 0], target[:, 0]) and torch.equal(lengths, target[:, 0])
     assert read(x, numbers(100, 3), axis=1).train.y.shape == (80, 3)
 
 

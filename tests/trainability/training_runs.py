@@ -1,7 +1,7 @@
 """Small training runs that tests share: a sum of two inputs, classes, and signs."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import torch
@@ -10,9 +10,11 @@ from torch import nn
 from rhn.utils.tables import MISSING
 from trainability.changes import Known
 from trainability.data import read_examples
+from trainability.door import layout_with_outputs, users_output
 from trainability.races import Race
 from trainability.scores import score_of
-from trainability.training import TrainingRun, model_output
+from trainability.snapshot import restored
+from trainability.training import TrainingRun
 
 N, T, M = 200, 6, 2
 
@@ -33,10 +35,20 @@ def run_of(model, x, y, loss_fn, optimizer=None, *, predict=None, scheduler=None
     """A `TrainingRun` of these parts."""
     usual = {"batch_size": 32, "axis": 0, "shuffle": True, "validation": None, "seed": 0}
     read = read_examples(x, y, **usual | data, device=torch.device("cpu"))
-    score = score_of(lambda x: model_output(model, x), read, loss_fn, predict)
-    optimizer = optimizer or torch.optim.SGD(model.parameters(), 1e-3)
-    more = {"predict": predict, "shuffle": read.shuffle, "last": score.last}
-    return TrainingRun(model, loss_fn, optimizer, scheduler, read, score, **more)
+    with restored(model, loss_fn):
+        read = replace(read, layout=layout_with_outputs(model, read, predict))
+    score = score_of(lambda x: users_output(model, read, x), read, loss_fn, predict)
+    return TrainingRun(
+        model=model,
+        loss_fn=loss_fn,
+        optimizer=optimizer or torch.optim.SGD(model.parameters(), 1e-3),
+        scheduler=scheduler,
+        data=read,
+        score=score,
+        predict=predict,
+        shuffle=read.shuffle,
+        last=score.last,
+    )
 
 
 @dataclass(frozen=True)
