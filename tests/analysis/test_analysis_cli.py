@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helps import help_of
+from commands import help_of
 from networks import WORDS, language_checkpoint, language_network, network, sentences
 
 import gersgorin
