@@ -202,6 +202,11 @@ def test_a_run_of_fewer_than_20_steps_has_no_margins(number, known):
     assert known or found.dimension == (0, 5)
 
 
+def test_a_short_run_has_no_standard_errors_even_if_rounding_is_not_bounded():
+    found = lyapunov(lambda x, s: 0 * s, steps(19), ZERO)
+    assert np.isneginf(found.exponents).all() and np.isnan(found.standard_errors).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_intervals_include_the_rounding_of_the_run(dtype):
     rotation = torch.tensor([[0.955336489, -0.295520207], [0.295520207, 0.955336489]]).to(d)
@@ -307,6 +312,7 @@ def test_the_sum_of_all_exponents_bounds_the_last_one():
 
 def test_kaplan_and_yorkes_dimension():
     assert kaplan_yorke_dimension(np.array([-0.1, -2.0])) == 0
+    assert kaplan_yorke_dimension(np.array([0.0, -1.0])) == 1  # a cycle of a flow
     assert kaplan_yorke_dimension(np.array([1.0, -2.0])) == 1.5
     assert math.isnan(kaplan_yorke_dimension(np.array([1.0, 0.5])))
     assert math.isnan(kaplan_yorke_dimension(np.array([0.2, math.nan, -1.0])))

@@ -92,6 +92,14 @@ def test_the_grid_of_steps_near_the_identity_lies_around_their_spectra():
     assert found.plot().get_xlim()[1] < 1.2
 
 
+def test_a_curve_may_touch_the_edge_of_the_grid_and_no_curve_crosses_it():
+    """The least value at the edge is 1, and one of the levels is log10(1) = 0."""
+    sigma = np.ones((1, 5, 5))
+    sigma[0, 2, 2] = 0.01
+    found = replace(of_matrix([[0.5]], side=5), sigma=sigma, to_circle=np.array([0.01]))
+    assert found.levels[-1] == 0 and found.levels[0] <= -2
+
+
 def test_curves_are_where_the_numbers_say_and_have_no_other_words(tmp_path):
     normal = np.array([[0.5, -0.25, 0.0], [0.25, 0.5, 0.0], [0.0, 0.0, 0.875]])
     found = of_matrix(*[normal] * 3, side=41, steps=[2, 0])
