@@ -7,7 +7,8 @@ import torch
 from gersgorin.analyses.fixed_points import fixed_points
 from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.analyses.products import products
-from gersgorin.root_search import least_squares_lengths
+from gersgorin.root_search import Residual, least_squares_lengths
+from gersgorin.root_search import search as search_of_speed
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
 from tests.gersgorin.test_exponents import d, drawn
@@ -73,6 +74,14 @@ def test_a_detached_share_of_the_slope_is_the_difference(share):
     np.testing.assert_allclose(products(run).table()[row], 1 - share, rtol=1e-6, atol=1e-8)
     points = fixed_points(step, torch.zeros(2, dtype=d), starts=drawn(9, 2))
     assert points.table()[row] == pytest.approx(1 - share, rel=1e-6, abs=1e-8)
+
+
+def test_a_search_for_a_multiple_zero_continues_below_the_tolerance():
+    """A speed of 1e-10 is reached at 1e-5 from the double zero, where the slope is not yet 0."""
+    r = Residual(lambda s: s - s**2, lambda s: (1 - 2 * s)[:, :, None], torch.ones(1, dtype=d))
+    starts = torch.linspace(0.1, 0.9, 9, dtype=d)[:, None]
+    ends, minima = search_of_speed(r, starts, -starts[-1], starts[-1], 1e-10)
+    assert minima.all() and (ends.abs() < 1e-7).all()
 
 
 def test_the_shortest_step_is_that_of_least_squares():
