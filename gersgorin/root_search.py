@@ -267,8 +267,7 @@ def newton_steps_are_short(r: Residual, s: Tensor, near: Tensor) -> Tensor:
     short = torch.linalg.solve_ex(J, at)[0].norm(dim=1) <= near
     short |= ~J.isfinite().flatten(1).all(1)
     rows = (~short).nonzero()[:, 0]
-    if len(rows):
-        short[rows] = least_squares_lengths(J[rows], at[rows]) <= near
+    short[rows] = least_squares_lengths(J[rows], at[rows]) <= near
     return short
 
 

@@ -1,5 +1,7 @@
 """Which ends of a search are fixed points, which of them are one, and complex starts."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from gersgorin.analyses.fixed_points import fixed_points
 from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.analyses.products import products
-from gersgorin.root_search import Residual, least_squares_lengths
+from gersgorin.root_search import Residual, least_squares_lengths, newton_steps_are_short
 from gersgorin.root_search import search as search_of_speed
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError
@@ -82,6 +84,26 @@ def test_a_search_for_a_multiple_zero_continues_below_the_tolerance():
     starts = torch.linspace(0.1, 0.9, 9, dtype=d)[:, None]
     ends, minima = search_of_speed(r, starts, -starts[-1], starts[-1], 1e-10)
     assert minima.all() and (ends.abs() < 1e-7).all()
+
+
+@pytest.mark.parametrize(
+    ("J", "length"),
+    [
+        pytest.param([[-0.5, 0.0], [0.0, -0.25]], 4e-3, id="regular"),
+        pytest.param([[0.0, 0.0], [0.0, -0.25]], 4e-3, id="singular"),
+        pytest.param([[math.inf, 0.0], [0.0, -0.25]], 0.0, id="not finite"),
+    ],
+)
+def test_a_step_of_newtons_is_short_up_to_a_length(J, length):
+    """The step from r = (0, 1e-3), whose length along a direction without a slope is 0."""
+    r = Residual(
+        lambda s: s + torch.tensor([0.0, 1e-3], dtype=d),
+        lambda s: torch.tensor([J], dtype=d) + torch.eye(2, dtype=d),
+        torch.ones(2, dtype=d),
+    )
+    s = torch.zeros(1, 2, dtype=d)
+    found = [newton_steps_are_short(r, s, torch.tensor(near)).item() for near in (3e-3, 5e-3)]
+    assert found == [length <= near for near in (3e-3, 5e-3)]
 
 
 def test_the_shortest_step_is_that_of_least_squares():
