@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 import torch
 
+from gersgorin.analyses import iterated_map
 from gersgorin.analyses.fixed_points import fixed_points
 from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.analyses.products import products
-from gersgorin.root_search import Residual, least_squares_lengths, newton_steps_are_short
+from gersgorin.points import distinct, meeting
+from gersgorin.root_search import (
+    NARROW,
+    Residual,
+    ZeroSearch,
+    least_squares_lengths,
+    newton_steps_are_short,
+)
 from gersgorin.root_search import search as search_of_speed
 from gersgorin.run import open_run
+from gersgorin.step import as_step
 from rhn.errors import InvalidInputError
 from tests.gersgorin.test_exponents import d, drawn
 from tests.gersgorin.test_points_and_cycles import NO_INPUT, grid, search
@@ -125,3 +134,58 @@ def test_a_direction_that_is_rounding_of_the_identity_is_left_out():
     for size, length in ((3 * eps, 0.0), (5 * eps, 1 / (5 * eps))):
         J = torch.diag(torch.tensor([0.5, 0.5, 0.5, size], dtype=d))[None]
         assert np.allclose(least_squares_lengths(J, r), length)
+
+
+@pytest.mark.parametrize(
+    ("states", "numbers"),
+    [
+        pytest.param([0.0, 0.5], [0, 0], id="at the distance"),
+        pytest.param([0.0, 0.75], [0, 1], id="beyond it"),
+        pytest.param([0.0, 1.0, 0.5], [0, 0, 0], id="a chain"),
+        pytest.param([0.0, math.nan, math.nan], [0, 1, 2], id="no numbers"),
+    ],
+)
+def test_states_up_to_a_distance_have_met(states, numbers):
+    found = meeting(torch.tensor(states, dtype=d)[:, None], 0.5).tolist()
+    pairs = [[found[i] == found[j] for i in range(len(numbers))] for j in range(len(numbers))]
+    assert pairs == [[i == j for i in numbers] for j in numbers]
+
+
+def test_distinct_states_are_farther_apart_than_a_distance_and_than_rounding():
+    every, apart = torch.ones(3, dtype=torch.bool), torch.tensor(0.25, dtype=d)
+    states = torch.tensor([[0.0], [0.25], [0.75]], dtype=d)
+    rows, counts = distinct(states, torch.zeros(3), every, apart, starts=2)
+    assert (rows.tolist(), counts.tolist()) == ([0, 2], [2, 0])
+    rows, counts = distinct(1e9 + 4 * states, torch.zeros(3), every, apart, starts=3)
+    assert (rows.tolist(), counts.tolist()) == ([0], [3])
+
+
+@pytest.mark.parametrize(
+    ("F", "states", "steps"),
+    [
+        pytest.param(lambda s: s / 2, 1, 200, id="a contraction"),
+        pytest.param(lambda s: s.roll(1), 3, 200, id="a cycle of three"),
+        pytest.param(lambda s: s + 1e-9, 3, 200, id="a drift below the resolution"),
+        pytest.param(lambda s: s + 1e-3, 3, 240, id="a drift"),
+        pytest.param(lambda s: s * 1e30, 0, 20, id="states that grow beyond all numbers"),
+    ],
+)
+def test_starts_settle_in_200_steps_or_later_if_a_state_drifts(F, states, steps, monkeypatch):
+    monkeypatch.setattr(iterated_map, "LONGEST", 240)
+    step, x = as_step(lambda x, s: F(s), torch.zeros(1, 1), torch.zeros(3, dtype=d))
+    starts = torch.tensor([[1.0, 2.0, 4.0], [2.0, 4.0, 1.0], [4.0, 1.0, 2.0]], dtype=d)
+    found, until = iterated_map.IteratedMap(step, x, 1).settled(starts)
+    assert (len(found), until) == (states, steps)
+
+
+@pytest.mark.parametrize(
+    ("sides", "units"),
+    [
+        pytest.param([8.0, 2.0, 0.0], [1.0, 0.25, NARROW], id="an entry that is equal"),
+        pytest.param([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], id="equal starts"),
+    ],
+)
+def test_units_of_entries_are_their_sides_and_those_of_equal_starts_are_one(sides, units):
+    starts = torch.stack((torch.zeros(3, dtype=d), torch.tensor(sides, dtype=d)))
+    found = ZeroSearch.around(abs, abs, starts, starts, 0.5, 1e-9)
+    assert found.unit.tolist() == units
