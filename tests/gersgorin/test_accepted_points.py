@@ -1,13 +1,14 @@
 """Which ends of a search are fixed points, which of them are one, and complex starts."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from gersgorin.analyses import iterated_map
-from gersgorin.analyses.fixed_points import fixed_points
+from gersgorin.analyses.fixed_points import _counts, _Ends, fixed_points
 from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.analyses.products import products
 from gersgorin.points import distinct, meeting
@@ -189,3 +190,28 @@ def test_units_of_entries_are_their_sides_and_those_of_equal_starts_are_one(side
     starts = torch.stack((torch.zeros(3, dtype=d), torch.tensor(sides, dtype=d)))
     found = ZeroSearch.around(abs, abs, starts, starts, 0.5, 1e-9)
     assert found.unit.tolist() == units
+
+
+def test_a_search_that_ends_at_the_edge_of_the_box_is_no_slow_point(monkeypatch):
+    """F(s) - s = exp(-s) falls without a minimum: at the edge it is below a hundredth of its median
+    at the starts. The search begins at the three starts and at the states that they reach.
+    """
+    monkeypatch.setattr(iterated_map, "LONGEST", 240)
+    found = search(lambda s: s + torch.exp(-s), grid(-2, 0, 3))
+    assert found.settled > 0 and len(found.states) == 0
+    assert found.at_edge == 3
+    assert found.least_residual < 0.01 * math.e
+
+
+def test_only_starts_are_counted_and_points_at_the_edge_have_not_failed():
+    ends = _Ends(
+        states=torch.tensor([0.0, 0.5, 0.0, 0.0, 0.5, 0.0, 0.5], dtype=d)[:, None],
+        speeds=torch.tensor([0.5, 0.5, 0.0, 0.25, 0.0, 0.5, 0.0], dtype=d),
+        closed=torch.tensor([False, False, True, False, True, False, True]),
+        fixed=torch.tensor([False, False, True, False, False, False, False]),
+        slow=torch.tensor([False, False, False, True, False, False, False]),
+    )
+    box = torch.tensor([[0.0], [1.0]], dtype=d)
+    within = replace(ZeroSearch.around(abs, abs, box, box, 1.0, 1e-9), low=box[0], high=box[1])
+    found = _counts(within, ends, 5)
+    assert found == {"least_residual": 0.0, "shorter": 1, "at_edge": 1}
