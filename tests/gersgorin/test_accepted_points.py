@@ -215,3 +215,24 @@ def test_only_starts_are_counted_and_points_at_the_edge_have_not_failed():
     within = replace(ZeroSearch.around(abs, abs, box, box, 1.0, 1e-9), low=box[0], high=box[1])
     found = _counts(within, ends, 5)
     assert found == {"least_residual": 0.0, "shorter": 1, "at_edge": 1}
+
+
+@pytest.mark.parametrize(
+    ("rate", "is_slow"),
+    [
+        pytest.param(1e-9, True, id="nearly stands still"),
+        pytest.param(1e-3, False, id="moves on"),
+    ],
+)
+def test_a_state_that_nearly_stands_still_is_a_slow_point_without_a_minimum(rate, is_slow):
+    """F(s) - s is the rate times 1 + s / 4, whose zero is outside of the box."""
+    found = search(lambda s: s + rate * (1 + s / 4), grid(0, 1, 5), margin=1.0)
+    assert found.is_slow.any() == is_slow
+    assert found.is_slow.all()
+
+
+def test_the_resolution_of_large_states_is_their_rounding():
+    for offset, least in ((0.0, 1e-4), (1e9, 1e9 * 2.0**-26)):
+        found = search(lambda s, c=offset: c + (s - c) / 2, offset + grid(-1, 1, 5))
+        assert len(found.states) == 1
+        assert found.resolution == pytest.approx(max(2 * 1e-4, least), rel=1e-6)
