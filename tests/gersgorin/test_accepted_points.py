@@ -236,3 +236,10 @@ def test_the_resolution_of_large_states_is_their_rounding():
         found = search(lambda s, c=offset: c + (s - c) / 2, offset + grid(-1, 1, 5))
         assert len(found.states) == 1
         assert found.resolution == pytest.approx(max(2 * 1e-4, least), rel=1e-6)
+
+
+def test_all_points_of_a_cycle_are_found_from_one_of_them():
+    found = search(lambda s: 3.2 * s * (1 - s), torch.tensor([0.51], dtype=d), period=2)
+    points = np.roots([3.2**2, -3.2 * 4.2, 4.2])  # of s' = 3.2 s (1 - s) and back
+    np.testing.assert_allclose(np.sort(found.states[:, 0]), np.sort(points), atol=1e-9)
+    assert found.found_from.tolist() == [1, 0] and found.cycle.tolist() == [0, 0]
