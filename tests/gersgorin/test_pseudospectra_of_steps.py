@@ -51,6 +51,7 @@ def test_numbers_are_those_of_scipy():
         moved = np.linalg.eigvals(A + sizes[-1] * np.outer(u[:, -1], v[-1]))
         assert np.abs(np.abs(moved) - 1).min() < 1e-9
     assert found.table()["time step of the least distance"] == 2 * found.to_circle.argmin()
+    assert all(np.shape(curve) == (4,) for curve in found.curves().values())
 
 
 @pytest.mark.parametrize(
