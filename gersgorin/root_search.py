@@ -142,7 +142,7 @@ class ZeroSearch:
         zero = speed <= self.tolerance * size.clamp(min=1)
         rows = (zero & (speed > EXACT * torch.finfo(s.dtype).eps * size)).nonzero()[:, 0]
         parts = [newton_steps_are_short(self.r, part, self.apart) for part in blocks(s[rows])]
-        return zero.index_copy(0, rows, torch.cat(parts)) if parts else zero
+        return zero.index_copy(0, rows, torch.cat(parts))
 
     def at_edge(self, s: Tensor) -> Tensor:
         """True for states (b, N) at the edge of the box, (b,)."""
@@ -170,7 +170,7 @@ class ZeroSearch:
         """Follow those of the states (b, N) that nearly stand still to zeros, by Newton's steps."""
         still = (self.r.speed(s) <= STILL * self.scale).nonzero()[:, 0]
         parts = [finished(self.r, part, POLISHED * self.scale) for part in blocks(s[still])]
-        return s.index_copy(0, still, torch.cat(parts)) if parts else s
+        return s.index_copy(0, still, torch.cat(parts))
 
     def _follow(self, s: Tensor, unit: Tensor, advance: Advance = lambda done, total: None) -> Ends:
         """The ends of the searches from states (b, N), block by block, in these units."""
@@ -185,8 +185,8 @@ class ZeroSearch:
 
 
 def blocks(s: Tensor) -> tuple[Tensor, ...]:
-    """Split states (B, N) into parts whose Jacobians fit into a block; none if B is 0."""
-    return s.split(max(1, BLOCK // s.shape[-1] ** 2)) if len(s) else ()
+    """Split states (B, N) into parts whose Jacobians fit into a block; one part if B is 0."""
+    return s.split(max(1, BLOCK // s.shape[-1] ** 2))
 
 
 def _ended(advance: Advance, before: int, total: int, ended: int) -> None:
@@ -267,8 +267,7 @@ def newton_steps_are_short(r: Residual, s: Tensor, near: Tensor) -> Tensor:
     short = torch.linalg.solve_ex(J, at)[0].norm(dim=1) <= near
     short |= ~J.isfinite().flatten(1).all(1)
     rows = (~short).nonzero()[:, 0]
-    if len(rows):
-        short[rows] = least_squares_lengths(J[rows], at[rows]) <= near
+    short[rows] = least_squares_lengths(J[rows], at[rows]) <= near
     return short
 
 

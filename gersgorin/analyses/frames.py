@@ -59,11 +59,13 @@ class Steps(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What a decomposition leaves outside of a frame of k < N directions is computed from these."""
+    """What a decomposition leaves outside of a frame of k < N directions is computed from these
+    matrices.
+    """
 
     before: Tensor
     """Q (N, k)."""
-    jacobians: Sequence[Jacobian]
+    jacobians: Sequence[Tensor]
     """The factors of J; the first one is applied first."""
 
 
@@ -79,7 +81,9 @@ class Factor(NamedTuple):
     n_jacobians: int
     """The number of Jacobians in J."""
     frame: "Frame | None"
-    """None if Q is a full frame, k = N."""
+    """None if Q is a full frame, k = N, or J is known by its products only: then a block has one
+    decomposition.
+    """
 
 
 def growth(run: Run, Q: Tensor) -> tuple[Tensor, np.ndarray]:
@@ -123,7 +127,8 @@ def factored(jacobians: Sequence[Jacobian], Q: Tensor) -> Factor:
     """The decomposition of J Q for the product J of some Jacobians."""
     after, R = torch.linalg.qr(pushed(jacobians, Q))
     is_full = Q.shape[0] == Q.shape[1]
-    frame = None if is_full else Frame(before=Q, jacobians=jacobians)
+    matrices = [J for J in jacobians if isinstance(J, Tensor)]
+    frame = None if is_full or not matrices else Frame(before=Q, jacobians=matrices)
     lengths = R.norm(dim=0)
     return Factor(after=after, R=R, lengths=lengths, n_jacobians=len(jacobians), frame=frame)
 
@@ -197,7 +202,7 @@ def dual_outside(frame: Frame, y: Tensor) -> Tensor:
     from those y after it, times |R_ii|.
     """
     for J in reversed(frame.jacobians):
-        y = y @ J if isinstance(J, Tensor) else J.pull(y)
+        y = y @ J
     return y - y @ frame.before @ frame.before.mT
 
 
@@ -208,9 +213,8 @@ def sizes_of(factors: Sequence[Factor]) -> Tensor:
     lengths = torch.stack([factor.lengths for factor in factors])
     found = lengths.norm(dim=1) * lengths.new_tensor([factor.n_jacobians for factor in factors])
     for number, factor in enumerate(factors):
-        first = None if factor.frame is None else factor.frame.jacobians[0]
-        if factor.n_jacobians == 1 and isinstance(first, Tensor):
-            found[number] = first.norm()
+        if factor.n_jacobians == 1 and factor.frame is not None:
+            found[number] = factor.frame.jacobians[0].norm()
     return found
 
 

@@ -229,7 +229,7 @@ def _distinct_points(ends: _Ends, apart: Tensor, starts: int) -> _Found:
 def _measured(F: IteratedMap, search: ZeroSearch, points: _Found) -> dict[str, Any]:
     """The fields of `FixedPoints` about the points."""
     s = points.states
-    A = torch.cat([F.jacobian(part) for part in root_search.blocks(s)] or [F.jacobian(s)])
+    A = torch.cat([F.jacobian(part) for part in root_search.blocks(s)])
     checks.are_finite(f"derivative of {F.step.name} at a point", A)
     arrays = {
         "states": s,

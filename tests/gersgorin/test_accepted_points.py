@@ -1,14 +1,28 @@
 """Which ends of a search are fixed points, which of them are one, and complex starts."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from gersgorin.analyses import iterated_map
 from gersgorin.analyses.fixed_points import fixed_points
 from gersgorin.analyses.lyapunov import lyapunov
+from gersgorin.analyses.point_search import _counts, _Ends
 from gersgorin.analyses.products import products
-from gersgorin.root_search import least_squares_lengths
+from gersgorin.points import distinct, meeting
+from gersgorin.root_search import (
+    NARROW,
+    Residual,
+    ZeroSearch,
+    least_squares_lengths,
+    newton_steps_are_short,
+)
+from gersgorin.root_search import search as search_of_speed
 from gersgorin.run import open_run
+from gersgorin.step import as_step
 from rhn.errors import InvalidInputError
 from tests.gersgorin.test_exponents import d, drawn
 from tests.gersgorin.test_points_and_cycles import NO_INPUT, grid, search
@@ -75,6 +89,34 @@ def test_a_detached_share_of_the_slope_is_the_difference(share):
     assert points.table()[row] == pytest.approx(1 - share, rel=1e-6, abs=1e-8)
 
 
+def test_a_search_for_a_multiple_zero_continues_below_the_tolerance():
+    """A speed of 1e-10 is reached at 1e-5 from the double zero, where the slope is not yet 0."""
+    r = Residual(lambda s: s - s**2, lambda s: (1 - 2 * s)[:, :, None], torch.ones(1, dtype=d))
+    starts = torch.linspace(0.1, 0.9, 9, dtype=d)[:, None]
+    ends, minima = search_of_speed(r, starts, -starts[-1], starts[-1], 1e-10)
+    assert minima.all() and (ends.abs() < 1e-7).all()
+
+
+@pytest.mark.parametrize(
+    ("J", "length"),
+    [
+        pytest.param([[-0.5, 0.0], [0.0, -0.25]], 4e-3, id="regular"),
+        pytest.param([[0.0, 0.0], [0.0, -0.25]], 4e-3, id="singular"),
+        pytest.param([[math.inf, 0.0], [0.0, -0.25]], 0.0, id="not finite"),
+    ],
+)
+def test_a_step_of_newtons_is_short_up_to_a_length(J, length):
+    """The step from r = (0, 1e-3), whose length along a direction without a slope is 0."""
+    r = Residual(
+        lambda s: s + torch.tensor([0.0, 1e-3], dtype=d),
+        lambda s: torch.tensor([J], dtype=d) + torch.eye(2, dtype=d),
+        torch.ones(2, dtype=d),
+    )
+    s = torch.zeros(1, 2, dtype=d)
+    found = [newton_steps_are_short(r, s, torch.tensor(near)).item() for near in (3e-3, 5e-3)]
+    assert found == [length <= near for near in (3e-3, 5e-3)]
+
+
 def test_the_shortest_step_is_that_of_least_squares():
     """Of large and small Jacobians, one of them singular, against NumPy's pseudoinverse."""
     J = torch.randn(3, 4, 4, dtype=d) * torch.tensor([1e-3, 1.0, 1e3], dtype=d)[:, None, None]
@@ -94,3 +136,111 @@ def test_a_direction_that_is_rounding_of_the_identity_is_left_out():
     for size, length in ((3 * eps, 0.0), (5 * eps, 1 / (5 * eps))):
         J = torch.diag(torch.tensor([0.5, 0.5, 0.5, size], dtype=d))[None]
         assert np.allclose(least_squares_lengths(J, r), length)
+
+
+@pytest.mark.parametrize(
+    ("states", "numbers"),
+    [
+        pytest.param([0.0, 0.5], [0, 0], id="at the distance"),
+        pytest.param([0.0, 0.75], [0, 1], id="beyond it"),
+        pytest.param([0.0, 1.0, 0.5], [0, 0, 0], id="a chain"),
+        pytest.param([0.0, math.nan, math.nan], [0, 1, 2], id="no numbers"),
+    ],
+)
+def test_states_up_to_a_distance_have_met(states, numbers):
+    found = meeting(torch.tensor(states, dtype=d)[:, None], 0.5).tolist()
+    pairs = [[found[i] == found[j] for i in range(len(numbers))] for j in range(len(numbers))]
+    assert pairs == [[i == j for i in numbers] for j in numbers]
+
+
+def test_distinct_states_are_farther_apart_than_a_distance_and_than_rounding():
+    every, apart = torch.ones(3, dtype=torch.bool), torch.tensor(0.25, dtype=d)
+    states = torch.tensor([[0.0], [0.25], [0.75]], dtype=d)
+    rows, counts = distinct(states, torch.zeros(3), every, apart, starts=2)
+    assert (rows.tolist(), counts.tolist()) == ([0, 2], [2, 0])
+    rows, counts = distinct(1e9 + 4 * states, torch.zeros(3), every, apart, starts=3)
+    assert (rows.tolist(), counts.tolist()) == ([0], [3])
+
+
+@pytest.mark.parametrize(
+    ("F", "states", "steps"),
+    [
+        pytest.param(lambda s: s / 2, 1, 200, id="a contraction"),
+        pytest.param(lambda s: s.roll(1), 3, 200, id="a cycle of three"),
+        pytest.param(lambda s: s + 1e-9, 3, 200, id="a drift below the resolution"),
+        pytest.param(lambda s: s + 1e-3, 3, 240, id="a drift"),
+        pytest.param(lambda s: s * 1e30, 0, 20, id="states that grow beyond all numbers"),
+    ],
+)
+def test_starts_settle_in_200_steps_or_later_if_a_state_drifts(F, states, steps, monkeypatch):
+    monkeypatch.setattr(iterated_map, "LONGEST", 240)
+    step, x = as_step(lambda x, s: F(s), torch.zeros(1, 1), torch.zeros(3, dtype=d))
+    starts = torch.tensor([[1.0, 2.0, 4.0], [2.0, 4.0, 1.0], [4.0, 1.0, 2.0]], dtype=d)
+    found, until = iterated_map.IteratedMap(step, x, 1).settled(starts)
+    assert (len(found), until) == (states, steps)
+
+
+@pytest.mark.parametrize(
+    ("sides", "units"),
+    [
+        pytest.param([8.0, 2.0, 0.0], [1.0, 0.25, NARROW], id="an entry that is equal"),
+        pytest.param([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], id="equal starts"),
+    ],
+)
+def test_units_of_entries_are_their_sides_and_those_of_equal_starts_are_one(sides, units):
+    starts = torch.stack((torch.zeros(3, dtype=d), torch.tensor(sides, dtype=d)))
+    found = ZeroSearch.around(abs, abs, starts, starts, 0.5, 1e-9)
+    assert found.unit.tolist() == units
+
+
+def test_a_search_that_ends_at_the_edge_of_the_box_is_no_slow_point(monkeypatch):
+    """F(s) - s = exp(-s) falls without a minimum: at the edge it is below a hundredth of its median
+    at the starts. The search begins at the three starts and at the states that they reach.
+    """
+    monkeypatch.setattr(iterated_map, "LONGEST", 240)
+    found = search(lambda s: s + torch.exp(-s), grid(-2, 0, 3))
+    assert found.settled > 0 and len(found.states) == 0
+    assert found.at_edge == 3
+    assert found.least_residual < 0.01 * math.e
+
+
+def test_only_starts_are_counted_and_points_at_the_edge_have_not_failed():
+    ends = _Ends(
+        states=torch.tensor([0.0, 0.5, 0.0, 0.0, 0.5, 0.0, 0.5], dtype=d)[:, None],
+        speeds=torch.tensor([0.5, 0.5, 0.0, 0.25, 0.0, 0.5, 0.0], dtype=d),
+        closed=torch.tensor([False, False, True, False, True, False, True]),
+        fixed=torch.tensor([False, False, True, False, False, False, False]),
+        slow=torch.tensor([False, False, False, True, False, False, False]),
+    )
+    box = torch.tensor([[0.0], [1.0]], dtype=d)
+    within = replace(ZeroSearch.around(abs, abs, box, box, 1.0, 1e-9), low=box[0], high=box[1])
+    found = _counts(within, [(torch.zeros(5, 1, dtype=d), ends)])
+    assert found == {"least_residual": 0.0, "shorter": 1, "at_edge": 1}
+
+
+@pytest.mark.parametrize(
+    ("rate", "is_slow"),
+    [
+        pytest.param(1e-9, True, id="nearly stands still"),
+        pytest.param(1e-3, False, id="moves on"),
+    ],
+)
+def test_a_state_that_nearly_stands_still_is_a_slow_point_without_a_minimum(rate, is_slow):
+    """F(s) - s is the rate times 1 + s / 4, whose zero is outside of the box."""
+    found = search(lambda s: s + rate * (1 + s / 4), grid(0, 1, 5), margin=1.0)
+    assert found.is_slow.any() == is_slow
+    assert found.is_slow.all()
+
+
+def test_the_resolution_of_large_states_is_their_rounding():
+    for offset, least in ((0.0, 1e-4), (1e9, 1e9 * 2.0**-26)):
+        found = search(lambda s, c=offset: c + (s - c) / 2, offset + grid(-1, 1, 5))
+        assert len(found.states) == 1
+        assert found.resolution == pytest.approx(max(2 * 1e-4, least), rel=1e-6)
+
+
+def test_all_points_of_a_cycle_are_found_from_one_of_them():
+    found = search(lambda s: 3.2 * s * (1 - s), torch.tensor([0.51], dtype=d), period=2)
+    points = np.roots([3.2**2, -3.2 * 4.2, 4.2])  # of s' = 3.2 s (1 - s) and back
+    np.testing.assert_allclose(np.sort(found.states[:, 0]), np.sort(points), atol=1e-9)
+    assert found.found_from.tolist() == [1, 0] and found.cycle.tolist() == [0, 0]

@@ -351,3 +351,11 @@ def test_eigenvalues_at_the_ends_of_the_discs_are_in_their_square():
     found = closer_squares(Square(0.0, 100.0), discs)
     assert found[CLOSER_DISCS].middle == 0 and found[CLOSER_DISCS].half >= 2
     assert CLOSER_EIGENVALUES not in found  # as wide as the discs
+
+
+@pytest.mark.parametrize("radius", [0.0, np.inf], ids=["no discs", "unknown discs"])
+def test_eigenvalues_without_discs_have_a_closer_square(radius):
+    centers = np.array([-1.0, 0.5])
+    discs = JacobianDiscs(centers=centers, row_radii=np.full(2, radius), eigenvalues=centers + 0j)
+    (title,) = closer_squares(Square(0.0, 100.0), discs)
+    assert title == CLOSER_EIGENVALUES

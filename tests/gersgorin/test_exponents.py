@@ -9,6 +9,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from oracles import qr_exponents
 from readable import other_words, words_in
 from torch import nn
@@ -16,13 +17,16 @@ from torch import nn
 from gersgorin.analyses import frames as home
 from gersgorin.analyses.block_errors import standard_errors
 from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS
-from gersgorin.analyses.frames import growth, random_frame
+from gersgorin.analyses.frames import factored, factors_of, growth, random_frame, sizes_of
 from gersgorin.analyses.lyapunov import (
     LyapunovSpectrum,
     kaplan_yorke_dimension,
     lyapunov,
+    rounding_errors,
 )
+from gersgorin.jacobians import LargeJacobian
 from gersgorin.run import open_run
+from rhn.cells import make_cell
 from tests.gersgorin.published import exponents_by_autograd, exponents_by_diagonals
 from tests.numbers.record import NETWORKS, cell
 
@@ -202,6 +206,11 @@ def test_a_run_of_fewer_than_20_steps_has_no_margins(number, known):
     assert known or found.dimension == (0, 5)
 
 
+def test_a_short_run_has_no_standard_errors_even_if_rounding_is_not_bounded():
+    found = lyapunov(lambda x, s: 0 * s, steps(19), ZERO)
+    assert np.isneginf(found.exponents).all() and np.isnan(found.standard_errors).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_intervals_include_the_rounding_of_the_run(dtype):
     rotation = torch.tensor([[0.955336489, -0.295520207], [0.295520207, 0.955336489]]).to(d)
@@ -241,7 +250,9 @@ def test_exponents_that_rounding_hides_are_a_bound(N):
     table, (note,) = found.table(), found.notes().values()
     assert note == N - 2 and math.isnan(found.sum) and -40 < found.lost_below < -25
     assert np.isnan(table["upper bound"]).tolist() == [True] * 2 + [False] * (N - 2)
-    (bars,) = found.plot().containers
+    ax = Figure().subplots()
+    assert found.plot(ax) is ax
+    (bars,) = ax.containers
     assert len(bars[0].get_xdata()) == 2
 
 
@@ -259,9 +270,53 @@ def test_only_a_jacobian_of_0_gives_minus_infinity(rank):
     A = torch.diag(torch.tensor([0.5, 0.25, 0.125]).double() * (torch.arange(3) < rank))
     found = lyapunov(lambda x, s: A @ s, steps(30), torch.ones(3).double())
     assert np.isneginf(found.exponents).sum() == (0 if rank else 3)
+    assert np.isfinite(found.margins[:rank]).all()
     assert np.isnan(found.exponents).sum() == (3 - rank if rank else 0)
     means = found.figure().axes[1].lines
     assert len(means) == rank + 1  # and the line at 0
+
+
+def test_layers_that_map_all_directions_to_0_together_are_one_decomposition():
+    """Each of them keeps one direction."""
+    layers = [torch.diag(torch.tensor(kept, dtype=d)) for kept in ([1.0, 0.0], [0.0, 1.0])]
+    (whole,) = factors_of(layers, random_frame(2, 2, 0, layers[0]))
+    assert not whole.R.any()
+
+
+def test_the_size_of_a_product_is_that_of_what_it_does_to_the_frame():
+    """The Frobenius norm of one Jacobian, and the number of Jacobians times that of their columns
+    for several.
+    """
+    A, B, Q = drawn(4, 4), drawn(4, 4, seed=1), random_frame(4, 2, 0, ZERO)
+    found = sizes_of([factored([A], Q), factored([A, B], Q)])
+    np.testing.assert_allclose(found, [np.linalg.norm(A), 2 * np.linalg.norm(B @ A @ Q)])
+
+
+@pytest.mark.parametrize(("more", "wanted"), [(0, [4]), (1, [1, 1, 1, 1])], ids=["whole", "large"])
+def test_a_state_is_large_above_the_limit_only(more, wanted, monkeypatch):
+    """A large state has one step in a block, and products in place of its Jacobian."""
+    run = open_run(nn.RNN(3, 5), drawn(4, 3))
+    monkeypatch.setattr(home, "LARGE", 5 - more)
+    blocks = [*home.jacobians_of(run)]
+    assert [len(block.jacobians) for block in blocks] == wanted
+    assert isinstance(blocks[0].jacobians[0][0], LargeJacobian) == bool(more)
+
+
+@pytest.mark.parametrize(
+    ("network", "layers"),
+    [
+        pytest.param(lambda: make_cell("rhn", 3, 4, depth=3), 3, id="layers with Jacobians"),
+        pytest.param(lambda: nn.LSTM(3, 4, 2), 1, id="a stack"),
+        pytest.param(lambda: lambda x, s: s / 2 + x.sum(), 1, id="a function"),
+    ],
+)
+def test_rounding_is_at_least_that_of_a_sum_over_entries_for_each_known_layer(network, layers):
+    f = network()
+    how = {} if isinstance(f, nn.Module) else {"state_size": 4}
+    run = open_run(f, drawn(5, 3), **how)
+    found = rounding_errors(run, np.zeros((5, 2)))
+    least = torch.finfo(run.states.dtype).eps * layers * run.state_size**0.5
+    np.testing.assert_allclose(found, least)
 
 
 def test_the_dimension_of_a_run_with_hidden_exponents_is_as_wide_as_they_are():
@@ -287,6 +342,8 @@ def test_the_dimension_of_a_run_with_hidden_exponents_is_as_wide_as_they_are():
         ([0.9, -1e-4], [1e-3, 1e-3], 3, (math.nan, math.nan)),
         ([0.9, -1.0], [1e-3, 1e-3], 3, (1.89621, 1.90381)),
         ([-0.4], [0.5], 1, (0, 1)),  # the only one may be above 0
+        ([0.5, -0.5], [0.01, 0.01], 3, (1.923, math.nan)),  # a third one is needed: (1 + 0.48/0.52)
+        ([0.5, -math.inf], [0.1, math.nan], 2, (1, 1)),  # no volume is left in two dimensions
     ],
     ids=str,
 )
@@ -307,6 +364,7 @@ def test_the_sum_of_all_exponents_bounds_the_last_one():
 
 def test_kaplan_and_yorkes_dimension():
     assert kaplan_yorke_dimension(np.array([-0.1, -2.0])) == 0
+    assert kaplan_yorke_dimension(np.array([0.0, -1.0])) == 1  # a cycle of a flow
     assert kaplan_yorke_dimension(np.array([1.0, -2.0])) == 1.5
     assert math.isnan(kaplan_yorke_dimension(np.array([1.0, 0.5])))
     assert math.isnan(kaplan_yorke_dimension(np.array([0.2, math.nan, -1.0])))

@@ -13,7 +13,14 @@ from torch import nn
 from user_modules import EachState, Embedded, LastState, OwnLoop, Packed, Vectors, WithState
 
 from gersgorin.analyses import influence as home
-from gersgorin.analyses.influence import LABELS_OF_LOSS, ROWS, Influence, influence
+from gersgorin.analyses.influence import (
+    LABELS_OF_LOSS,
+    ROWS,
+    Gap,
+    Influence,
+    influence,
+    scaled_norm,
+)
 from gersgorin.autodiff import vjps
 from gersgorin.kinds import batch_first_of
 from gersgorin.model_map import outputs_in
@@ -478,3 +485,22 @@ def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):
         np.testing.assert_array_equal(np.nan_to_num(drawn), found.influence)
         assert other_words(" ".join(words_in(figure)), found, more) <= more
     assert [line.split()[0] for line in str(every[0]).splitlines()[4:8]] == ["0", "1", "2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("gradient", "quotient", "relative"),
+    [
+        pytest.param([2.0, 0.0], [0.0, 1.0], math.sqrt(5) / 2, id="the gradient is larger"),
+        pytest.param([1.0, 0.0], [0.0, 2.0], math.sqrt(5) / 2, id="the differences are larger"),
+        pytest.param([0.0, 0.0], [0.0, 0.0], 0.0, id="both are 0"),
+    ],
+)
+def test_a_gap_is_relative_to_the_larger_one(gradient, quotient, relative):
+    gap = Gap.between(torch.tensor(gradient), torch.tensor(quotient))
+    assert gap.relative() == pytest.approx(relative)
+    assert (gap + gap).relative() == pytest.approx(relative)
+
+
+def test_the_norm_of_an_infinite_vector_is_infinite():
+    vectors = torch.tensor([[math.inf, 1.0], [0.0, 0.0], [3.0, 4.0]])
+    assert scaled_norm(vectors, 1).tolist() == [math.inf, 0.0, 5.0]

@@ -21,6 +21,7 @@ from user_modules import Diagonal, Projected
 
 from examples import layers
 from examples.layers import Block, inputs, task
+from gersgorin.analyses import large_states
 from gersgorin.analyses.large_states import leading_eigenvalues, leading_norm
 from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import spectra
@@ -240,6 +241,16 @@ def test_leading_norms_and_eigenvalues_are_lapacks(scale):
         np.testing.assert_allclose(leading_eigenvalues(A.__matmul__, 300, k), wanted[:k], rtol=1e-7)
     assert not leading_eigenvalues(np.zeros_like, 30, 4).any()
     assert leading_norm(np.zeros_like, np.zeros_like, 30) == 0
+
+
+def test_norms_and_eigenvalues_that_do_not_converge_are_unknown(monkeypatch):
+    """After one iteration, for full accuracy."""
+    monkeypatch.setattr(large_states, "ITERATIONS", 1)
+    monkeypatch.setattr(large_states, "ACCURACY", 1e-15)
+    A = np.random.default_rng(0).standard_normal((300, 300))
+    assert np.isnan(leading_norm(A.__matmul__, A.T.__matmul__, 300))
+    found = leading_eigenvalues(A.__matmul__, 300, 3)
+    assert found.shape == (3,) and np.isnan(found).all()
 
 
 def test_the_norm_of_a_band_matrix_converges_and_its_eigenvalues_are_unknown():

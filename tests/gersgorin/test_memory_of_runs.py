@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import gersgorin
+from gersgorin.linalg import pseudospectrum, singular_values
 from rhn.errors import InvalidInputError
 
 NETWORK, X = nn.GRU(3, 4), torch.rand(6, 3)
@@ -32,6 +33,17 @@ def little(monkeypatch):
 def test_an_analysis_whose_jacobians_do_not_fit_is_refused(name, little):
     with pytest.raises(InvalidInputError, match=r"^a state of 4 over 6 steps needs about 0\.0 GiB"):
         ANALYSES[name](NETWORK, X)
+
+
+def test_a_pseudospectrum_needs_two_blocks_of_matrices_and_four_numbers_a_point(monkeypatch):
+    A, grid = torch.eye(3), torch.zeros(5, 5)
+    numbers = 2 * singular_values.ENTRIES + 4 * 25
+    needed = numbers * torch.complex128.itemsize
+    monkeypatch.setattr("rhn.utils.resources.free_memory", lambda _: needed)
+    assert pseudospectrum(A, grid).shape == (5, 5)
+    monkeypatch.setattr("rhn.utils.resources.free_memory", lambda _: needed - 1)
+    with pytest.raises(InvalidInputError, match=r"^a matrix of 3 and 25 points needs about"):
+        pseudospectrum(A, grid)
 
 
 def test_a_command_says_the_same(little, command):

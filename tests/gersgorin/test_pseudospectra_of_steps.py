@@ -54,6 +54,7 @@ def test_numbers_are_those_of_scipy():
     steps, radii = (line.split() for line in str(found).splitlines()[2:4])
     assert steps == ["time", "step", "(from", "0)", "0", "2", "4", "6"]
     assert radii[2:] == [f"{abs(z):.4g}" for z in found.eigenvalues[:, 0]]
+    assert all(np.shape(curve) == (4,) for curve in found.curves().values())
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,14 @@ def test_the_grid_of_steps_near_the_identity_lies_around_their_spectra():
     assert 0.9 < found.middle < 1 and half < 0.1 and found.middle + half > 1  # the circle is seen
     assert (np.abs(found.eigenvalues - found.middle) < half).all() and len(found.axis) == 101
     assert found.plot().get_xlim()[1] < 1.2
+
+
+def test_a_curve_may_touch_the_edge_of_the_grid_and_no_curve_crosses_it():
+    """The least value at the edge is 1, and one of the levels is log10(1) = 0."""
+    sigma = np.ones((1, 5, 5))
+    sigma[0, 2, 2] = 0.01
+    found = replace(of_matrix([[0.5]], side=5), sigma=sigma, to_circle=np.array([0.01]))
+    assert found.levels[-1] == 0 and found.levels[0] <= -2
 
 
 def test_curves_are_where_the_numbers_say_and_have_no_other_words(tmp_path):

@@ -146,6 +146,10 @@ def test_states_of_several_tensors_are_joined():
     torch.testing.assert_close(temporal_jacobian(pair, X[0], (h, a)), exact)
     many = temporal_jacobian(pair, X[0].expand(3, M), (h.expand(3, 4), a.expand(3, 2)))
     torch.testing.assert_close(many, exact.expand(3, 6, 6))
+    one_state = temporal_jacobian(pair, X[:3], (h, a))
+    torch.testing.assert_close(
+        one_state, torch.stack([temporal_jacobian(pair, x, (h, a)) for x in X[:3]])
+    )
     states = trajectory(pair, X[:5, None].expand(5, 2, M), state_size=(4, 2))
     assert states.shape == (6, 2, 6)
     close(states[:, 1], open_run(pair, X[:5], state_size=(4, 2)).states)

@@ -10,6 +10,7 @@ from torch import nn
 from gersgorin import lyapunov, open_run, trajectory
 from gersgorin import step as home
 from gersgorin.jacobians import jacobians
+from gersgorin.run import Run
 from gersgorin.step import as_step
 from rhn.cells import CELLS, Cell, StackedCell, make_cell
 from rhn.errors import InvalidInputError, NotFiniteError, UsersCodeError
@@ -132,6 +133,21 @@ def test_the_step_at_which_a_state_is_no_number_is_named(kind):
         p.data.fill_(1e200)
     with pytest.raises(NotFiniteError, match=r"is NaN or infinite at step 2: expected numbers"):
         open_run(cell, torch.ones(9, M, dtype=d))
+
+
+@pytest.mark.parametrize(
+    ("step", "x", "derivatives"),
+    [
+        pytest.param(lambda x, s: s.sqrt() + x, [0, 0, -1, 0, 0], Run.jacobians, id="state"),
+        pytest.param(lambda x, s: s + x.sqrt(), [1, 1, 1, 0, 1], Run.input_jacobians, id="input"),
+    ],
+)
+@pytest.mark.parametrize("now", [slice(None), slice(2, 5)], ids=["all", "some"])
+def test_the_step_at_which_a_derivative_is_no_number_is_named(step, x, derivatives, now):
+    """The slope of a square root at 0."""
+    run = open_run(step, torch.tensor(x, dtype=torch.float64)[:, None], torch.ones(1).double())
+    with pytest.raises(NotFiniteError, match=r"^derivative of .* is NaN or infinite at step 3: "):
+        derivatives(run, now)
 
 
 def test_the_states_of_a_trajectory_have_gradients():

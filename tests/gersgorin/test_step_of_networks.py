@@ -347,6 +347,30 @@ def test_a_state_of_more_or_fewer_numbers_than_the_cell_has_is_refused(count):
         open_run(torch.nn.LSTM(3, 4), torch.rand(5, 3), torch.zeros(count))
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        pytest.param(3, "int", id="a number"),
+        pytest.param(nn.GRU, "the class GRU", id="a class"),
+    ],
+)
+def test_what_is_no_network_is_refused_by_its_kind(given, said):
+    with pytest.raises(InvalidInputError, match=f"^network is {said}: expected a module or"):
+        open_run(given, X)
+
+
+@pytest.mark.parametrize(
+    ("s0", "said"),
+    [
+        pytest.param((), "empty", id="no tensor"),
+        pytest.param(torch.zeros(2, dtype=torch.float16), "torch.float16", id="half precision"),
+    ],
+)
+def test_a_first_state_of_another_type_is_refused_by_its_types(s0, said):
+    with pytest.raises(InvalidInputError, match=f"^s0 is {said}: expected tensors in float32"):
+        open_run(lambda x, s: s, X, s0)
+
+
 def test_one_weight_that_is_not_finite_is_refused_by_its_name():
     layer = torch.nn.GRU(3, 4)
     layer.weight_hh_l0.data[2, 1] = torch.nan

@@ -4,7 +4,7 @@ whatever other threads do.
 
 import signal
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import SimpleNamespace
 
@@ -16,7 +16,8 @@ from gersgorin.double_precision import module_runs
 from gersgorin.linalg.threads import by_chunks, one_thread
 from rhn.kernels import compiled
 from rhn.training.interrupts import deferred_interrupt
-from rhn.utils.threads import deterministic, in_threads, is_flushed, until_done
+from rhn.utils import threads
+from rhn.utils.threads import Shared, deterministic, in_threads, is_flushed, until_done
 
 LONG = 60  # seconds that no test waits
 
@@ -95,8 +96,8 @@ def test_other_threads_have_ended_when_a_call_is_interrupted(call, times, two_th
 
 
 def test_results_have_the_order_of_the_items():
-    for threads in (1, 2, 5):
-        assert in_threads(lambda k: k * k, range(7), threads) == [k * k for k in range(7)]
+    for count in (1, 2, 5):
+        assert in_threads(lambda k: k * k, range(7), count) == [k * k for k in range(7)]
     assert in_threads(lambda k: k, [], 3) == []
 
 
@@ -115,6 +116,21 @@ def test_an_error_of_any_thread_ends_the_call(main_fails):
     with pytest.raises(ValueError, match=r"item [01]"):
         in_threads(item, range(2), 2)
     assert len(done) == 1
+
+
+def test_an_interrupted_call_drops_the_items_that_have_not_begun(monkeypatch):
+    """There are no other threads."""
+    monkeypatch.setattr(threads, "_wake", lambda call, count: None)
+    begun = []
+
+    def item(k):
+        begun.append(k)
+        if k == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_threads(item, range(4), 2)
+    assert begun == [0, 1]
 
 
 def test_a_call_in_a_busy_process_is_computed_by_its_own_thread():
@@ -207,6 +223,26 @@ def test_settings_of_the_process_are_put_back_by_the_last_thread(context, settin
     for _ in overlapping(context):
         assert not setting()
     assert setting()
+
+
+def test_a_shared_setting_is_set_once_and_put_back_when_no_user_is_left():
+    events = []
+
+    @contextmanager
+    def setting():
+        events.append("set")
+        yield
+        events.append("put back")
+
+    shared, first, second = Shared(setting), ExitStack(), ExitStack()
+    for _ in range(2):
+        first.enter_context(shared())
+        second.enter_context(shared())
+        first.close()
+        assert events == ["set"]
+        second.close()
+        assert events == ["set", "put back"]
+        events.clear()
 
 
 def test_what_restores_is_called_until_it_is_done():

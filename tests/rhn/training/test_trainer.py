@@ -17,6 +17,7 @@ from rhn.cells import CELLS, RNN
 from rhn.training import trainer
 from rhn.training.evaluation import evaluate_chorales, score
 from rhn.training.language import LanguageTask
+from rhn.training.optimizers import Optimizer, make_optimizer
 from rhn.utils.resources import weight_bytes
 from rhn.utils.seeds import batch_order, weights_generator
 from tests.rhn.pieces import chorale_trainer, shortest_chorales
@@ -180,6 +181,38 @@ def test_a_trial_is_the_same_resumed_alone_and_in_any_company(name):
     assert (whole.curve(5) != whole.curve(0)).any(), "other seeds are other trainings"
 
 
+def test_a_weight_that_is_not_trained_stays_also_after_a_resume():
+    task = begin_chorales([0]).task
+    models = {0: task.model(0)}
+    fixed = models[0].output.bias.requires_grad_(False)
+    whole, broken = (trainer.Trainer(task, models) for _ in range(2))
+    for _ in range(3):
+        broken.run_step()
+    resumed = trainer.Trainer(task, models, saved={0: broken.state(0)})
+    assert_same(finish(resumed), finish(whole), [0])
+    assert torch.equal(whole.model(0).output.bias, fixed)
+    assert not torch.equal(whole.model(0).output.weight, models[0].output.weight)
+
+
+def test_an_optimizer_may_be_given_beside_the_configuration():
+    adam = begin_chorales([0], optimizer="adam", learning_rate=0.01)
+    task = begin_chorales([0], learning_rate=0.01).task
+    given = trainer.Trainer(task, {0: task.model(0)}, optimizer=make_optimizer(adam.config))
+    for training in (adam, given):
+        training.run_step()
+    for p, q in zip(adam.model(0).parameters(), given.model(0).parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize(("most", "known"), [(0.5, True), (None, False)], ids=str)
+def test_the_norm_of_gradients_is_known_if_they_are_clipped(most, known):
+    optimizer = Optimizer(name="sgd", clip=most)
+    training = text_trainer(replace(SMALL, epochs=1), TEXT, optimizer=optimizer)
+    training.run_epoch()
+    assert training.task.columns[-1] == "gradient_norm"
+    assert np.isfinite(training.curve(0)[-1, -1]) == known
+
+
 def test_random_numbers_depend_on_seed_cell_depth_and_number():
     names = list(itertools.product((0, 1), ("rhn", "gru"), (1, 2), (1, 2)))
     orders = [batch_order(*name, 40) for name in names]
@@ -239,6 +272,18 @@ def test_a_trial_that_diverges_leaves_and_the_others_do_not_notice(begin, bias):
     assert all(p.isfinite().all() for p in training.best_model(1).parameters())
     resumed = begin(range(3), saved={n: training.state(n) for n in range(3)})
     assert resumed.diverged(1) == training.diverged(1)
+
+
+@pytest.mark.parametrize("begin", [begin_chorales, begin_text], ids=["chorales", "text"])
+def test_trials_resume_in_the_epoch_in_which_another_one_has_diverged(begin, monkeypatch):
+    """Its curve is one row longer than theirs."""
+    monkeypatch.setattr(trainer, "CHECK_EVERY", 1)
+    training = begin(range(3))
+    next(iter(training._trials.ensemble.weights.values()))[1] = torch.nan
+    assert not training.run_step() and training.live() == [0, 2]
+    resumed = begin(range(3), saved={n: training.state(n) for n in range(3)})
+    assert (resumed.epoch, resumed.steps) == (training.epoch, training.steps)
+    assert_same(finish(resumed), finish(training), [0, 2])
 
 
 def test_a_trial_ends_if_a_weight_or_its_loss_before_training_is_not_finite(monkeypatch):
