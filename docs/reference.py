@@ -22,7 +22,7 @@ PANEL = re.compile(r"^(?!examples:)(\S[^\n]*):\n(?=  )", re.MULTILINE)
 COMMANDS = {  # the command, its module with `main`, its subcommands
     "gersgorin": (
         "gersgorin.cli.commands",
-        " ".join([*importlib.import_module("gersgorin.catalog").BY_COMMAND, "run", "recording"]),
+        " ".join([*importlib.import_module("gersgorin.catalog").BY_COMMAND, "run", "recording", "known-values"]),
     ),
     "trainability": ("trainability.cli", "check cure"),
     "rhn": ("rhn.cli.main", "train resume evaluate sample generate report data presets info"),

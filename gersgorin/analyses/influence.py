@@ -44,14 +44,14 @@ AGAIN = 2  # times the longest stretch below half so far: one that is shorter ma
 LAG, INFLUENCE = "lag", "||d o[t + lag] / d x[t]||"
 LABEL, HALF = "influence (Frobenius norm)", "half of the largest"
 ERROR, SHARE, BEYOND = "standard error", "share", "share beyond"
-TO_HALF, LARGEST = "steps from the largest influence to half", "lag of the largest influence"
+TO_HALF, LARGEST_LAG = "steps from the largest influence to half", "lag of the largest influence"
 AT_LARGEST = "largest influence"
 LENGTH, AHEAD = "effective length (steps)", "from later inputs (share)"
 WITHOUT, SEQUENCES = "outputs without influence", "sequences"
 RETURNED, VECTORS = "tensors that the model returns", "random vectors for each output"
 GRADIENT = "gradient against differences (relative)"
 ROWS = (
-    INFLUENCE, ERROR, SHARE, BEYOND, TO_HALF, LARGEST, AT_LARGEST, LENGTH, AHEAD, WITHOUT,
+    INFLUENCE, ERROR, SHARE, BEYOND, TO_HALF, LARGEST_LAG, AT_LARGEST, LENGTH, AHEAD, WITHOUT,
     SEQUENCES, RETURNED, VECTORS, GRADIENT,
 )  # fmt: skip
 LABELS_OF_LOSS = {
@@ -180,7 +180,7 @@ class Influence(StepResult):
             SHARE: self.share,
             BEYOND: np.append(self.reach[1:] ** 2, 0.0),
             TO_HALF: self.steps_to_half,
-            LARGEST: self.largest,
+            LARGEST_LAG: self.largest,
             AT_LARGEST: float(self.by_lag[self.largest]),
             LENGTH: self.effective_length,
             AHEAD: self.ahead,

@@ -34,11 +34,12 @@ for row in ANALYSES:
     COMMANDS.command(command_of(row), name=row.command)
 COMMANDS.command("gersgorin.cli.subcommands:RunCommand", name="run")
 COMMANDS.command("gersgorin.cli.subcommands:RecordingCommand", name="recording")
+COMMANDS.command("gersgorin.cli.subcommands:KnownValuesCommand", name="known-values")
 
 
-def run(command: Any) -> None:
-    """Run a command, after its words were read."""
-    resolve_name(f"gersgorin.cli.{command.work}")(command)  # loads torch
+def run(command: Any) -> int | None:
+    """Run a command, after its words were read; returns its exit code, None for 0."""
+    return resolve_name(f"gersgorin.cli.{command.work}")(command)  # loads torch
 
 
 def main(args: Sequence[str] | None = None) -> int:

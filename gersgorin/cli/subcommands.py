@@ -208,3 +208,16 @@ class RunCommand(DataOptions, NetworkOptions):
     """Also write the Jacobians (T, N, N)."""
     device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
     """Device on which the network runs; auto: a GPU if there is one, else the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownValuesCommand:
+    """Compare numbers that are known with those that this machine measures.
+
+    The exit code is 1 if a difference is above its allowance.
+
+    examples:
+      gersgorin known-values
+    """
+
+    work: ClassVar[str] = "work:show_known_values"

@@ -20,7 +20,7 @@ from gersgorin.cli.networks import (
 from gersgorin.cli.options import AnalysisOptions, given_options
 from gersgorin.cli.outputs import OutputOptions, checked_outputs, show
 from gersgorin.cli.sequences import data_of
-from gersgorin.cli.subcommands import RecordingCommand, RunCommand
+from gersgorin.cli.subcommands import KnownValuesCommand, RecordingCommand, RunCommand
 from gersgorin.recording import Recording
 from rhn.utils.io import check_result
 from rhn.utils.tables import printable
@@ -67,6 +67,15 @@ def show_recording(command: RecordingCommand) -> None:
     path = command.path / RECORDING if command.path.is_dir() else command.path
     outputs = checked_outputs(command)
     show(command, Recording.load(path), outputs, str(path))
+
+
+def show_known_values(command: KnownValuesCommand) -> int:
+    """Print the table of known values; returns 1 if one is beyond its allowance."""
+    from gersgorin.known_values import measured_values, table  # loads all analyses
+
+    found = measured_values()
+    print(table(found))
+    return 0 if all(each.is_within for each in found) else 1
 
 
 def function_of(analysis: Analysis) -> Callable[..., Any]:

@@ -126,10 +126,11 @@ def _json_or_text(text: str) -> Any:
 
 
 def run_read(
-    app: App, args: Sequence[str] | None, run: Callable[[Any], None] = methodcaller("run")
-) -> None:
+    app: App, args: Sequence[str] | None, run: Callable[[Any], int | None] = methodcaller("run")
+) -> int | None:
     """Read arguments (None: those of this process) into the dataclass of the command that they
-    name, and run it. Raises InvalidInputError, with the message of cyclopts.
+    name, and run it. Returns its exit code; None for 0. Raises InvalidInputError, with the message
+    of cyclopts.
     """
     words = list(map(str, sys.argv[1:] if args is None else args))
     if not words and app.default_command is None:
@@ -142,8 +143,7 @@ def run_read(
     except CycloptsError as error:
         place = " ".join((app.name[0], *(error.command_chain or ())))
         raise InvalidInputError(f"{error} (see {place} --help)") from None
-    if command is not None:
-        run(command)
+    return None if command is None else run(command)
 
 
 def _shown_default(value: Any) -> str | None:

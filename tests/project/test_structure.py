@@ -44,6 +44,7 @@ LEVELS_TEXT = """
     gersgorin.jacobians gersgorin.smoothness gersgorin.layers
     gersgorin.run gersgorin.model_map gersgorin.one_step
     gersgorin.analyses gersgorin.recorder gersgorin.recording gersgorin.results gersgorin.growth
+    gersgorin.known_values
     gersgorin.cli gersgorin.__main__
     trainability
     trainability.cli trainability.__main__

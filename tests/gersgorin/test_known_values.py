@@ -1,0 +1,67 @@
+"""Known values: closed forms and published numbers, by mpmath where a digit could be wrong."""
+
+import math
+from dataclasses import replace
+
+import mpmath
+import pytest
+
+from gersgorin import known_values
+from gersgorin.known_values import CASES
+
+ROWS = {row.case: row for row in CASES}
+CLOSED_FORMS = {
+    "rows (-1, 2, -1): spectral radius": lambda m: 2 + m.sqrt(2),
+    "[[1, 1], [0, 1]]: departure from normality": lambda m: 1 / m.sqrt(3),
+    "[[1, 1], [0, 2]]: eigenvalue condition": lambda m: m.sqrt(2),
+    "Jordan block of 8: numerical radius": lambda m: m.cos(m.pi / 9),
+    "diag(0.9, 0.5): half-life (steps)": lambda m: m.log(m.mpf(1) / 2) / m.log(m.mpf(9) / 10),
+    "cat map: largest exponent": lambda m: m.log((3 + m.sqrt(5)) / 2),
+    "Gaussian products, n = 8: largest exponent": lambda m: (m.log(2) + m.psi(0, 4)) / 2,
+    "Gaussian products, n = 8: smallest exponent": lambda m: (m.log(2) + m.psi(0, 0.5)) / 2,
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_what_is_measured_is_within_its_allowance_of_what_is_known(case):
+    row = ROWS[case]
+    assert abs(row.measure() - row.known) <= row.allowance
+
+
+@pytest.mark.parametrize("case", CLOSED_FORMS)
+def test_a_known_value_is_its_closed_form(case):
+    assert float(CLOSED_FORMS[case](mpmath)) == pytest.approx(ROWS[case].known, rel=1e-6)
+
+
+def test_the_point_of_a_cycle_returns_after_two_steps_and_has_the_multiplier():
+    s = ROWS["logistic map, r = 3.2: point of a cycle of 2"].known
+    after = 3.2 * s * (1 - s)
+    assert 3.2 * after * (1 - after) == pytest.approx(s, abs=1e-14) and abs(after - s) > 0.1
+    slopes = (3.2 - 6.4 * s) * (3.2 - 6.4 * after)
+    assert ROWS["logistic map, r = 3.2: multiplier of the cycle"].known == pytest.approx(slopes)
+
+
+def test_cases_have_names_of_their_own_and_are_at_least_twenty():
+    assert len(ROWS) == len(CASES) >= 20
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "counts"),
+    [
+        pytest.param({}, 0, "2 within their allowances, 0 beyond", id="known"),
+        pytest.param({"known": 0.7}, 1, "1 within their allowances, 1 beyond", id="wrong"),
+        pytest.param(
+            {"measure": lambda: math.nan}, 1, "1 within their allowances, 1 beyond", id="NaN"
+        ),
+    ],
+)
+def test_the_command_ends_with_1_beyond_an_allowance(monkeypatch, command, change, code, counts):
+    tent, point = "tent map, slopes 1.9: exponent", "logistic map, r = 3.2: fixed point"
+    monkeypatch.setattr(known_values, "CASES", [ROWS[point], replace(ROWS[tent], **change)])
+    printed = command("gersgorin known-values")
+    assert printed.code == code and printed.out.splitlines()[-1] == counts
+    assert [line.split()[0] for line in printed.out.splitlines()[:3]] == [
+        "case",
+        "logistic",
+        "tent",
+    ]
