@@ -59,7 +59,7 @@ class MoreStarts:
     """The states of a run, (T + 1, N)."""
     random: np.random.Generator
 
-    def around_and_between(self, points: Tensor, search: ZeroSearch) -> Tensor:
+    def draw(self, points: Tensor, search: ZeroSearch) -> Tensor:
         """Starts (count, N) in the box of the search: half of them between two states of the run or
         two of these points (P, N), half around one of them.
         """
@@ -135,15 +135,14 @@ def found_points(
 
     rounds = [(starts, ends_from(torch.cat((starts, settled))))]
     points = _points_of(rounds, search.apart)
-    isolated = _isolated(F, points)
-    while more is not None and len(rounds) < MOST_ROUNDS:
-        drawn = more.around_and_between(points.states, search)
-        before = sum(len(states) for states, _ in rounds) + len(settled)
-        rounds.append((drawn, ends_from(drawn, before)))
-        points, known = _points_of(rounds, search.apart), isolated
-        isolated = _isolated(F, points)
-        if isolated <= known:
-            break
+    if more is not None:
+        found, known = _isolated(F, points), -1
+        while found > known and len(rounds) < MOST_ROUNDS:
+            drawn = more.draw(points.states, search)
+            before = sum(len(states) for states, _ in rounds) + len(settled)
+            rounds.append((drawn, ends_from(drawn, before)))
+            points = _points_of(rounds, search.apart)
+            found, known = _isolated(F, points), found
     return {
         **_measured(F, search, points),
         **_counts(search, rounds),
@@ -163,7 +162,9 @@ def _isolated(F: IteratedMap, points: _Found) -> int:
     fixed, count = points.states[~torch.from_numpy(points.is_slow)], 0
     identity = torch.eye(fixed.shape[1], dtype=fixed.dtype, device=fixed.device)
     for part in root_search.blocks(fixed):
-        sizes = torch.linalg.svdvals(identity - F.jacobian(part))
+        J = F.jacobian(part)
+        checks.are_finite(f"derivative of {F.step.name} at a point", J)
+        sizes = torch.linalg.svdvals(identity - J)
         count += int((sizes[:, -1] > SINGULAR * sizes[:, 0]).sum())
     return count
 

@@ -29,7 +29,7 @@ from gersgorin.analyses.fixed_points import (
 )
 from gersgorin.results import load
 from gersgorin.run import open_run
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.named_curves import CURVE_TEXTS
 from tests.gersgorin.published import fixed_points_by_adam, three_bits
 from tests.gersgorin.test_exponents import drawn
@@ -240,6 +240,15 @@ def test_starts_are_states_of_the_run_points_between_them_or_random():
     run = open_run(lambda x, s: torch.tanh(2 * s), drawn(30, 1), torch.zeros(1, dtype=d))
     still = fixed_points(run, starts=20)
     assert sorted(still.states.ravel().round(3)) == [-0.958, 0, 0.958]
+
+
+def test_a_point_with_an_infinite_slope_is_refused_also_in_rounds():
+    with pytest.raises(NotFiniteError, match="derivative of root at a point is NaN or infinite"):
+        fixed_points(root, NO_INPUT, torch.zeros(1, dtype=d), starts=50)
+
+
+def root(x, s):
+    return s.abs().sqrt() * s.sign()
 
 
 FLIP_FLOPS = load_file(Path(__file__).with_name("flip_flops.safetensors"))
