@@ -183,12 +183,12 @@ def as_step(
 
 
 def layers_as_steps(layers: Iterable[Any], s0: Any) -> tuple[Callable, Tensor, Any]:
-    """Make a step of a stack of layers, so that depth takes the place of time. Returns the arguments
-    (f, x, s0) of `open_run`: f(k, s) applies layer k to s, and x (L,) holds 0 to L - 1.
+    """Make a step of a stack of layers: depth takes the place of time. Returns the arguments (f, x,
+    s0) of `open_run`: f(k, s) applies layer k to s, and x (L,) holds the numbers 0 to L - 1.
 
-    layers: L modules or functions s -> s', which keep the shape of s. Modules are copied and run in
-    float64, in evaluation mode; functions must take float64. s0: what the first layer reads, on
-    the device of the layers; it is converted to float64. Raises InvalidInputError.
+    layers: L modules or functions s -> s' that keep the shape of s. Modules are copied and run in
+    float64 and evaluation mode; functions read float64. s0: what the first layer reads, on the
+    device of the layers; it is converted to float64. Raises InvalidInputError.
 
     >>> from gersgorin import open_run
     >>> twice, plus = (lambda s: 2 * s), (lambda s: s + 1)
@@ -205,7 +205,7 @@ def layers_as_steps(layers: Iterable[Any], s0: Any) -> tuple[Callable, Tensor, A
         return parts[int(k)](s)
 
     s0 = checks.first_state(s0)
-    state_known(stack.__name__, s0 is not None)
+    checks.require(s0 is not None, "s0", s0, "what the first layer reads")
     s0 = in_double(s0, tree_leaves(s0)[0].device)
     return stack, torch.arange(len(parts), device="cpu"), s0
 
