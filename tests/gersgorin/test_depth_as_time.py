@@ -4,6 +4,7 @@ against torch's jacrev, NumPy and an RHN.
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from oracles import close
@@ -112,22 +113,28 @@ def test_a_stack_has_the_jacobians_of_its_layers_and_their_product(made):
 
 
 @SLOW
-def test_the_product_at_the_last_token_is_the_derivative_of_the_whole_model():
-    """No other token reads the last one, so nothing is held."""
+@pytest.mark.parametrize(
+    "place", [pytest.param(3, id="inner"), pytest.param(TOKENS - 1, id="last")]
+)
+def test_the_product_at_a_token_is_the_derivative_of_the_whole_model(place):
+    """With causal attention no change leaves a token and comes back to it."""
     model, stream = gpt2()
-    parts = zip(model.h, stream, strict=True)
-    layers = [OneToken(*part, TOKENS - 1) for part in parts]
-    s0 = stream[0][-1]
-    run = open_run(*layers_as_steps(layers, s0))
 
-    def after_blocks(s):
-        tokens = torch.cat((stream[0][:-1], s[None]))[None]
-        for block in model.h:
-            tokens = block(tokens)
-        return tokens[0, -1]
+    def whole(s):
+        tokens = torch.cat((stream[0][:place], s[None], stream[0][place + 1 :]))
+        return nn.Sequential(*model.h)(tokens[None])[0, place]
 
-    P, log_scale = jacobian_product(run.jacobians())
-    close(P * log_scale.exp(), jacrev(after_blocks)(s0), OF_PRODUCTS)
+    layers, s0 = of_one_token(place)
+    P, log_scale = jacobian_product(open_run(*layers_as_steps(layers, s0)).jacobians())
+    close(P * log_scale.exp(), jacrev(whole)(s0), OF_PRODUCTS)
+
+
+@SLOW
+def test_the_vectors_of_all_tokens_are_one_state():
+    model, stream = gpt2()
+    step, x, s0 = layers_as_steps(model.h, stream[0][None])
+    A = open_run(step, x[:2], s0).jacobians()[1]
+    close(A, jacrev(model.h[1])(stream[1][None]).reshape(A.shape), ROUNDING)
 
 
 def test_a_highway_network_is_a_time_step_of_an_rhn_without_input():
@@ -156,6 +163,24 @@ def test_modules_are_copied_and_run_in_double_precision_without_dropout():
         layer.double().eval()
         close(A, jacrev(layer)(s).detach(), ROUNDING)
         s = layer(s)
+
+
+def test_what_a_layer_creates_is_in_double_precision():
+    class Weighted(nn.Module):
+        def forward(self, s):
+            return s * torch.linspace(0, 1, 4)
+
+    found = open_run(*layers_as_steps([Weighted()], torch.ones(4))).jacobians()
+    close(found[0], np.diag(np.linspace(0, 1, 4)), ROUNDING)
+
+
+def test_layers_of_torch_compile_run_without_it():
+    def backend(graph, inputs):
+        raise AssertionError("compiled")
+
+    layer = nn.Linear(N, N)
+    run = open_run(*layers_as_steps([torch.compile(layer, backend=backend)], torch.ones(N)))
+    close(run.jacobians()[0], layer.weight.detach().double(), ROUNDING)
 
 
 def test_layers_may_read_a_batch_of_one_image():
