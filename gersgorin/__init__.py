@@ -16,6 +16,7 @@ sequence: numbers (T, m) or ids (T,). Every analysis returns numbers in one tabl
 
     open_run(network, x)         a `Run`, which every analysis takes: inputs, states, Jacobians
     layer_inputs(model, x)       what a layer inside a module reads
+    layers_as_steps(layers, s0)  a stack of layers as a step, with depth as time
     load(file)                   a saved result
 
 Single steps s' = f(x, s), and matrices:
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from gersgorin.results import load as load
     from gersgorin.run import Run as Run
     from gersgorin.run import open_run as open_run
+    from gersgorin.step import layers_as_steps as layers_as_steps
 
 __all__, _load, __dir__ = lazy_names(
     __name__,
@@ -80,6 +82,7 @@ __all__, _load, __dir__ = lazy_names(
         "recorder": ("Recorder",),
         "results": ("load",),
         "run": ("Run", "open_run"),
+        "step": ("layers_as_steps",),
     },
     submodules=("analyses", "linalg"),
 )

@@ -5,7 +5,7 @@ Afterwards x is a tensor of numbers (T, m) or of ids (T,), and a state is a tens
 tensors. Checks of a value against a network are in the module that first has both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -113,9 +113,24 @@ def first_state(s0: Any, state_size: Any = None) -> Any:
 
 def a_network(network: Any) -> Any:
     """A module, without a wrapper of torch.compile, or a function f(x, s)."""
-    good = callable(network) and not isinstance(network, type)
-    require(good, "network", kind(network), "a module or a function f(x, s)")
+    require(is_callable(network), "network", kind(network), "a module or a function f(x, s)")
     return uncompiled(network)
+
+
+def layers_of_stack(layers: Any) -> list[Any]:
+    """The layers of a stack: modules, without a wrapper of torch.compile, or functions."""
+    wanted = "a list of modules or functions s -> s'"
+    require(isinstance(layers, Iterable), "layers", kind(layers), wanted)
+    found = [*layers]
+    require(len(found) > 0, "layers", "empty", wanted)
+    for layer in found:
+        require(is_callable(layer), "layers", f"a list with {kind(layer)}", wanted)
+    return [uncompiled(layer) for layer in found]
+
+
+def is_callable(value: Any) -> bool:
+    """True for a module or a function, not for a class."""
+    return callable(value) and not isinstance(value, type)
 
 
 def are_finite(name: str, t: Tensor, first: int = 0) -> None:

@@ -16,7 +16,7 @@ Legend: B rows, m inputs, N entries of a state, L layers, n units.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -180,6 +180,34 @@ def as_step(
         step = step_of_function(network, s0)
         x = x if x.dim() == 1 else x.to(step.first.dtype)
     return step, x
+
+
+def layers_as_steps(layers: Iterable[Any], s0: Any) -> tuple[Callable, Tensor, Any]:
+    """Make a step of a stack of layers: depth takes the place of time. Returns the arguments (f, x,
+    s0) of `open_run`: f(k, s) applies layer k to s, and x (L,) holds the numbers 0 to L - 1.
+
+    layers: L modules or functions s -> s' that keep the shape of s. Modules are copied and run in
+    float64 and evaluation mode; functions read float64. s0: what the first layer reads, on the
+    device of the layers; it is converted to float64. Raises InvalidInputError.
+
+    >>> from gersgorin import open_run
+    >>> twice, plus = (lambda s: 2 * s), (lambda s: s + 1)
+    >>> run = open_run(*layers_as_steps([twice, plus, twice], torch.ones(1)))
+    >>> run.states.ravel().tolist(), run.jacobians().ravel().tolist()
+    ([1.0, 2.0, 3.0, 6.0], [2.0, 1.0, 2.0])
+    """
+    parts = [
+        in_module(copied(layer)) if isinstance(layer, nn.Module) else layer
+        for layer in checks.layers_of_stack(layers)
+    ]
+
+    def stack(k: Tensor, s: Any) -> Any:
+        return parts[int(k)](s)
+
+    s0 = checks.first_state(s0)
+    checks.require(s0 is not None, "s0", s0, "what the first layer reads")
+    s0 = in_double(s0, tree_leaves(s0)[0].device)
+    return stack, torch.arange(len(parts), device="cpu"), s0
 
 
 def one_direction(module: nn.Module) -> None:

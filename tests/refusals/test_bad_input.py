@@ -208,6 +208,7 @@ CALLS = {  # function: its arguments, which are wrong one at a time
     gersgorin.compare: lambda: {"networks": {"a": nn.RNN(3, 4)}, "x": X, "panels": ["discs"]},
     gersgorin.open_run: lambda: along(state_size=None, layer=None),
     gersgorin.layer_inputs: lambda: {"model": nn.Sequential(nn.RNN(3, 4)), "x": X, "layer": "0"},
+    partial(gersgorin.layers_as_steps, s0=X): lambda: {"layers": [nn.Tanh()]},
     partial(gersgorin.temporal_jacobian, x=X): lambda: at(method="analytic"),
     partial(gersgorin.input_jacobian, x=X): lambda: at(method="jacrev"),
     partial(gersgorin.layer_jacobians, x=X): lambda: at(method="analytic"),
