@@ -239,9 +239,9 @@ def vanishing() -> float:
     return math.exp(of_matrices(D, D.flip(0, 1)).log_norm_product[-1])
 
 
-@known("rows (-1, 2, -1): modulus in the discs", "definition", 4.0, 0, ROUNDING)
+@known("[[2, -1, -1], ...]: modulus in the discs", "definition", 4.0, 0, ROUNDING)
 def discs() -> float:
-    A = torch.tensor([[2.0, -1.0, 0.0], [-1.0, 2.0, -1.0], [0.0, -1.0, 2.0]])
+    A = torch.tensor([[2.0, -1.0, -1.0], [-1.0, 2.0, -1.0], [-1.0, -1.0, 2.0]])
     return of_matrices(A).row_reach.max()
 
 

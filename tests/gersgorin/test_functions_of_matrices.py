@@ -188,6 +188,18 @@ def test_random_spectra_lie_inside_every_inclusion_set(A, dtype):
     assert all(inside(A, eigenvalues(A)).all() for inside in SETS.values())
 
 
+def test_ovals_are_enlarged_by_the_tolerance_of_an_entry_and_its_row():
+    A = torch.tensor([[0.0, 0.5, 0.2], [0.1, 1.0, 0.3], [0.4, 0.4, 3.0]], dtype=d)
+    z, tol = torch.linspace(-2, 5, 701, dtype=d), 0.6
+    radii = [0.7 + 0.4, 0.4 + 0.4, 0.8 + 0.4]  # two thirds of the tolerance more
+    for point, inside in zip(z.tolist(), in_brauer_ovals(A, z, tol).tolist(), strict=True):
+        away = [max(abs(point - center) - 0.2, 0) for center in (0, 1, 3)]
+        pairs = ((0, 1), (0, 2), (1, 2))
+        gaps = [away[i] * away[k] - radii[i] * radii[k] for i, k in pairs]
+        if min(map(abs, gaps)) > 1e-9:
+            assert inside == (min(gaps) < 0), point
+
+
 @pytest.mark.parametrize("name", REAL_MATRICES)
 def test_inclusion_sets_are_their_definitions_one_inside_the_other(name):
     """A point is in the minimal set if the Perron root of |A off the diagonal| - diag |z - a_ii| is

@@ -23,6 +23,7 @@ from gersgorin.analyses.influence import (
 )
 from gersgorin.autodiff import vjps
 from gersgorin.kinds import batch_first_of
+from gersgorin.losses import frame_losses
 from gersgorin.model_map import outputs_in
 from gersgorin.run import open_run
 from rhn.cells import make_cell
@@ -504,3 +505,11 @@ def test_a_gap_is_relative_to_the_larger_one(gradient, quotient, relative):
 def test_the_norm_of_an_infinite_vector_is_infinite():
     vectors = torch.tensor([[math.inf, 1.0], [0.0, 0.0], [3.0, 4.0]])
     assert scaled_norm(vectors, 1).tolist() == [math.inf, 0.0, 5.0]
+
+
+@pytest.mark.parametrize("wrong", [1.5, -0.5])
+def test_one_target_of_bernoulli_outside_0_and_1_is_refused(wrong):
+    y = torch.full((4, 1, 2), 0.5)
+    y[1, 0, 1] = wrong
+    with pytest.raises(InvalidInputError, match="expected 0 to 1 for bernoulli"):
+        frame_losses("bernoulli", torch.zeros(4, 1, 2), y)

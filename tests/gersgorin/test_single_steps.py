@@ -218,3 +218,15 @@ def test_a_bound_of_a_cell_is_a_number_for_states_up_to_a_size():
     assert bound == cell.norm_bound(2.5) > norm_bound(cell) == cell.norm_bound(1.0)
     with pytest.raises(InvalidInputError, match="state_bound is -1: expected"):
         norm_bound(cell, -1)
+
+
+@pytest.mark.parametrize(
+    ("x", "s"),
+    [
+        pytest.param(torch.zeros(5, 0), torch.zeros(5, 3), id="x"),
+        pytest.param(torch.zeros(5, 2), torch.zeros(5, 0), id="s"),
+    ],
+)
+def test_rows_without_numbers_are_no_vectors(x, s):
+    with pytest.raises(InvalidInputError, match=r"x, s is .* expected vectors"):
+        temporal_jacobian(lambda x, s: s, x, s)
