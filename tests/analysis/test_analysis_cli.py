@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helps import help_of
+from commands import help_of
 from networks import WORDS, language_checkpoint, language_network, network, sentences
 
 import gersgorin
 import rhn
-from analysis import GateActivity, LesionTable, gate_activity, lesion
+from analysis import GateActivity, LesionTable, gate_activity, lesion, refinement
 from analysis.lesion_modes import MODES
 from analysis.report import report_page
 from rhn.checkpoints import save
@@ -50,6 +50,10 @@ LINES = {
     ),
     "lesion text.safetensors --data novel.txt --length 7 --max-tokens 40 --split train": lambda: (
         lesion(PROSE, [novel("train")[k : min(k + 7, 40) + 1] for k in range(0, 40, 7)])
+    ),
+    "refine best.safetensors --split valid": lambda: refinement(MUSIC, chorales().valid),
+    "refine text.safetensors --data novel.txt --length 7 --max-tokens 40 --split train": lambda: (
+        refinement(PROSE, [novel("train")[k : min(k + 7, 40) + 1] for k in range(0, 40, 7)])
     ),
 }
 
