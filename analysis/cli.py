@@ -81,6 +81,12 @@ class GatesCommand(LayerCommand):
     """
 
     function: ClassVar[str] = "analysis.gates:gate_activity"
+    drawn: ClassVar[tuple[str, ...]] = ("kind",)
+
+    kind: Literal["curves", "map"] = "curves"
+    """Figure: a curve for each layer over time, or a map of layers over time in colour, of four
+    sequences unless some are chosen.
+    """
 
     output: tuple[Path, ...] = (Path("gates.png"),)
     """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""

@@ -93,6 +93,15 @@ def test_files_hold_what_is_printed(command):
         assert float(next(csv.DictReader(file))["mean"]) == found.mean_by_layer[0]
 
 
+def test_the_kind_of_the_figure_of_gates_is_curves_or_a_map(command, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(GateActivity, "figure", lambda found, **how: drawn.append(how["kind"]))
+    monkeypatch.setattr("gersgorin.cli.outputs.save_figure", lambda path, draw, size: draw())
+    for words in ("", "--kind map"):
+        assert command(f"rhn-analyze gates best.safetensors --chorale 0 {words}").code == 0
+    assert drawn == ["curves", "map"]
+
+
 def test_the_report_has_the_figure_and_the_table_of_each_part(command):
     train = "rhn train jsb-depth-2 --hidden-size 4 --epochs 1 --out run"
     assert command(train).code == 0
