@@ -8,7 +8,7 @@ distances from its left edge, and heights above the line of the state.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -56,13 +56,13 @@ def operation(ax: Axes, place: Point, sign: str) -> None:
 def draw_layer(ax: Axes, layer: Layer) -> None:
     """Draw a layer: its state along a line, and above it h, t and c, which read the state."""
     left, half = layer.left, BOX / 2
-    frame = {"boxstyle": "round,pad=0.05", "facecolor": "none", "edgecolor": GREY}
+    frame: Any = {"boxstyle": "round,pad=0.05", "facecolor": "none", "edgecolor": GREY}
     ax.add_patch(FancyBboxPatch((left, BOTTOM), WIDTH, TOP - BOTTOM, **frame))
     ax.text(left + WIDTH / 2, TOP + 0.2, layer.name, ha="center")
     for name, (place, color) in UNITS.items():
         x = left + place
         arrow(ax, (x, 0), (x, BOX_HEIGHT - half))
-        box = {"boxstyle": "square,pad=0", "facecolor": f"{color}40", "edgecolor": color}
+        box: Any = {"boxstyle": "square,pad=0", "facecolor": f"{color}40", "edgecolor": color}
         ax.add_patch(FancyBboxPatch((x - half, BOX_HEIGHT - half), BOX, BOX, **box))
         ax.text(x, BOX_HEIGHT, name, ha="center", va="center")
     new, old, total = ((left + x, y) for x, y in (NEW, OLD, SUM))
