@@ -26,9 +26,17 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from analysis.jackknife import paired_interval
-from analysis.layer_results import FRAMES, HEADER, LAYER, SEQUENCES, LayerResult, layer_ticks
+from analysis.layer_results import (
+    BEST_CONSTANT,
+    FRAMES,
+    HEADER,
+    LAYER,
+    LOSS,
+    SEQUENCES,
+    LayerResult,
+    layer_ticks,
+)
 from analysis.layers import copied_network, places, recurrent_modules
-from analysis.lesion_table import CONSTANT, LOSS
 from analysis.lesions import check_keys, next_frame_nll, stretches_of
 from analysis.recorded import CellRun, check_causal, runs_of_module, runs_of_network
 from analysis.sequences import Music, NetworkAndData, Text, network_title, opened, task_of
@@ -66,8 +74,8 @@ class Refinement(LayerResult):
         LOSS, *LOSS_ENDS, CHANGE, *CHANGE_ENDS, DISTANCE, *DISTANCE_ENDS,
     )  # fmt: skip
     texts: ClassVar[tuple[str, ...]] = (
-        *HEADER, CONSTANT, READ, LOSS, *LOSS_ENDS, CHANGE, *CHANGE_ENDS, DISTANCE, *DISTANCE_ENDS,
-        BEFORE, LAYER, *UNITS.values(),
+        *HEADER, BEST_CONSTANT, READ, LOSS, *LOSS_ENDS, CHANGE, *CHANGE_ENDS,
+        DISTANCE, *DISTANCE_ENDS, BEFORE, LAYER, *UNITS.values(),
     )  # fmt: skip
 
     constant: float
@@ -102,7 +110,7 @@ class Refinement(LayerResult):
 
     def header(self) -> dict[str, Any]:
         counts = {SEQUENCES: len(self.lengths), FRAMES: int(self.lengths.sum())}
-        return counts | {CONSTANT: self.constant}
+        return counts | {BEST_CONSTANT: self.constant}
 
     def table(self) -> Mapping[str, Any]:
         none = np.zeros(len(self.lengths))
@@ -128,7 +136,7 @@ class Refinement(LayerResult):
         return [*zip(self.labels, *columns, strict=True)]
 
     def figure_title(self) -> str:
-        numbers = f"{LOSS} {formatted(self.loss[-1])}, {CONSTANT} {formatted(self.constant)}"
+        numbers = f"{LOSS} {formatted(self.loss[-1])}, {BEST_CONSTANT} {formatted(self.constant)}"
         return f"{self.network}; {self.data} {self.split}".strip() + f"\n{numbers}"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
