@@ -316,7 +316,6 @@ def outputs_of_layers(run: CellRun) -> Tensor:
     tolerance = torch.finfo(after.dtype).eps ** 0.5
     same = torch.allclose(states[-1], after, rtol=tolerance, atol=tolerance)
     checks.require(same, f"last state by run_layer of {kind}", "another", "that of step")
-    states[-1] = after
     return torch.stack([cell.outputs_of(s) for s in states]).unflatten(1, run.x.shape[:2])
 
 

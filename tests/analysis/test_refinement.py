@@ -149,6 +149,15 @@ def test_columns_are_ratios_of_sums_with_their_jackknife_intervals():
             assert distances[row] == pytest.approx(wanted)
 
 
+def test_pieces_of_two_batches_are_those_of_each_alone():
+    """Rows of padding fill the second one."""
+    model, pieces = network(depth=2), rolls(*range(2, 72))
+    found = refinement(model, pieces)
+    alone = [refinement(model, piece) for piece in pieces]
+    np.testing.assert_allclose(found.loss_sums.T, [one.loss_sums[:, 0] for one in alone])
+    np.testing.assert_allclose(found.distance_sums.T, [one.distance_sums[:, 0] for one in alone])
+
+
 def test_texts_of_many_batches_are_those_of_one(monkeypatch):
     model, data = language_network(), tokens(3, 12, 1, 7, 3)
     wanted = refinement(model, data)
@@ -309,6 +318,15 @@ class Other(RHN):
 
     def run_layer(self, layer, x, s, y):
         return super().run_layer(layer, x, s, y) + 0.01
+
+
+def backwards(cell, x):
+    return cell(x.flip(0))[0].flip(0)
+
+
+def test_a_layer_that_reads_later_frames_is_refused():
+    with pytest.raises(InvalidInputError, match="input of cell is of later frames"):
+        refinement(Net(nn.GRU(88, n), backwards), rolls(9))
 
 
 @torch.no_grad()
