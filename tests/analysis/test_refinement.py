@@ -153,9 +153,11 @@ def test_pieces_of_two_batches_are_those_of_each_alone():
     """Rows of padding fill the second one."""
     model, pieces = network(depth=2), rolls(*range(2, 72))
     found = refinement(model, pieces)
-    alone = [refinement(model, piece) for piece in pieces]
-    np.testing.assert_allclose(found.loss_sums.T, [one.loss_sums[:, 0] for one in alone])
-    np.testing.assert_allclose(found.distance_sums.T, [one.distance_sums[:, 0] for one in alone])
+    assert found.loss_sums.shape == (3, 70)
+    for number in (0, 5, 6, 69):
+        alone = refinement(model, pieces[number])
+        np.testing.assert_allclose(found.loss_sums[:, number], alone.loss_sums[:, 0])
+        np.testing.assert_allclose(found.distance_sums[:, number], alone.distance_sums[:, 0])
 
 
 def test_texts_of_many_batches_are_those_of_one(monkeypatch):
@@ -241,6 +243,14 @@ def test_the_readout_of_a_module_gets_the_outputs_before_and_after_a_step(layout
         before = torch.cat((torch.zeros(1, n, dtype=torch.float64), after[:-1]))
         wanted = [nats_of_frames(plain.above(y).numpy(), piece[1:]) for y in (before, after)]
         assert losses == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_cell_whose_only_result_is_its_state_has_the_losses_of_its_layer():
+    layer, steps = drawn(Net(nn.GRU(88, n)).double()), Net(nn.GRUCell(88, n), loop).double()
+    weights = layer.state_dict().items()
+    steps.load_state_dict({name.replace("_l0", ""): weight for name, weight in weights})
+    found, wanted = (refinement(module, rolls(9, 4)) for module in (steps, layer))
+    np.testing.assert_allclose(found.loss_sums, wanted.loss_sums, rtol=1e-12)
 
 
 @torch.no_grad()
