@@ -346,9 +346,9 @@ def twice(cell, x):
 
 def test_a_layer_that_reads_each_frame_two_times_is_refused():
     module = nn.Sequential(nn.Linear(88, n), Net(nn.GRU(n, n), twice))
-    with pytest.raises(InvalidInputError, match="number of steps that 1.cell reads is 16"):
+    with pytest.raises(InvalidInputError, match=r"number of steps that 1\.cell reads is 16"):
         refinement(module, rolls(9))
-    with pytest.raises(InvalidInputError, match="number of steps that 1.cell reads is 18"):
+    with pytest.raises(InvalidInputError, match=r"number of steps that 1\.cell reads is 18"):
         gate_activity(module, rolls(9))
 
 
