@@ -5,18 +5,16 @@ cells together), m inputs, N entries of a state, t the transform gate in (0, 1).
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from analysis.gate_table import GateActivity
-from analysis.layers import Place, copied_network, places, recurrent_modules
-from analysis.recorded import check_causal, in_batch, recorded_calls
+from analysis.layers import copied_network, places
+from analysis.recorded import CellRun, check_causal, runs_of_module, runs_of_network
 from analysis.sequences import (
     Music,
     NetworkAndData,
@@ -112,7 +110,7 @@ def _by_sequence(
     """Yield (index of a sequence, its transform gates (T, n) float64 of each layer). `ROWS`
     sequences are computed at a time; by a module of the user's, one.
     """
-    like, every = next(network.parameters()), places(network)
+    like = next(network.parameters())
     ours = isinstance(network, RecurrentModel | Cell)
     if not ours:
         check_causal(network, task.inputs(sequences[:1], like)[:, 0], batch_first)
@@ -122,60 +120,29 @@ def _by_sequence(
         some = order[start : start + rows]
         inputs = task.inputs([sequences[i] for i in some], like)
         with deterministic(), torch.no_grad():
-            if ours:
-                gates = _gates_of_network(network, inputs)
-            else:
-                gates = _gates_of_module(network, inputs[:, 0], batch_first, every)
+            gates = _gates_of_layers(network, inputs, batch_first)
         for row, i in enumerate(some):
             own = [layer[: len(sequences[i]), row].double() for layer in gates]
             yield i, [layer.numpy(force=True) for layer in own]
 
 
-def _gates_of_network(network: Any, inputs: Tensor) -> list[Tensor]:
-    """Return the transform gates (T, B, n) of each layer of a network of ours along inputs
-    (T, B, m), or ids (T, B), from states of zeros.
+def _gates_of_layers(network: nn.Module, inputs: Tensor, batch_first: bool | None) -> list[Tensor]:
+    """Return the transform gates (T, B, n) of each layer along inputs (T, B, m), or ids (T, B); of
+    a user's module B is 1.
     """
-    ids, found = getattr(network, "takes_ids", False), list[Tensor]()
-    x = F.embedding(inputs, network.embedding) if ids else inputs
-    for cell in dict[str, Any](recurrent_modules(network)).values():
-        states = _states_and_gates(cell, x, x.new_zeros(x.shape[1], cell.state_size), found)
-        x = cell.outputs_of(states)
-    return found
+    if isinstance(network, RecurrentModel | Cell):
+        runs = runs_of_network(network, inputs)
+    else:
+        runs = runs_of_module(network, inputs[:, 0], batch_first)
+    return [gate for run in runs for gate in _gates_of_run(run)]
 
 
-def _states_and_gates(cell: Any, x: Tensor, s0: Tensor, found: list[Tensor]) -> Tensor:
-    """Run a cell along x (T, B, m), add the transform gates of its layers to a list, and return its
-    states (T, B, N).
-    """
-    states = cell.states(x, s0)
-    gates = cell.gates(x, torch.cat((s0.unsqueeze(0), states[:-1]))).t
+def _gates_of_run(run: CellRun) -> list[Tensor]:
+    """Return the transform gates (T, B, n) of the layers of a cell."""
+    cell, x = run.cell, run.x
+    gates = cell.gates(x, run.before).t
     kind, shape = type(cell).__name__, (*x.shape[:2], cell.hidden_size)
     wanted = f"gates(x, s) with t of {cell.depth} layers, as of RHN, LSTM and GRU"
     shapes = [tuple(gate.shape) for gate in gates]
     checks.require(shapes == [shape] * cell.depth, f"gates of {kind}", shapes or "none", wanted)
-    found.extend(gates)
-    return states
-
-
-def _gates_of_module(
-    module: nn.Module, x: Tensor, batch_first: bool | None, all_places: Sequence[Place]
-) -> list[Tensor]:
-    """Return the transform gates (T, 1, n) of each layer of a user's module, while it reads one
-    sequence x (T, m).
-    """
-    calls, gates = recorded_calls(module, partial(in_batch, module, x, batch_first)), list[Tensor]()
-    for name in dict.fromkeys(place.name for place in all_places):
-        steps = sum(len(read) for read, _ in calls[name])
-        checks.require(steps == len(x), f"number of steps that {name} reads", steps, str(len(x)))
-        own = dict.fromkeys(place.cell for place in all_places if place.name == name)
-        each = [_gates_of_call([*own], *call) for call in calls[name]]
-        gates += [torch.cat(parts) for parts in zip(*each, strict=True)]
-    return gates
-
-
-def _gates_of_call(stack: Sequence[Cell], x: Tensor, starts: Tensor) -> list[Tensor]:
-    """Return the transform gates (T, 1, n) of the layers of one call; see `recorded_calls`."""
-    found, x = list[Tensor](), x.unsqueeze(1)
-    for cell, s0 in zip(stack, starts, strict=True):
-        x = cell.outputs_of(_states_and_gates(cell, x, s0.unsqueeze(0), found))
-    return found
+    return [*gates]

@@ -222,7 +222,7 @@ def _next_step(
     task, like = task_of(network, given.sequences), next(network.parameters())
     sequences = task.sequences(given.sequences)
     if isinstance(task, Music):
-        _check_keys(sequences)
+        check_keys(sequences)
     steps = np.array([len(sequence) - 1.0 for sequence in sequences])
     order = np.flatnonzero(steps)
     checks.require(len(order) > 0, f"number of {task.step}s to predict", 0, "at least 1")
@@ -246,7 +246,7 @@ def _next_step(
     )
 
 
-def _check_keys(rolls: Sequence[np.ndarray]) -> None:
+def check_keys(rolls: Sequence[np.ndarray]) -> None:
     """Raise InvalidInputError for other numbers than 0 and 1, which have no loss."""
     for i, frames in enumerate(rolls):
         others = frames[~np.isin(frames, (0, 1))]

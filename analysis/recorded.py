@@ -1,23 +1,83 @@
-"""The calls of the recurrent layers of a user's module while it reads one sequence: what each call
-reads, its first states, and a test that no layer reads a frame before its time.
+"""The inputs and states of the recurrent layers of a network while it reads sequences. In a user's
+module they come from the recorded calls of its layers while it reads one sequence; a test finds
+layers that read a frame before its time.
 
-Legend: T steps, m inputs, N entries of a state.
+Legend: T steps, B sequences, m inputs, N entries of a state.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from analysis.layers import cells_of_layers, recurrent_modules
 from gersgorin import checks
+from rhn.cells import Cell
 from rhn.utils.validation import signature_of
 
 Calls = defaultdict[str, list[tuple[Tensor, Tensor]]]
 """The calls of each recurrent module by its name: what a call reads, and the first states."""
+
+
+class CellRun(NamedTuple):
+    """A cell along some sequences."""
+
+    cell: Cell
+    x: Tensor
+    """The inputs, (T, B, m)."""
+    before: Tensor
+    """The states before each step, (T, B, N)."""
+    after: Tensor
+    """The states after each step, (T, B, N)."""
+
+
+def runs_of_network(network: Any, inputs: Tensor) -> list[CellRun]:
+    """Run each cell of a network of ours along inputs (T, B, m), or ids (T, B), from states of
+    zeros.
+    """
+    takes_ids = getattr(network, "takes_ids", False)
+    x = F.embedding(inputs, network.embedding) if takes_ids else inputs
+    cells = dict[str, Any](recurrent_modules(network)).values()
+    return _runs_of_stack([*cells], x, [x.new_zeros(x.shape[1], c.state_size) for c in cells])
+
+
+def runs_of_module(module: nn.Module, x: Tensor, batch_first: bool | None) -> list[CellRun]:
+    """Run the cell of each layer of a user's module along what the layer reads, from its first
+    states, while the module reads one sequence x (T, m).
+    """
+    calls, runs = recorded_calls(module, partial(in_batch, module, x, batch_first)), []
+    for name, recurrent in recurrent_modules(module).items():
+        steps = sum(len(read) for read, _ in calls[name])
+        checks.require(steps == len(x), f"number of steps that {name} reads", steps, str(len(x)))
+        stack = [*dict.fromkeys(cell for cell, _ in cells_of_layers(recurrent))]
+        each = [_runs_of_stack(stack, read[:, None], s0[:, None]) for read, s0 in calls[name]]
+        runs += [_joined(parts) for parts in zip(*each, strict=True)]
+    return runs
+
+
+def _runs_of_stack(cells: Sequence[Cell], x: Tensor, starts: Iterable[Tensor]) -> list[CellRun]:
+    """Run cells one above the other along x (T, B, m), each from its first states (B, N)."""
+    runs = []
+    for cell, s0 in zip(cells, starts, strict=True):
+        states = cell.states(x, s0)
+        before = torch.cat((s0.unsqueeze(0), states[:-1]))
+        runs.append(CellRun(cell, x, before, states))
+        x = cell.outputs_of(states)
+    return runs
+
+
+def _joined(parts: Sequence[CellRun]) -> CellRun:
+    """Join the runs of one cell in several calls, one after another."""
+    return CellRun(
+        cell=parts[0].cell,
+        x=torch.cat([part.x for part in parts]),
+        before=torch.cat([part.before for part in parts]),
+        after=torch.cat([part.after for part in parts]),
+    )
 
 
 def in_batch(module: nn.Module, x: Tensor, batch_first: bool | None) -> tuple[Any, int]:

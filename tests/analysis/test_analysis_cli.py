@@ -15,7 +15,7 @@ from networks import WORDS, language_checkpoint, language_network, network, sent
 
 import gersgorin
 import rhn
-from analysis import GateActivity, LesionTable, gate_activity, lesion
+from analysis import GateActivity, LesionTable, gate_activity, lesion, refinement
 from analysis.lesion_modes import MODES
 from analysis.report import report_page
 from rhn.checkpoints import save
@@ -50,6 +50,10 @@ LINES = {
     ),
     "lesion text.safetensors --data novel.txt --length 7 --max-tokens 40 --split train": lambda: (
         lesion(PROSE, [novel("train")[k : min(k + 7, 40) + 1] for k in range(0, 40, 7)])
+    ),
+    "refine best.safetensors --split valid": lambda: refinement(MUSIC, chorales().valid),
+    "refine text.safetensors --data novel.txt --length 7 --max-tokens 40 --split train": lambda: (
+        refinement(PROSE, [novel("train")[k : min(k + 7, 40) + 1] for k in range(0, 40, 7)])
     ),
 }
 
@@ -87,6 +91,15 @@ def test_files_hold_what_is_printed(command):
     assert Path("g.png").stat().st_size > 10_000 and Path("g.pdf").read_bytes().startswith(b"%PDF")
     with Path("g.csv").open(newline="") as file:
         assert float(next(csv.DictReader(file))["mean"]) == found.mean_by_layer[0]
+
+
+def test_the_kind_of_the_figure_of_gates_is_curves_or_a_map(command, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(GateActivity, "figure", lambda found, **how: drawn.append(how["kind"]))
+    monkeypatch.setattr("gersgorin.cli.outputs.save_figure", lambda path, draw, size: draw())
+    for words in ("", "--kind map"):
+        assert command(f"rhn-analyze gates best.safetensors --chorale 0 {words}").code == 0
+    assert drawn == ["curves", "map"]
 
 
 def test_the_report_has_the_figure_and_the_table_of_each_part(command):
