@@ -1,0 +1,129 @@
+"""The measures of untrained networks of trials, and the table of their shares of ordered pairs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optim_study import read_csv
+from paper import settings_that_train
+from paper.pair_order import Order
+from paper.predictions import ABOVE, HALF, PREDICTED
+from paper.settings_that_train import (
+    FAST,
+    FIRST,
+    HELD_OUT,
+    MEASURES,
+    STUDIES,
+    Trials,
+    is_right,
+    orders,
+    outcomes,
+    predicted,
+    read_orders,
+    starts,
+    write_orders,
+)
+from paper.values import RESULTS, read_values
+from rhn.errors import DataError
+
+ROWS = read_csv(RESULTS / STUDIES[FIRST])
+
+
+@pytest.mark.parametrize("depth", [1, 6])
+def test_an_rhn_with_tiny_weights_has_the_radius_of_its_carry_gates(depth):
+    """Weights of at most 1e-7 leave c = 1 - sigmoid(b) in each layer: A = c^L I."""
+    tiny = [r for r in ROWS if r.arch == "rhn" and r.depth == depth and r.init_std < 1e-7]
+    carry = np.array([1 - 1 / (1 + np.exp(-row.transform_bias)) for row in tiny])
+    measured = starts(tiny)
+    assert len(tiny) > 2
+    for name in ("spectral radius", "row discs", "column discs", "2-norm"):
+        found = [MEASURES[name](start) for start in measured]
+        assert found == pytest.approx(carry**depth, rel=1e-4), name
+    growth = [MEASURES["growth of the product"](start) for start in measured]
+    assert growth == pytest.approx(depth * np.log(carry), rel=1e-4)
+
+
+def test_a_trial_whose_settings_its_seed_does_not_draw_is_refused():
+    with pytest.raises(DataError, match="trial 3 of rhn-depth1 has other settings"):
+        starts([replace(ROWS[3], learning_rate=0.5)])
+
+
+def trials(count: int = 40) -> Trials:
+    """Trials of two networks whose learning rate decides, and whose name separates."""
+    rng = np.random.default_rng(0)
+    rate = 10 ** rng.uniform(-3, 0, count)
+    networks = ["rhn, depth 1" if k % 2 else "dt-rnn, depth 1" for k in range(count)]
+    values = {name: rng.normal(size=count) for name in MEASURES}
+    is_rhn = np.array([k % 2 for k in range(count)], dtype=float)
+    values |= {"learning rate": rate, "is an RHN": is_rhn}
+    return Trials(values, rate + 0.1 * is_rhn > 0.15, networks)
+
+
+def test_fast_trials_and_single_networks_are_measured_apart():
+    every = trials()
+    found = orders({FIRST: every})
+    is_fast, is_rhn = every.values["learning rate"] >= FAST, every.values["is an RHN"] > 0
+    trained = every.trains
+    pairs = {
+        "rhn, depth 1": (is_rhn & trained).sum() * (is_rhn & ~trained).sum(),
+        "within, rate >= 0.1": sum(
+            (own & is_fast & trained).sum() * (own & is_fast & ~trained).sum()
+            for own in (is_rhn, ~is_rhn)
+        ),
+    }
+    for scope, count in pairs.items():
+        assert found[FIRST, scope, "deviation"].pairs == count
+    assert found[FIRST, "within", "learning rate"].auc == 1
+    assert found[FIRST, "between", "is an RHN"].auc > 0.5
+    assert (FIRST, "within", "is an RHN") not in found
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "prediction", "right"),
+    [
+        pytest.param(0.51, 0.9, ABOVE, True, id="above"),
+        pytest.param(0.5, 0.9, ABOVE, False, id="above, touches"),
+        pytest.param(0.4, 0.6, HALF, True, id="contains"),
+        pytest.param(0.5, 0.6, HALF, True, id="contains its end"),
+        pytest.param(0.51, 0.6, HALF, False, id="lies above"),
+        pytest.param(0.3, 0.49, HALF, False, id="lies below"),
+        pytest.param(np.nan, np.nan, HALF, False, id="no interval"),
+    ],
+)
+def test_a_prediction_is_right_by_its_interval(low, high, prediction, right):
+    assert is_right(Order(0.55, low, high, 10), prediction) is right
+
+
+def test_the_table_is_read_back(tmp_path: Path):
+    found = {(FIRST, "within", "2-norm"): Order(0.51234, 0.4, 0.625, 12)}
+    write_orders(found, tmp_path / "orders.csv")
+    assert read_orders(tmp_path / "orders.csv") == {
+        (FIRST, "within", "2-norm"): Order(0.512, 0.4, 0.625, 12)
+    }
+
+
+def test_the_page_counts_the_predictions_of_the_stored_table():
+    stored, values = read_orders(), read_values()
+    assert values["predictions"] == len(PREDICTED)
+    assert values["predictions_right"] == sum(outcomes(stored).values())
+    assert predicted(stored)["radius_beyond_name"] == pytest.approx(
+        values["radius_beyond_name"], abs=2e-3
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_stored_shares_are_those_of_the_stored_trials(study):
+    every = settings_that_train.trials_of(RESULTS / STUDIES[study])
+    stored = {key: order for key, order in read_orders().items() if key[0] == study}
+    found = orders({study: every})
+    assert found.keys() == stored.keys()
+    for key, order in found.items():
+        assert stored[key] == pytest.approx(order, abs=2e-3, nan_ok=True), key
+
+
+def test_the_held_out_trials_are_of_another_seed():
+    held_out = read_csv(RESULTS / STUDIES[HELD_OUT])
+    assert {row.seed for row in ROWS} == {0} and {row.seed for row in held_out} == {1}
