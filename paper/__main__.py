@@ -41,7 +41,12 @@ measure that says nothing has 0.5. What follows from it: [results](results.md#wh
 
 [All numbers](results/settings-that-train.csv) have each network too.
 """  # noqa: E501 - a row of a table
-OUTCOME = "Predictions for the held-out trials: {right} of {all} are right."
+OUTCOME = """\
+| prediction for the held-out trials | held out |
+|---|---|
+| intervals above 0.5, or that contain 0.5: right | {predictions_right} of {predictions} |
+| AUC of the spectral radius minus that of "is an RHN", between, rate >= 0.1: at most \
+{radius_beyond_name_most} | {radius_beyond_name} |"""
 
 
 def modules() -> list[str]:
@@ -64,8 +69,8 @@ def measured() -> dict[str, Value]:
 
 def page(values: Mapping[str, Value], orders: Orders) -> str:
     """Return the text of docs/paper.md."""
-    right, every = (text_of(values[name]) for name in ("predictions_right", "predictions"))
-    question = [QUESTION, *page_table(orders), "", OUTCOME.format(right=right, all=every)]
+    shown = {name: text_of(value) for name, value in values.items()}
+    question = [QUESTION, *page_table(orders), "", OUTCOME.format_map(shown)]
     return "\n\n".join([INTRODUCTION, *sections(values), "\n".join(question)]) + "\n"
 
 

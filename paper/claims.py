@@ -16,9 +16,13 @@ SECTIONS = {
     "claims": "Claims of the text",
 }
 """The titles of the sections of the page, by their names in the table."""
+PICTURES = {
+    "figures": ["", "![Figure 4 of the trials of full size that are there](figures/figure-4.png)"]
+}
+"""Lines below the table of a section."""
 HEADER = (
-    "| where | in the paper | its number | ours | reached | command |",
-    "|---|---|---|---|---|---|",
+    "| where | in the paper | its number | ours | reached | note | command |",
+    "|---|---|---|---|---|---|---|",
 )
 
 
@@ -31,21 +35,21 @@ class Claim(NamedTuple):
     reached: str
     command: str
     theirs: str = "-"
-    why: str = ""
+    note: str = ""
     allowed: Mapping[str, tuple[float, float]] = {}
 
     def values_in(self) -> set[str]:
         """Return the names of the values that the row shows."""
-        parsed = (*Formatter().parse(self.ours), *Formatter().parse(self.why))
+        parsed = (*Formatter().parse(self.ours), *Formatter().parse(self.note))
         return {name for _, name, _, _ in parsed if name}
 
     def line(self, values: Mapping[str, Value]) -> str:
         """Return the row of the page; `-` for a value that is missing."""
         shown = dict.fromkeys(self.values_in(), "-")
         shown |= {name: text_of(values[name]) for name in shown if name in values}
-        ours, why = self.ours.format_map(shown), self.why.format_map(shown)
-        reached = f"{self.reached}: {why}" if why else self.reached
-        cells = (self.where, self.words, self.theirs, ours, reached, f"`{self.command}`")
+        ours, note = self.ours.format_map(shown), self.note.format_map(shown)
+        command = f"`{self.command}`"
+        cells = (self.where, self.words, self.theirs, ours, self.reached, note, command)
         return f"| {' | '.join(cells)} |"
 
     def broken(self, values: Mapping[str, Value]) -> dict[str, Value]:
@@ -70,5 +74,6 @@ def sections(values: Mapping[str, Value]) -> list[str]:
     found = []
     for section, claims in load_claims().items():
         lines = [claim.line(values) for claim in claims]
-        found.append("\n".join([f"## {SECTIONS[section]}", "", *HEADER, *lines]))
+        picture = PICTURES.get(section, [])
+        found.append("\n".join([f"## {SECTIONS[section]}", "", *HEADER, *lines, *picture]))
     return found

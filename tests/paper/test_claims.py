@@ -66,13 +66,13 @@ def test_a_value_outside_its_allowance_is_found(value, is_broken):
 
 
 def test_a_missing_value_is_a_dash_and_another_one_has_three_digits():
-    claim = Claim("figure 0", "words", "{a}; {b}", "in part", "run", why="of {c}")
+    claim = Claim("figure 0", "words", "{a}; {b}", "in part", "run", note="of {c}")
     line = claim.line({"a": (0.12345, 0.1, 1.0), "c": 60.0})
-    assert line == "| figure 0 | words | - | 0.123 (0.1 to 1); - | in part: of 60 | `run` |"
+    assert line == "| figure 0 | words | - | 0.123 (0.1 to 1); - | in part | of 60 | `run` |"
 
 
 def test_the_presets_of_the_tables_exist():
-    text = " ".join(f"{claim.ours} {claim.why} {claim.command}" for claim in CLAIMS["tables"])
+    text = " ".join(f"{claim.ours} {claim.note} {claim.command}" for claim in CLAIMS["tables"])
     named = set(re.findall(r"\b(?:ptb|enwik8|text8)-[\w-]+", text))
     assert len(named) >= 8 and named <= {*PRESETS}
 
