@@ -62,7 +62,9 @@ def measured() -> dict[str, Value]:
         module = importlib.import_module(name)
         if hasattr(module, "rows"):
             start = time.perf_counter()
-            values |= module.rows()
+            found = module.rows()
+            assert not values.keys() & found.keys(), f"{name} returns names of another module"
+            values |= found
             print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
     return values
 

@@ -40,11 +40,7 @@ def number_text(value: float) -> str:
 
 
 def text_of(value: Value) -> str:
-    """Return `value`, or `value (low to high)`.
-
-    >>> text_of(29), text_of((0.94444, 0.9212, 0.968))
-    ('29', '0.944 (0.921 to 0.968)')
-    """
+    """Return `value`, or `value (low to high)`."""
     if not isinstance(value, tuple):
         return number_text(value)
     middle, low, high = map(number_text, value)

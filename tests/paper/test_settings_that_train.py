@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from optim_study import read_csv
+from optim_study import read_csv, small
+from optim_study.backend import models_of_trials
 from paper import settings_that_train
 from paper.pair_order import Order
 from paper.predictions import ABOVE, HALF, PREDICTED
@@ -26,6 +28,7 @@ from paper.settings_that_train import (
     write_orders,
 )
 from paper.values import RESULTS, read_values
+from rhn.data import chorales
 from rhn.errors import DataError
 
 ROWS = read_csv(RESULTS / STUDIES[FIRST])
@@ -43,6 +46,48 @@ def test_an_rhn_with_tiny_weights_has_the_radius_of_its_carry_gates(depth):
         assert found == pytest.approx(carry**depth, rel=1e-4), name
     growth = [MEASURES["growth of the product"](start) for start in measured]
     assert growth == pytest.approx(depth * np.log(carry), rel=1e-4)
+
+
+def jacobians_by_autograd(row) -> tuple[np.ndarray, np.ndarray]:
+    """ds'/ds (T, n, n) and ds'/dx (T, n, keys) of the untrained network of a row, by the cell's
+    equation in float64, step by step.
+    """
+    corpus = chorales()
+    (config,) = small(arch=(row.arch,), depth=(row.depth,), seed=row.seed).studies(corpus.checksum)
+    model = models_of_trials(config, {row.trial: config.settings(row.trial)})[row.trial]
+    cell = next(iter(model.cells)).double()
+    state, by_state, by_input = torch.zeros(row.hidden_size).double(), [], []
+    for x in torch.as_tensor(corpus.train[0][:32]).double():
+        A, B = torch.autograd.functional.jacobian(cell.step, (x, state))[::-1]
+        by_state.append(A.numpy())
+        by_input.append(B.numpy())
+        state = cell.step(x, state).detach()
+    return np.stack(by_state), np.stack(by_input)
+
+
+@pytest.mark.parametrize("arch", ["rhn", "dts-rnn"])
+def test_measures_are_medians_over_the_steps_by_numpy(arch):
+    """Of the trial with the largest weights: its rows and columns differ."""
+    own = [row for row in ROWS if row.arch == arch and row.depth == 2]
+    row = max(own, key=lambda row: row.init_std)
+    A, B = jacobians_by_autograd(row)
+    product = np.linalg.multi_dot(A[::-1])
+    wanted = {
+        "spectral radius": np.median(np.abs(np.linalg.eigvals(A)).max(1)),
+        "row discs": np.median(np.abs(A).sum(2).max(1)),
+        "column discs": np.median(np.abs(A).sum(1).max(1)),
+        "2-norm": np.median(np.linalg.norm(A, 2, (1, 2))),
+        "growth of the product": np.log(np.linalg.norm(product, 2)) / len(A),
+        "input gain": np.median(np.linalg.norm(B, 2, (1, 2))),
+        "learning rate": row.learning_rate,
+        "deviation": row.init_std,
+        "is an RHN": float(arch == "rhn"),
+    }
+    (start,) = starts([row])
+    found = {name: of(start) for name, of in MEASURES.items() if name != "transform bias"}
+    assert found == pytest.approx(wanted, rel=1e-6)
+    bias = MEASURES["transform bias"](start)
+    assert bias == row.transform_bias if arch == "rhn" else np.isnan(bias)
 
 
 def test_a_trial_whose_settings_its_seed_does_not_draw_is_refused():
