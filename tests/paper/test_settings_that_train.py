@@ -1,5 +1,6 @@
 """The measures of untrained networks of trials, and the table of their shares of ordered pairs."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,24 @@ def test_measures_are_medians_over_the_steps_by_numpy(arch):
 def test_a_trial_whose_settings_its_seed_does_not_draw_is_refused():
     with pytest.raises(DataError, match="trial 3 of rhn-depth1 has other settings"):
         starts([replace(ROWS[3], learning_rate=0.5)])
+
+
+def test_the_trials_of_the_first_study_that_train_are_those_of_its_results(monkeypatch):
+    """docs/results.md, and a count of the table by hand: losses below 9.5."""
+    monkeypatch.setattr(settings_that_train, "starts", lambda rows: [])
+    found = settings_that_train.trials_of(RESULTS / STUDIES[FIRST])
+    counts = Counter(n for n, trains in zip(found.networks, found.trains, strict=True) if trains)
+    assert len(found.networks) == 720
+    assert counts == {
+        "rhn, depth 1": 7,
+        "rhn, depth 2": 18,
+        "rhn, depth 4": 15,
+        "rhn, depth 6": 11,
+        "dt-rnn, depth 1": 11,
+        "dt-rnn, depth 2": 15,
+        "dts-rnn, depth 1": 12,
+        "dts-rnn, depth 2": 3,
+    }
 
 
 def trials(count: int = 40) -> Trials:
