@@ -1,11 +1,16 @@
-"""`rhn-analyze`: gates and lesions of a trained network, and a page of figures and tables."""
+"""`rhn-analyze`: gates, lesions and refinement of a trained network, and a page of figures and
+tables.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from cyclopts import Parameter
+
+from analysis.lesion_modes import MODES
 from gersgorin.cli.outputs import DeviceOption, OutputOptions, checked_outputs, show
 from rhn.cli.entry import run_command
 from rhn.utils.command_line import Device, command_class, command_line, run_read
@@ -14,11 +19,13 @@ from rhn.utils.resources import resolve_device
 from rhn.utils.validation import Count
 
 DESCRIPTION = """\
-Measure trained networks: the activity of their transform gates, and the damage of lesions.
+Measure trained networks: the activity of their transform gates, the damage of lesions, and the loss
+after each layer.
 
 examples:
   rhn-analyze gates runs/depth6 --chorale 0 5 bwv269
   rhn-analyze lesion runs/depth6 --mode carry --pairs --output lesions.png
+  rhn-analyze refine runs/depth6 --split train --output refine.png
   rhn-analyze gates runs/ptb --data novel.txt --length 40
   rhn-analyze report runs/depth6"""
 
@@ -51,7 +58,7 @@ class LayerCommand(DeviceOption, OutputOptions, TrainedNetwork):
     chorale: tuple[str, ...] = ()
     """Measure only these chorales, by number in the split (0 5) or name (default: all)."""
     length: Count | None = None
-    """For a text: tokens in a sequence (default: gates 60, lesion 200)."""
+    """For a text: tokens in a sequence (default: gates 60, others 200)."""
 
     def run(self) -> None:
         """Measure, print the table, and write the files."""
@@ -74,9 +81,25 @@ class GatesCommand(LayerCommand):
     """
 
     function: ClassVar[str] = "analysis.gates:gate_activity"
+    drawn: ClassVar[tuple[str, ...]] = ("kind",)
+
+    kind: Literal["curves", "map"] = "curves"
+    """Figure: a curve for each layer over time, or a map of layers over time in colour, of four
+    sequences unless some are chosen.
+    """
 
     output: tuple[Path, ...] = (Path("gates.png"),)
     """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
+
+
+if TYPE_CHECKING:
+    Mode = str
+else:
+    Mode = Literal[*MODES]
+MEANINGS = "; ".join(f"{name}: {mode.meaning}" for name, mode in MODES.items())
+MODE_HELP = (
+    f"What a lesion does to a layer. {MEANINGS} (default: the first that some layer can have)."
+)
 
 
 @command_class
@@ -91,16 +114,27 @@ class LesionCommand(LayerCommand):
         *LayerCommand.keywords, "mode", "pairs", "max_tokens",
     )  # fmt: skip
 
-    mode: Literal["bias", "carry", "blind"] | None = None
-    """What a lesion does to a layer. bias: its transform gates are shut, as in the paper, and its
-    carry gates opened. carry: the layer is skipped exactly. blind: its input is removed (default:
-    bias, or carry for cells without gates or without biases).
-    """
+    mode: Annotated[Mode | None, Parameter(help=MODE_HELP)] = None
     pairs: bool = False
     """Also switch off every pair of layers."""
     max_tokens: Count | None = None
     """For a text: number of tokens to predict in all, from its beginning (default: 20000)."""
     output: tuple[Path, ...] = (Path("lesion.png"),)
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
+
+
+@command_class
+class RefineCommand(LayerCommand):
+    """Loss if the readout is applied after each layer, and the distance of each layer's output from
+    that of the last one.
+    """
+
+    function: ClassVar[str] = "analysis.refine:refinement"
+    keywords: ClassVar[tuple[str, ...]] = (*LayerCommand.keywords, "max_tokens")
+
+    max_tokens: Count | None = None
+    """For a text: number of tokens to predict in all, from its beginning (default: 20000)."""
+    output: tuple[Path, ...] = (Path("refine.png"),)
     """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
 
 
@@ -133,6 +167,7 @@ class ReportCommand(TrainedNetwork):
 COMMANDS = command_line("rhn-analyze", DESCRIPTION)
 COMMANDS.command(GatesCommand, name="gates")
 COMMANDS.command(LesionCommand, name="lesion")
+COMMANDS.command(RefineCommand, name="refine")
 COMMANDS.command(ReportCommand, name="report")
 
 

@@ -7,11 +7,13 @@ one after another.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 
-from analysis.layer_results import FRAMES, HEADER, LAYER, SEQUENCES, LayerResult
+from analysis.layer_results import FRAMES, HEADER, LAYER, SEQUENCES, LayerResult, layer_ticks
+from rhn.utils.validation import unexpected
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 MEAN, BELOW, ABOVE, SUM = "mean", "share below 0.1", "share above 0.9", "sum of means"
 GATE, CURVE_OF = "mean gate", "layer "
 UNITS = {"frame": "quarter notes", "token": "tokens", "": "steps"}
+CURVES, MAP = "curves", "map"
+KINDS = (CURVES, MAP)
+"""The kinds of figures: a curve for each layer over time, or layers over time in colour."""
+MAPS = 4  # sequences in a map, at least: those of figure 5(b)
 PANEL = 2.3  # inches, with the tokens of a text
 WORDS = 80  # tokens that fit below a time axis, at most
 LONGEST_WORD = 12  # characters of a token below a time axis
@@ -57,7 +63,7 @@ class GateActivity(LayerResult):
     symbols: tuple[str, ...] = field(default=())
     """Token at each step of a text, (N,); empty for chorales."""
     shown: int = 2
-    """Number of sequences, counted from the first, in the figure."""
+    """Number of sequences, counted from the first, in the figure; a map shows four or more."""
 
     @property
     def sequences(self) -> list[Self]:
@@ -109,14 +115,51 @@ class GateActivity(LayerResult):
         ax = over_steps(new_axes() if ax is None else ax, curves, UNITS[self.step], GATE)
         ax.set_title(one.names[0], parse_math=False)
         ax.set(yscale="linear", ylim=(0, None))
-        if one.symbols and len(one.symbols) <= WORDS:
-            words = [VISIBLE.get(word, word)[:LONGEST_WORD] for word in one.symbols]
-            ax.set_xticks(range(len(words)), words, rotation=90, parse_math=False)
+        one._write_words(ax)
         return place_names(ax)
 
-    def draw(self, part: "SubFigure") -> float:
+    def plot_map(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the mean gates of the first sequence as a map of layers over time, from white at 0
+        to red at 1, into these axes or new ones.
+        """
+        from rhn.utils.composer import new_axes
+        from rhn.utils.named_curves import TIME
+
+        one = self.sequences[0]
+        ax = new_axes() if ax is None else ax
+        how: Any = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+        ax.imshow(one.activity, cmap="Reds", vmin=0, vmax=1, **how)
+        ax.set_title(one.names[0], parse_math=False)
+        ax.set_xlabel(f"{TIME} ({UNITS[self.step]})")
+        layer_ticks(self.labels, ax.yaxis, 0)
+        one._write_words(ax)
+        return ax
+
+    def _write_words(self, ax: "Axes") -> None:
+        """Write the tokens of a text below the axis if they fit."""
+        if self.symbols and len(self.symbols) <= WORDS:
+            words = [VISIBLE.get(word, word)[:LONGEST_WORD] for word in self.symbols]
+            ax.set_xticks(range(len(words)), words, rotation=90, parse_math=False)
+
+    def draw(self, part: "SubFigure", kind: str = CURVES) -> float:
+        """Draw the first sequences. kind: one of `KINDS`. Raises InvalidInputError."""
+        if kind not in KINDS:
+            raise unexpected("kind", kind, " or ".join(KINDS))
+        return self._draw_maps(part) if kind == MAP else self._draw_curves(part)
+
+    def _draw_curves(self, part: "SubFigure") -> float:
         each = self.sequences[: self.shown]
         for ax, one in zip(part.subplots(len(each), 1, sharey=True, squeeze=False)[:, 0], each,
                            strict=True):  # fmt: skip
             one.plot(ax)
+        return 1 + len(each) * PANEL
+
+    def _draw_maps(self, part: "SubFigure") -> float:
+        each = self.sequences[: max(self.shown, MAPS)]
+        panels = part.subplots(len(each), 1, squeeze=False)[:, 0]
+        for number, (ax, one) in enumerate(zip(panels, each, strict=True)):
+            one.plot_map(ax)
+            letter = ascii_uppercase[number % len(ascii_uppercase)]
+            ax.set_title(f"{letter}: {one.names[0]}", parse_math=False)
+        part.colorbar(panels[0].images[0], ax=panels, aspect=40, label=GATE)
         return 1 + len(each) * PANEL

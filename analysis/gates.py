@@ -1,7 +1,7 @@
 """Transform gates of a trained network along its sequences: figure 5(b) of Zilly et al. (2017).
 
 Legend: T steps (frames or tokens), B sequences, n units, L layers of the network (of all stacked
-cells together), t the transform gate in (0, 1).
+cells together), m inputs, N entries of a state, t the transform gate in (0, 1).
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,16 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from analysis.gate_table import GateActivity
-from analysis.network import (
-    check_causal,
-    copied_network,
-    gates_of_module,
-    gates_of_network,
-    places,
-)
+from analysis.layers import copied_network, places
+from analysis.recorded import CellRun, check_causal, runs_of_module, runs_of_network
 from analysis.sequences import (
     Music,
     NetworkAndData,
@@ -115,7 +110,7 @@ def _by_sequence(
     """Yield (index of a sequence, its transform gates (T, n) float64 of each layer). `ROWS`
     sequences are computed at a time; by a module of the user's, one.
     """
-    like, every = next(network.parameters()), places(network)
+    like = next(network.parameters())
     ours = isinstance(network, RecurrentModel | Cell)
     if not ours:
         check_causal(network, task.inputs(sequences[:1], like)[:, 0], batch_first)
@@ -126,9 +121,21 @@ def _by_sequence(
         inputs = task.inputs([sequences[i] for i in some], like)
         with deterministic(), torch.no_grad():
             if ours:
-                gates = gates_of_network(network, inputs)
+                runs = runs_of_network(network, inputs)
             else:
-                gates = gates_of_module(network, inputs[:, 0], batch_first, every)
+                runs = runs_of_module(network, inputs[:, 0], batch_first)
+            gates = [gate for run in runs for gate in _gates_of_run(run)]
         for row, i in enumerate(some):
             own = [layer[: len(sequences[i]), row].double() for layer in gates]
             yield i, [layer.numpy(force=True) for layer in own]
+
+
+def _gates_of_run(run: CellRun) -> list[Tensor]:
+    """Return the transform gates (T, B, n) of the layers of a cell."""
+    cell, x = run.cell, run.x
+    gates = cell.gates(x, run.before).t
+    kind, shape = type(cell).__name__, (*x.shape[:2], cell.hidden_size)
+    wanted = f"gates(x, s) with t of {cell.depth} layers, as of RHN, LSTM and GRU"
+    shapes = [tuple(gate.shape) for gate in gates]
+    checks.require(shapes == [shape] * cell.depth, f"gates of {kind}", shapes or "none", wanted)
+    return [*gates]

@@ -13,7 +13,8 @@ from rhn.utils.tables import formatted
 
 DATA, SPLIT, SEQUENCES = "data", "split", "sequences"
 FRAMES = "frames (of a text: tokens)"
-LAYER = "layer"
+BEST_CONSTANT = "constant predictor (best on these sequences)"
+LAYER, LOSS = "layer", "loss"
 HEADER = (DATA, SPLIT, SEQUENCES, FRAMES)
 DIGITS = ".5g"
 

@@ -13,20 +13,27 @@ GRU (t = 1 - z) is its whole recurrence: a lesion freezes the state. `carry` sha
 `bias`, so that tests can compare the two: a cell runs in a loop that skips the layer; in a layer of
 torch.nn all weights are 0, so that a state of zeros stays.
 
-Layers of a network are counted from 1, in the order in which it declares them.
+A new mode is a class and a row of `MODES`. The choices and the help of `rhn-analyze lesion` follow
+from the row. This module does not import torch, so that `--help` is fast.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from torch import Tensor, nn
+from rhn.utils.lazy import moved
 
-from analysis.network import Place, copied_network, places
-from gersgorin import checks
-from rhn.cells import Cell, GateBlocks
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from analysis.layers import Place
+    from rhn.cells.layers import GateBlocks, Part
 
 SHUT = -1e4
+Copied = Callable[[str], "Tensor"]
+"""A function (name of a tensor of the network) that returns its copy, which a lesion edits."""
 
 
 @dataclass(frozen=True)
@@ -41,88 +48,103 @@ class Lesion:
     layers: tuple[int, ...]
 
 
-MODES: dict[str, Callable[[Place], bool]] = {
-    "bias": lambda place: place.layer.gate is not None and place.layer.bias is not None,
-    "carry": lambda place: (
-        place.cell.runs_layers and place.cell.state_size % place.cell.hidden_size == 0
-    ),
-    "blind": lambda place: place.layer.input is not None,
+class LesionMode(ABC):
+    """What a lesion does to a layer."""
+
+    meaning: str
+    """What happens to the layer, as a part of a sentence: the help of the command prints it."""
+    control: str | None = "blind"
+    """The mode with which a layer is lesioned as a control; None for none."""
+
+    @abstractmethod
+    def applies(self, place: "Place") -> bool:
+        """Return True if a layer can have the lesion."""
+
+    def prepare(self, network: "nn.Module") -> "nn.Module":
+        """Return the network in which `change` edits tensors, with the same layers."""
+        return network
+
+    @abstractmethod
+    def change(self, place: "Place", copied: Copied) -> None:
+        """Edit the tensors of a prepared network that the lesion of one layer changes."""
+
+    def check(  # noqa: B027  # most modes have nothing to check
+        self, network: "nn.Module", losses: Callable[[], "np.ndarray"], prepared: "np.ndarray"
+    ) -> None:
+        """Raise InvalidInputError if `prepare` changed the network.
+
+        losses: a function that computes the losses (N,) of the network, unlesioned. prepared: those
+        of the prepared network.
+        """
+
+
+class Bias(LesionMode):
+    """Shut the transform gates, and open the carry gates."""
+
+    meaning = "its transform gates are shut, as in the paper, and its carry gates opened"
+
+    def applies(self, place: "Place") -> bool:
+        return place.layer.gate is not None and place.layer.bias is not None
+
+    def change(self, place: "Place", copied: Copied) -> None:
+        part, gate = cast("Part", place.layer.bias), cast("GateBlocks", place.layer.gate)
+        bias: Any = copied(place.prefix + part.parameter)[part.index]
+        bias = bias.unflatten(0, (-1, place.cell.hidden_size))
+        bias[gate.transform] = (SHUT if gate.opens else -SHUT) - gate.constant
+        if gate.carry is not None:
+            bias[gate.carry] = -SHUT
+
+
+class Carry(LesionMode):
+    """Skip the layer."""
+
+    meaning = "the layer is skipped exactly"
+
+    def applies(self, place: "Place") -> bool:
+        return place.cell.runs_layers and place.cell.state_size % place.cell.hidden_size == 0
+
+    def prepare(self, network: "nn.Module") -> "nn.Module":
+        from analysis.layer_by_layer import network_layer_by_layer  # loads torch
+
+        return network_layer_by_layer(network)
+
+    def change(self, place: "Place", copied: Copied) -> None:
+        from analysis.layer_by_layer import SKIPPED, LayerByLayer  # loads torch
+
+        if isinstance(place.module, LayerByLayer):
+            copied(place.prefix + SKIPPED)[place.index] = True
+            return
+        for name in place.parameters():
+            copied(name)[:] = 0
+
+    def check(
+        self, network: "nn.Module", losses: Callable[[], "np.ndarray"], prepared: "np.ndarray"
+    ) -> None:
+        from analysis.layer_by_layer import check_layer_by_layer  # loads torch
+
+        check_layer_by_layer(network, losses, prepared)
+
+
+class Blind(LesionMode):
+    """Remove the input product."""
+
+    meaning = "its input is removed"
+    control = None
+
+    def applies(self, place: "Place") -> bool:
+        return place.layer.input is not None
+
+    def change(self, place: "Place", copied: Copied) -> None:
+        part = cast("Part", place.layer.input)
+        copied(place.prefix + part.parameter)[part.index] = 0
+
+
+MODES: dict[str, LesionMode] = {
+    "bias": Bias(),
+    "carry": Carry(),
+    "blind": Blind(),
 }
-"""For each mode: whether a layer can have the lesion."""
+"""The modes by name. The first one that some layer can have is the usual one."""
 
-
-def check_mode(every: Sequence[Place], mode: str | None) -> str:
-    """Return the mode; for None the first one in `MODES` that some layer has. Raises
-    InvalidInputError for a mode that is unknown, or that no layer can have.
-    """
-    has = [m for m in MODES if lesioned_layers(every, m)]
-    kinds = ", ".join(sorted({type(place.cell).__name__ for place in every}))
-    found = next(iter(has), "bias") if mode is None else mode
-    wanted = ", ".join(has) or "layers() and run_layer()"
-    checks.require(found in has, f"mode of {kinds}", found, wanted)
-    return found
-
-
-def lesioned_layers(every: Sequence[Place], mode: str) -> list[int]:
-    """Return the layers that a mode can lesion, counted from 1."""
-    return [k for k, place in enumerate(every, start=1) if MODES[mode](place)]
-
-
-def changes(
-    every: Sequence[Place], tensors: Mapping[str, Tensor], lesion: Lesion, *, inner: str = ""
-) -> dict[str, Tensor]:
-    """Return new values of the tensors that a lesion changes in a network, by name.
-
-    every: the layers of the network. tensors: those of the network, or of its `carried_network`,
-    for which `inner` is the place of a cell within its `Carried`.
-    """
-    changed: dict[str, Tensor] = {}
-
-    def copied(name: str) -> Tensor:
-        return changed.setdefault(name, tensors[name].clone())
-
-    for place in (every[number - 1] for number in lesion.layers):
-        inside = place.prefix + (inner if isinstance(place.module, Cell) else "")
-        match lesion.mode:
-            case "blind":
-                part: Any = place.layer.input
-                copied(inside + part.parameter)[part.index] = 0
-            case "bias":
-                part, gate = place.layer.bias, cast(GateBlocks, place.layer.gate)
-                bias = copied(inside + part.parameter)[part.index]
-                bias = bias.unflatten(0, (-1, place.cell.hidden_size))
-                bias[gate.transform] = (SHUT if gate.opens else -SHUT) - gate.constant
-                if gate.carry is not None:
-                    bias[gate.carry] = -SHUT
-            case _ if isinstance(place.module, Cell):
-                copied(place.prefix + "carried")[place.index] = True
-            case _:
-                for name in place.parameters():
-                    copied(name)[:] = 0
-    return changed
-
-
-def lesioned(model: nn.Module, lesion: Lesion) -> nn.Module:
-    """Return a copy of a network with one lesion, in evaluation mode. Raises InvalidInputError for
-    a mode or layers that the network lacks.
-
-    >>> from rhn import PolyphonicModel
-    >>> model = PolyphonicModel("rhn", hidden_size=3, depth=2)
-    >>> shut = lesioned(model, Lesion("bias", (2,)))  # the transform gate of the second layer
-    >>> shut.cells[0].bias[1].tolist()
-    [0.0, 0.0, 0.0, -10000.0, -10000.0, -10000.0]
-    """
-    is_lesion = isinstance(lesion, Lesion)
-    checks.require(is_lesion, "lesion", checks.kind(lesion), "a Lesion")
-    every = places(network := copied_network(model))
-    mode, layers = check_mode(every, lesion.mode), lesion.layers
-    fits = lesioned_layers(every, mode)
-    good = isinstance(layers, tuple) and layers and {*layers} <= {*fits}
-    checks.require(bool(good), "layers", layers, f"a tuple of some of {fits}, counted from 1")
-    if mode == "carry":
-        from analysis.carried import carried_network  # other modes run the cells as they are
-
-        network = carried_network(network)
-    changed = changes(every, network.state_dict(), lesion)
-    network.load_state_dict(changed, strict=False)
-    return network
+if not TYPE_CHECKING:  # until 1.1
+    __getattr__ = moved(__name__, {"lesioned": "analysis.lesioned_network"})

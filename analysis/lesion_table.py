@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from analysis.layer_results import FRAMES, HEADER, LAYER, SEQUENCES, LayerResult, layer_ticks
+from analysis.layer_results import (
+    BEST_CONSTANT,
+    FRAMES,
+    HEADER,
+    LAYER,
+    LOSS,
+    SEQUENCES,
+    LayerResult,
+    layer_ticks,
+)
 from rhn.utils.figures import BLUE, GREY, ORANGE
 from rhn.utils.tables import formatted
 
@@ -20,8 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 MODE, LESIONED, NONE = "mode", "lesioned", "none"
-CONSTANT = "constant predictor (best on these sequences)"
-LOSS, DAMAGE, BEYOND = "loss", "damage", "beyond blind"
+DAMAGE, BEYOND = "damage", "beyond blind"
 ENDS = ("95 % from", "95 % to")
 BEYOND_ENDS = ("beyond blind from", "beyond blind to")
 BLIND, PAIRS = "input removed (blind)", "two layers; diagonal: one layer"
@@ -46,7 +54,7 @@ class LesionTable(LayerResult):
     item: ClassVar[str] = LESIONED
     columns: ClassVar[tuple[str, ...]] = (LOSS, DAMAGE, *ENDS, BEYOND, *BEYOND_ENDS)
     texts: ClassVar[tuple[str, ...]] = (
-        *HEADER, MODE, CONSTANT, LESIONED, NONE, LOSS, DAMAGE, *ENDS, BEYOND, *BEYOND_ENDS,
+        *HEADER, MODE, BEST_CONSTANT, LESIONED, NONE, LOSS, DAMAGE, *ENDS, BEYOND, *BEYOND_ENDS,
         LAYER, BLIND, PAIRS, *UNITS.values(),
     )  # fmt: skip
 
@@ -76,6 +84,18 @@ class LesionTable(LayerResult):
     is the upper end. NaN for a single sequence, or a loss that is not finite.
     """
     high: Annotated[np.ndarray, "row"]
+    lengths: Annotated[np.ndarray, "sequence"] | None = None
+    """Number of predicted steps of each sequence (N,), in the given order without those of one
+    step; ones with a loss of the user's. None, as for the sums, in files of 0.7.0.
+    """
+    baseline_sums: Annotated[np.ndarray, "sequence"] | None = None
+    """Loss of the unlesioned network on each sequence (N,), in nats summed over its predicted
+    steps, or the user's loss.
+    """
+    loss_sums: Annotated[np.ndarray, "row", "sequence"] | None = None
+    """The same of each entry's network, (K, N): `loss` is their sum over the sequences, divided by
+    that of `lengths`.
+    """
 
     def of_kind(self, kind: str = "layer") -> dict[str, np.ndarray]:
         """Return loss, damage and the ends of its interval by label, for entries of one kind."""
@@ -85,7 +105,7 @@ class LesionTable(LayerResult):
 
     def header(self) -> dict[str, Any]:
         counts = {SEQUENCES: self.sequences, FRAMES: self.frames or None}
-        return counts | {MODE: self.mode, CONSTANT: self.constant}
+        return counts | {MODE: self.mode, BEST_CONSTANT: self.constant}
 
     def rows(self) -> list[tuple[Any, ...]]:
         beyond, none = self.of_kind("beyond blind"), np.full(4, np.nan)
@@ -103,7 +123,7 @@ class LesionTable(LayerResult):
         return dict(zip(self.columns, map(np.array, columns), strict=True))
 
     def figure_title(self) -> str:
-        numbers = f"{LOSS} {formatted(self.baseline)}, {CONSTANT} {formatted(self.constant)}"
+        numbers = f"{LOSS} {formatted(self.baseline)}, {BEST_CONSTANT} {formatted(self.constant)}"
         return f"{self.network}; {self.data} {self.split}".strip() + f"\n{numbers}"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":

@@ -7,10 +7,11 @@ that run at once depends on the memory. Of a user's module, edited copies run on
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,17 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from analysis.jackknife import paired_interval
-from analysis.lesion_modes import Lesion, changes, check_mode, lesioned_layers
+from analysis.layers import Place, copied_network, places, recurrent_modules
+from analysis.lesion_modes import MODES, Lesion
 from analysis.lesion_table import LesionTable
-from analysis.network import (
-    Place,
-    check_causal,
-    copied_network,
-    in_batch,
-    places,
-    recorded_calls,
-    recurrent_modules,
-)
+from analysis.lesioned_network import changes, check_mode, lesioned_layers
+from analysis.recorded import check_causal, in_batch
 from analysis.sequences import (
     Music,
     NetworkAndData,
@@ -38,7 +33,6 @@ from analysis.sequences import (
     task_of,
 )
 from gersgorin import checks
-from rhn.cells import Cell
 from rhn.models.networks import RecurrentModel
 from rhn.training.batches import ChoraleBatch
 from rhn.training.ensemble import Ensemble
@@ -51,12 +45,37 @@ from rhn.utils.validation import whole_number
 CPU_BYTES = 384 << 20
 Change = Callable[[], dict[str, Tensor]]
 """A function that returns new values of some tensors of a network, by name."""
-Case = tuple[str, Lesion, Lesion | None]
-"""The kind of an entry of the table, its lesion, and that of the network that it is compared with
-(None: the unlesioned network).
-"""
 Loss = Callable[[nn.Module, Any], Any]
 """A function (model, sequence) that returns the loss of a sequence, one number."""
+Losses = Mapping[Lesion | None, np.ndarray]
+"""The losses (N,) of the sequences by the lesion of the network; None: the unlesioned network."""
+
+
+class Case(NamedTuple):
+    """An entry of the table."""
+
+    kind: str
+    lesion: Lesion
+    reference: Lesion | None
+    """The lesion of the network that it is compared with; None: the unlesioned network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """How the losses of a network are computed."""
+
+    losses: Callable[..., Tensor]
+    """A function (network, changed=, progress=) that returns the losses (K, N) of changed networks
+    on N sequences, summed over the steps of a sequence.
+    """
+    lengths: np.ndarray
+    """Number of predicted steps of each sequence, (N,); ones with a loss of the user's."""
+    order: np.ndarray
+    """The place of each of the N sequences among those that are given."""
+    step: str = ""
+    """The kind of a step; "" with a loss of the user's."""
+    constant: float = float("nan")
+    """The loss of the constant predictor."""
 
 
 def lesion(
@@ -84,8 +103,8 @@ def lesion(
         batch: one array or a list of arrays: piano rolls (T, keys) of 0 and 1, or token ids (T,)
             for a language model; or the path of a file of chorales or a text. None: the data of the
             training run of the checkpoint. With `loss`: a list of what that function takes.
-        mode: "bias", "carry" or "blind", see `analysis.lesion_modes` (default: "bias", or "carry"
-            for cells without gates or without biases).
+        mode: one of `analysis.lesion_modes.MODES`: "bias", ... (default: the first one that some
+            layer can have).
         pairs: also lesion every pair of layers.
         loss: a function loss(model, sequence) that returns the loss of a sequence in a lesioned
             copy of the model. None: that of the next frame or token, in nats; a module then returns
@@ -93,7 +112,7 @@ def lesion(
         split: split to read (default: test; valid for a text), or the name of that of arrays.
         chorales: names of pieces, or their numbers in the split; none: all of the split.
         length, max_tokens: number of tokens of a text to predict in each sequence (default: 200),
-            and in all (default: 20,000).
+            and in all (default: 20,000). Only for the text of a path.
         cell: the cell of the checkpoint if it is your own, as package.module:factory.
         batch_first: True for a module of x (B, T, m), False for (T, B, m); None: its attribute.
         device: device of the computation (default: that of the network).
@@ -114,57 +133,71 @@ def lesion(
     how: Any = {"split": split, "chorales": chorales, "cell": cell, "length": length}
     given = opened(model, batch, stretches_of, max_tokens=max_tokens, **how)
     at_once = None if at_once is None else whole_number("at_once", at_once)
-    good = loss is None or callable(loss)
-    checks.require(good, "loss", checks.kind(loss), "a function (model, sequence), or None")
+    is_function = loss is None or callable(loss)
+    checks.require(is_function, "loss", checks.kind(loss), "a function (model, sequence), or None")
     network = copied_network(given.model, device)
     every = places(network)
     mode = check_mode(every, mode)
     if loss is None:
-        measure, frames, step, constant = _next_step(network, given, batch_first, at_once)
+        measure = _next_step(network, given, batch_first, at_once)
     else:
-        sequences = [*given.sequences]
-        checks.require(bool(sequences), "number of sequences", 0, "at least 1")
-        measure = partial(module_losses, loss=loss, sequences=sequences)
-        frames, step, constant = np.ones(len(sequences)), "", float("nan")
+        measure = _own_loss([*given.sequences], loss)
     cases = _cases(every, mode, pairs=pairs)
-    lesions = dict.fromkeys([None, *(own for _, own, _ in cases)])  # first unlesioned
-    ready, inner = network, ""
-    if mode == "carry":
-        from analysis.carried import INNER, carried_network
-
-        ready, inner = carried_network(network), INNER
-    change = partial(changes, every, ready.state_dict(), inner=inner)
-    some = [partial(change, each) if each else dict for each in lesions]
     with reported(progress, "lesion") as advance:
-        nll = measure(ready, changed=some, progress=advance).numpy()
-    finite = np.isfinite(nll[0]).all()
-    checks.require(finite, "loss without lesions", "not finite", "a number")
-    if mode == "carry":
-        _check_carried(network, measure, nll[0])
-    sums = dict(zip(lesions, nll, strict=True))
-    own = np.stack([sums[one] for _, one, _ in cases])
-    reference = np.stack([sums[other] for *_, other in cases])
-    losses, compared = (nats.sum(1) / frames.sum() for nats in (own, reference))
-    low, high = paired_interval(own, reference, frames)
-    with np.errstate(invalid="ignore"):  # of infinite losses there is no difference
-        delta = losses - compared
+        losses = _losses(network, mode, cases, measure, advance)
     return LesionTable(
         network=network_title(given.model),
         data=given.data,
         split=given.split,
         mode=mode,
-        step=step,
-        sequences=len(frames),
-        frames=int(frames.sum()) if loss is None else 0,
-        baseline=float(nll[0].sum() / frames.sum()),
-        constant=constant,
-        row_kind=tuple(kind for kind, *_ in cases),
-        label=tuple("+".join(every[k - 1].label for k in own.layers) for _, own, _ in cases),
-        loss=losses,
-        delta=delta,
-        low=low,
-        high=high,
+        step=measure.step,
+        sequences=len(measure.lengths),
+        frames=int(measure.lengths.sum()) if measure.step else 0,
+        constant=measure.constant,
+        row_kind=tuple(case.kind for case in cases),
+        label=tuple("+".join(every[k - 1].label for k in case.lesion.layers) for case in cases),
+        **_numbers(cases, losses, measure),
     )
+
+
+def _losses(
+    network: nn.Module, mode: str, cases: Sequence[Case], measure: Measure, advance: Advance
+) -> Losses:
+    """Compute the losses of the unlesioned network and of each lesioned one. Raises
+    InvalidInputError if those without lesions are not finite, or if the mode refuses the network.
+    """
+    lesions = dict.fromkeys([None, *(case.lesion for case in cases)])
+    ready = MODES[mode].prepare(network)
+    change = partial(changes, places(ready), ready.state_dict())
+    changed = [partial(change, each) if each else dict for each in lesions]
+    losses = measure.losses(ready, changed=changed, progress=advance).numpy()
+    whole = losses[0]
+    finite = np.isfinite(whole).all()
+    checks.require(finite, "loss without lesions", "not finite", "a number")
+    MODES[mode].check(network, lambda: measure.losses(network, changed=[dict])[0].numpy(), whole)
+    return dict(zip(lesions, losses, strict=True))
+
+
+def _numbers(cases: Sequence[Case], losses: Losses, measure: Measure) -> dict[str, Any]:
+    """Return the numbers of the table: of each entry, and of each sequence in the given order."""
+    whole, total = losses[None], measure.lengths.sum()
+    own = np.stack([losses[case.lesion] for case in cases])
+    reference = np.stack([losses[case.reference] for case in cases])
+    loss, compared = own.sum(1) / total, reference.sum(1) / total
+    low, high = paired_interval(own, reference, measure.lengths)
+    with np.errstate(invalid="ignore"):  # of infinite losses there is no difference
+        delta = loss - compared
+    given = np.argsort(measure.order)
+    return {
+        "baseline": float(whole.sum() / total),
+        "loss": loss,
+        "delta": delta,
+        "low": low,
+        "high": high,
+        "lengths": measure.lengths[given],
+        "baseline_sums": whole[given],
+        "loss_sums": own[:, given],
+    }
 
 
 def stretches_of(corpus: Any, split: str, **lengths: int) -> list[np.ndarray]:
@@ -174,63 +207,66 @@ def stretches_of(corpus: Any, split: str, **lengths: int) -> list[np.ndarray]:
     return stretches(getattr(corpus, split), **lengths)
 
 
+def _own_loss(sequences: Sequence[Any], loss: Loss) -> Measure:
+    """Measure a loss of the user's, one number for each sequence."""
+    count = len(sequences)
+    checks.require(count > 0, "number of sequences", count, "at least 1")
+    losses = partial(module_losses, loss=loss, sequences=sequences)
+    return Measure(losses=losses, lengths=np.ones(count), order=np.arange(count))
+
+
 def _next_step(
     network: nn.Module, given: NetworkAndData, batch_first: bool | None, at_once: int | None
-) -> tuple[Callable[..., Tensor], np.ndarray, str, float]:
-    """Return a function that computes losses of the next step (K, N) of changed networks, the
-    number of predicted steps (N,), the kind of a step, and the loss of the constant predictor.
-    """
+) -> Measure:
+    """Measure the loss of the next frame or token in nats. Sequences of one step have none."""
     task, like = task_of(network, given.sequences), next(network.parameters())
     sequences = task.sequences(given.sequences)
-    for i, frames in enumerate(sequences if isinstance(task, Music) else ()):
-        others = frames[~np.isin(frames, (0, 1))]  # they have no loss
-        checks.require(not others.size, f"number in sequence {i}", others[:1], "0 or 1")
-    usable = [sequence for sequence in sequences if len(sequence) > 1]
-    checks.require(bool(usable), f"number of {task.step}s to predict", 0, "at least 1")
-    constant = task.constant_loss(usable)
+    if isinstance(task, Music):
+        check_keys(sequences)
+    steps = np.array([len(sequence) - 1.0 for sequence in sequences])
+    order = np.flatnonzero(steps)
+    checks.require(len(order) > 0, f"number of {task.step}s to predict", 0, "at least 1")
+    usable = [sequences[i] for i in order]
+    losses: Callable[..., Tensor]
     if isinstance(network, RecurrentModel):
         batches = task.batches(usable, like)
-        masks = [batch.mask[1:].sum(0, dtype=torch.float64) for batch in batches]
-        counts = torch.cat(masks).cpu()
-        frames = counts[counts > 0].numpy()  # without rows of padding
-        stacked = partial(stacked_nll, task=task, batches=batches, at_once=at_once)
-        return stacked, frames, task.step, constant
-    x = [task.inputs([sequence], like)[:, 0] for sequence in usable]
-    check_causal(network, x[0], batch_first)
-    loss = partial(next_frame_nll, batch_first=batch_first)
-    one_by_one = partial(module_losses, loss=loss, sequences=x)
-    return one_by_one, np.array([len(each) - 1.0 for each in x]), task.step, constant
-
-
-def _check_carried(network: nn.Module, measure: Callable, nll: np.ndarray) -> None:
-    """Raise InvalidInputError if the network with cells that run layer by layer, without a lesion,
-    has another loss than nll, the sums (N,) of the layer-by-layer network; or if a layer of
-    torch.nn does not start from zeros, which `carry` would not keep.
-    """
-    run, kinds = partial(measure, network, changed=[dict]), recurrent_modules(network)
-    if not isinstance(network, RecurrentModel):
-        for name, each in recorded_calls(network, run).items():
-            zeros = isinstance(kinds[name], Cell) or not each[0][1].any()
-            checks.require(zeros, f"first state of {name}", "not 0", "0, for carry")
-    wanted = run()[0].numpy()
-    tolerance = torch.finfo(next(network.parameters()).dtype).eps ** 0.5
-    same = np.allclose(nll, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
-    cells = ", ".join(dict.fromkeys(type(module).__name__ for module in kinds.values()))
-    checks.require(
-        same, f"loss by run_layer of {cells}", nll.sum(), f"{wanted.sum()}, that of step"
+        losses = partial(stacked_nll, task=task, batches=batches, at_once=at_once)
+        order = order[np.argsort(-steps[order], kind="stable")]  # of the batches
+    else:
+        x = [task.inputs([sequence], like)[:, 0] for sequence in usable]
+        check_causal(network, x[0], batch_first)
+        frame_loss = partial(next_frame_nll, batch_first=batch_first)
+        losses = partial(module_losses, loss=frame_loss, sequences=x)
+    return Measure(
+        losses=losses,
+        lengths=steps[order],
+        order=order,
+        step=task.step,
+        constant=task.constant_loss(usable),
     )
 
 
+def check_keys(rolls: Sequence[np.ndarray]) -> None:
+    """Raise InvalidInputError for other numbers than 0 and 1, which have no loss."""
+    for i, frames in enumerate(rolls):
+        others = frames[~np.isin(frames, (0, 1))]
+        checks.require(not others.size, f"number in sequence {i}", others[:1], "0 or 1")
+
+
 def _cases(every: Sequence[Place], mode: str, *, pairs: bool) -> list[Case]:
-    """Return single layers, pairs, blind controls, and layers compared with their controls."""
+    """Return single layers, pairs, controls, and layers compared with their controls."""
+    control = MODES[mode].control
     layers = lesioned_layers(every, mode)
-    controls = lesioned_layers(every, "blind") if mode != "blind" else []
-    single = {(k,): Lesion(mode, (k,)) for k in layers}
-    several = {pair: Lesion(mode, pair) for pair in itertools.combinations(layers, 2) if pairs}
-    blind = {(k,): Lesion("blind", (k,)) for k in controls}
-    kinds: dict[str, dict] = {"layer": single, "pair": several, "blind": blind}
-    found: list[Case] = [(kind, own, None) for kind in kinds for own in kinds[kind].values()]
-    return found + [("beyond blind", single[k], own) for k, own in blind.items() if k in single]
+    single = {k: Lesion(mode, (k,)) for k in layers}
+    several = [Lesion(mode, two) for two in itertools.combinations(layers, 2)] if pairs else []
+    found = [Case("layer", own, None) for own in single.values()]
+    found += [Case("pair", own, None) for own in several]
+    if control is None:
+        return found
+    controls = {k: Lesion(control, (k,)) for k in lesioned_layers(every, control)}
+    found += [Case(control, own, None) for own in controls.values()]
+    both = [k for k in controls if k in single]
+    return found + [Case(f"beyond {control}", single[k], controls[k]) for k in both]
 
 
 def next_frame_nll(model: nn.Module, x: Tensor, batch_first: bool | None = None) -> Tensor:
@@ -284,20 +320,31 @@ def stacked_nll(
     """Compute the loss of each sequence in each of K changed networks of ours, in nats: (K, N)
     float64 on the CPU, with sequences in the order of the batches.
     """
-    tensors, columns, done = model.state_dict(), [], 0
+    tensors, columns, done = model.state_dict(), list[Tensor](), 0
     for batch in batches:
         step, parts = at_once or _networks_at_once(model, task, batch.mask), list[Tensor]()
         for start in range(0, len(changed), step):
             some = [change() for change in changed[start : start + step]]
-            names = {name: None for c in some for name in c} or {next(iter(tensors)): None}
-            own = {name: torch.stack([c.get(name, tensors[name]) for c in some]) for name in names}
             with deterministic():
-                nll = Ensemble(model, own, {}).map(task.nll, batch.frames, batch.mask)
+                nll = Ensemble(model, _stacked(tensors, some), {}).map(
+                    task.nll, batch.frames, batch.mask
+                )
             parts.append(nll.cpu())
             done += len(some)
             progress(done, len(changed) * len(batches))
-        columns.append(torch.cat(parts)[:, batch.mask[1:].any(0).cpu()])
+        is_sequence = batch.mask[1:].any(0).cpu()  # not a row of padding
+        columns.append(torch.cat(parts)[:, is_sequence])
     return torch.cat(columns, 1)
+
+
+def _stacked(
+    tensors: Mapping[str, Tensor], changed: Sequence[Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Stack the tensors in which K changed networks differ; vmap needs at least one."""
+    names = dict.fromkeys(name for change in changed for name in change)
+    if not names:
+        names = dict.fromkeys([next(iter(tensors))])
+    return {name: torch.stack([c.get(name, tensors[name]) for c in changed]) for name in names}
 
 
 def _networks_at_once(model: nn.Module, task: Music | Text, mask: Tensor) -> int:

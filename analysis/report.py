@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 import gersgorin
 from analysis.gates import excerpts_of, gate_activity
+from analysis.layers import places
 from analysis.lesions import lesion, stretches_of
-from analysis.network import places
 from analysis.sequences import NetworkAndData, in_corpus
 from gersgorin.cli.sequences import TEXT_STEPS
 from rhn.checkpoints import Checkpoint, read

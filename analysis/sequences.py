@@ -9,7 +9,7 @@ V symbols of a vocabulary.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,8 @@ def opened(
     checkpoint = read(model) if is_path else None
     network = checkpoint.model(cell) if checkpoint else model
     if batch is not None and not named:
+        checks.require(not chorales, "chorales", chorales, "none, beside sequences")
+        _refuse_lengths(_known(lengths), "none, beside sequences")
         return NetworkAndData(network, batch, split=split)
     if checkpoint:
         path = as_path(batch) if named else stored_data(checkpoint).path
@@ -102,12 +104,12 @@ def in_corpus(
 ) -> NetworkAndData:
     """Return a network with sequences of a corpus; names: those of chorales."""
     checks.require(split in ("", *SPLITS), "split", split, ", ".join(SPLITS))
-    given = {key: length for key, length in lengths.items() if length is not None}
+    given = _known(lengths)
     if not isinstance(corpus, Corpus):
         checks.require(not names, "chorales", " ".join(names), "none, for a text")
         split, data = split or "valid", path.name if path else corpus.name
         return NetworkAndData(model, cut(corpus, split, **given), data, split, corpus)
-    checks.require(not given, " and ".join(given), [*given.values()], "none, for chorales")
+    _refuse_lengths(given, "none, for chorales")
     split, data = split or "test", path.name if path else "chorales"
     pieces = [*getattr(corpus, split)]
     if not names:
@@ -116,6 +118,15 @@ def in_corpus(
     chosen = [find(every, f"{split}-{name}" if name.isdecimal() else name) for name in names]
     data = ", ".join(piece.name for piece in chosen)
     return NetworkAndData(model, chosen, data, "", corpus, len(chosen))
+
+
+def _known(lengths: Mapping[str, int | None]) -> dict[str, int]:
+    """Return the lengths that are given."""
+    return {name: length for name, length in lengths.items() if length is not None}
+
+
+def _refuse_lengths(given: Mapping[str, int], expected: str) -> None:
+    checks.require(not given, " and ".join(given), [*given.values()], expected)
 
 
 def network_title(network: nn.Module) -> str:
@@ -197,8 +208,10 @@ class Text(SequenceKind):
         return array.dtype.kind in "ui" and 0 <= array.min() <= array.max() < self.width
 
     def batches(self, sequences: Sequence[np.ndarray], like: Tensor) -> list[ChoraleBatch]:
-        """Return batches, longest sequences first, with as many sequences each as memory allows."""
-        usable = sorted((s for s in sequences if len(s) > 1), key=len, reverse=True)
+        """Return batches of sequences of two tokens or more, longest first, with as many each as
+        memory allows.
+        """
+        usable = sorted(sequences, key=len, reverse=True)
         bytes_of_row = len(usable[0]) * self.width * like.element_size()
         rows = max(1, min(TEXT_ROWS, TEXT_BATCH_BYTES // bytes_of_row))
         some = [usable[start : start + rows] for start in range(0, len(usable), rows)]

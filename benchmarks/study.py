@@ -12,8 +12,9 @@ import torch
 
 from analysis import lesion
 from benchmarks.registry import benchmark, on_both
-from optim_study.backend import meta_model, start_training
+from optim_study.backend import start_training
 from optim_study.config import StudyConfig, small
+from optim_study.plan import meta_model
 from rhn.data import chorales
 from rhn.data.corpus import Corpus
 from rhn.kernels.losses import frame_nll

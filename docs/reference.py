@@ -27,7 +27,7 @@ COMMANDS = {  # the command, its module with `main`, its subcommands
     "trainability": ("trainability.cli", "check cure"),
     "rhn": ("rhn.cli.main", "train resume evaluate sample generate report data presets info"),
     "optim-study": ("optim_study.cli", "run status plot export"),
-    "rhn-analyze": ("analysis.cli", "gates lesion report"),
+    "rhn-analyze": ("analysis.cli", "gates lesion refine report"),
 }
 HEAD = """\
 # Commands

@@ -63,6 +63,7 @@ OTHER_RESULTS = {
     "GateActivity": "analysis.gate_table",
     "LesionTable": "analysis.lesion_table",
     "Recording": "gersgorin.recording",
+    "Refinement": "analysis.refine",
 }
 RESULTS = OTHER_RESULTS | {row.result: f"gersgorin.{row.module}" for row in ANALYSES}
 """The module of each class of results that `load` reads."""

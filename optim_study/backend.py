@@ -7,7 +7,7 @@ of workers use a backend in NumPy.
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,27 +15,23 @@ import numpy as np
 import torch
 
 from optim_study.config import Settings, StudyConfig
+from optim_study.plan import meta_model, optimizer_of_study
 from optim_study.results import LEFT, TrialRow, row_of
-from rhn.cells.registry import PARAMETERS_PER_LAYER, hidden_size_for_budget
 from rhn.checkpoints import save
 from rhn.data import Corpus, chorales
 from rhn.errors import DataError
 from rhn.models import PolyphonicModel
-from rhn.training.batches import CHORALE_ROWS, constant_output_nll, evaluation_batches
+from rhn.training.batches import constant_output_nll, evaluation_batches
 from rhn.training.chorales import ChoraleTask, mean_nll
-from rhn.training.ensemble import Ensemble, part_size, step_bytes
-from rhn.training.optimizers import OPTIMIZERS, Optimizer
+from rhn.training.ensemble import Ensemble, part_size
 from rhn.training.state import TrialState, best_epoch
 from rhn.training.trainer import Trainer
-from rhn.utils.resources import tune_malloc, weight_bytes
+from rhn.utils.resources import tune_malloc
 from rhn.utils.seeds import weights_generator
 from rhn.utils.threads import deterministic
 from rhn.version import __version__
 
 SILENT_NLL = 88 * math.log(2)  # nats per frame of an output of zeros
-# a process with torch, optuna and matplotlib; on a GPU its context
-BASE = {"cpu": 480 << 20, "cuda": 1 << 30}
-TRIAL_BYTES = 32 << 10  # modules, record in the storage, curve
 
 chorales_of_study = functools.cache(chorales)
 """Load the chorales of a file, or of music21, once for each process."""
@@ -100,8 +96,8 @@ class TorchBackend:
         batches = evaluation_batches(corpus.test, device=self.device, dtype=torch.float32)
         with deterministic():
             test = mean_nll(Ensemble.of([model], self.device), batches).item()
-        found = model.hidden_size, test, constant_output_nll(corpus)
-        return finished_row(config, number, fused.curve(number), *found)
+        curve, constant = fused.curve(number), constant_output_nll(corpus)
+        return finished_row(config, number, curve, model.hidden_size, test, constant)
 
     def write_best(self, path: Path, fused: Trainer, number: int, **about) -> None:
         """Write the best weights of a trial that has ended, with its data and other metadata."""
@@ -119,52 +115,20 @@ def start_training(
     rates = {number: s.learning_rate for number, s in settings.items()}
     positions = max(batch.mask.numel() for batch in task.batches(1))
     part = part_size(next(iter(models.values())), positions, task.device)
-    how: dict = {"optimizer": optimizer_of_study(config), "saved": saved or None}
-    return Trainer(task, models, rates, part_size=part, **how)
-
-
-def optimizer_of_study(config: StudyConfig) -> Optimizer:
-    """Make SGD with the study's momentum, or another optimizer with the defaults of torch.optim."""
-    options = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
-    return OPTIMIZERS[config.optimizer](**options)
+    optimizer = optimizer_of_study(config)
+    return Trainer(task, models, rates, optimizer=optimizer, saved=saved or None, part_size=part)
 
 
 def models_of_trials(
     config: StudyConfig, settings: Mapping[int, Settings]
 ) -> dict[int, PolyphonicModel]:
     """Build the untrained models of these trials, by trial number."""
-    options: dict = {"hidden_size": meta_model(config).hidden_size, "depth": config.depth}
-    models, gated = {}, config.gated
+    shared: dict = {"hidden_size": meta_model(config).hidden_size, "depth": config.depth}
+    models = {}
     for number, s in settings.items():
-        options |= {"transform_bias": s.transform_bias} if gated else {}
         generator = weights_generator(config.seed, config.arch, config.depth, number)
-        own = {"init": s.init, "generator": generator, **options, **config.options}
-        models[number] = PolyphonicModel(config.arch, **own)
+        own = {"init": s.init, "generator": generator}
+        if config.gated:
+            own["transform_bias"] = s.transform_bias
+        models[number] = PolyphonicModel(config.arch, **{**shared, **own, **config.options})
     return models
-
-
-def meta_model(study: StudyConfig):
-    """Build a model of the study on torch's meta device, without memory for its weights, with as
-    many units as the budget of parameters at this depth allows.
-    """
-    budget = max(1, round(PARAMETERS_PER_LAYER * study.depth * study.budget_scale))
-    units = hidden_size_for_budget(study.arch, budget, study.depth, **study.options)
-    options: dict = {"hidden_size": units, "depth": study.depth, **study.options}
-    return PolyphonicModel(study.arch, device="meta", **options)
-
-
-def memory(study: StudyConfig, model, device: str, steps: int) -> Callable[[int], int]:
-    """Return a function that estimates the peak memory of a process, in bytes, from its number K of
-    fused trials; steps: the length of the longest sequence.
-
-        base + K (weights, state of the optimizer, best weights, initial models, and the rest)
-             + k (gradients, a temporary of the update, and the saved tensors of a step)
-
-    On a CPU the trainer computes a step of the K models in parts of k <= K models; on a GPU, k = K.
-    """
-    weights = weight_bytes(model)
-    positions = steps * -(-study.batch_size // CHORALE_ROWS) * CHORALE_ROWS
-    trial = (3 + len(optimizer_of_study(study).kept)) * weights + TRIAL_BYTES
-    step = 2 * weights + step_bytes(model, positions)
-    part = part_size(model, positions, torch.device(device))
-    return lambda trials: BASE[device] + trials * trial + min(trials, part or trials) * step

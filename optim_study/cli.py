@@ -1,7 +1,7 @@
 """`optim-study`: run a study, show its progress, and draw or print its trials."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from optim_study.config import PRESETS, RunConfig, SharedSettings
+from optim_study.config import COMMAND_OPTIONS, PRESETS, RunConfig, SharedSettings
 from optim_study.folder import progress_of, rows_in
 from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
 from optim_study.shares import BELOW, REGIONS, share_table, training_shares
@@ -33,13 +33,7 @@ examples:
   optim-study plot runs/all runs/small --kind map --output map.png"""
 
 
-OWN_OPTIONS = (
-    "arch", "depth", "cell_options", "trials", "epochs", "patience", "objective", "optimizer",
-    "learning_rate", "init_std", "transform_bias", "seed", "data", "out", "storage", "fuse", "jobs",
-    "engine", "device",
-)  # fmt: skip
-"""The fields of configurations that are options of their own; --set gives the others."""
-Fields: Any = dict if TYPE_CHECKING else field_options(OWN_OPTIONS, SharedSettings, RunConfig)
+Fields: Any = dict if TYPE_CHECKING else field_options(COMMAND_OPTIONS, SharedSettings, RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +60,14 @@ class RunCommand:
             raise InvalidInputError(first_line(error).replace(".__init__()", "")) from error
         config = presets[self.preset]
         from optim_study import runner
+        from optim_study.plan import plan_table, settings_table
 
         if self.dry_run:
-            plan = runner.dry_run(config)
+            plans = runner.dry_run(config)
             if self.json:
-                print_json(plan)
+                print_json([planned.row() for planned in plans])
                 return
-            print(runner.plan_table(plan), runner.settings_table(plan), sep="\n\n")
+            print(plan_table(plans), settings_table(plans[0].study), sep="\n\n")
             print_estimates(config, presets, sys.stdout)
             return
         results = runner.run(config, announce=partial(print_estimates, config, presets, sys.stderr))
@@ -120,8 +115,7 @@ class Status:
 
         storage, trials = open_storage(self.storage, self.out, create=False), rows_in(self.out)
         rows = [progress_of(self.out, config, trials) for config in storage.configs()]
-        cells = [[v if isinstance(v, str) else formatted(v) for v in r.values()] for r in rows]
-        print_rows(rows if self.json else "\n".join(aligned([[*row] for row in rows[:1]] + cells)))
+        print_rows(rows if self.json else "\n".join(aligned(_lines(rows))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +186,14 @@ class Plot:
                 save_figure(path, lambda: draw(rows, **how), self.figure)
         table = share_table(found, rows, self.objective, self.below)
         print_rows([asdict(share) for share in found] if self.json else table, outputs)
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the cells of a table with these rows, and above them the names of its columns."""
+    lines = [[*row] for row in rows[:1]]
+    for row in rows:
+        lines.append([v if isinstance(v, str) else formatted(v) for v in row.values()])
+    return lines
 
 
 def _rows_of(run: Path) -> list[TrialRow]:

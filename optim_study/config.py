@@ -45,8 +45,12 @@ OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 PAPERS_STD = (1e-8, 1e-2)
 LEARNING_RATES = {"sgd": (1e-4, 1.0)} | dict.fromkeys(OPTIMIZERS[1:], (1e-5, 0.1))
 """The ranges of learning rates. That of SGD, and the deviations above, are the paper's range."""
-LATER_FIELDS = {"init_schemes": ("gaussian",), "optimizer": "sgd"}
-"""Fields that a protocol, and so its fingerprint, contains only if their values are not these."""
+BY_SET = {"by_set": True}
+"""Metadata of a field without an option of its own in the command: --set gives the field."""
+LATER = {"later": True}
+"""Metadata of a field that the first protocols lack: a protocol, and so its fingerprint, contains
+the field only if its value is not the default.
+"""
 PAPER_ARCHITECTURES = ("rhn", "dt-rnn", "dts-rnn")
 
 
@@ -83,13 +87,13 @@ class SharedSettings:
     """Maximum number of epochs of a trial."""
     patience: Count = 100
     """A trial stops after this number of epochs without a lower loss."""
-    budget_scale: Annotated[float, Range(above=0, most=1e6)] = 1.0
+    budget_scale: Annotated[float, Range(above=0, most=1e6)] = field(default=1.0, metadata=BY_SET)
     """Multiply the paper's budget of parameters (150,000 per layer) by this factor."""
     objective: Objective = "train"
     """The loss by which a trial is judged, at its best epoch: training (train) or validation loss
     (valid).
     """
-    optimizer: OptimizerName = "sgd"
+    optimizer: OptimizerName = field(default="sgd", metadata=LATER)
     """Optimizer. sgd: the paper's, with momentum 0.9. adam, adamw, rmsprop: those of torch.optim
     with default settings, except for the learning rate.
     """
@@ -99,7 +103,7 @@ class SharedSettings:
     """
     init_std: Interval = PAPERS_STD
     """Lowest and highest standard deviation of the initial weights, drawn log-uniformly."""
-    init_schemes: tuple[Scheme, ...] = ("gaussian",)
+    init_schemes: tuple[Scheme, ...] = field(default=("gaussian",), metadata=LATER | BY_SET)
     """Initialisation schemes, drawn with equal chances. gaussian and identity have the standard
     deviation of the trial; scaled and orthogonal have 1/sqrt(n) for n units.
     """
@@ -124,6 +128,9 @@ class SharedSettings:
         for name in ("transform_bias", "init_schemes"):
             if len(set(values := getattr(self, name))) < len(values):
                 raise InvalidInputError(f"{name} is {values}: expected different values")
+
+
+LATER_FIELDS = {f.name: f.default for f in fields(SharedSettings) if "later" in f.metadata}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,14 +182,10 @@ class StudyConfig(SharedSettings):
         """Return the hyperparameters of a trial, whichever worker trains it, and when."""
         entropy = [self.seed, crc32(self.arch.encode()), self.depth, number]
         rng = np.random.default_rng(np.random.SeedSequence(entropy))
-        limits: Any = self.learning_rate, self.init_std
-        rate, deviation = (  # exp(log(x)) may miss the ends by one rounding
-            min(max(exp(log(low) + (log(high) - log(low)) * rng.random()), low), high)
-            for low, high in limits
-        )
+        rates: Any = self.learning_rate  # no longer None
         return Settings(
-            learning_rate=rate,
-            init_std=deviation,
+            learning_rate=_log_uniform(rng, *rates),
+            init_std=_log_uniform(rng, *self.init_std),
             transform_bias=self.transform_bias[rng.integers(len(self.transform_bias))],
             init_scheme=self.init_schemes[rng.integers(len(self.init_schemes))],
         )
@@ -235,7 +238,9 @@ class RunConfig(SharedSettings):
     """Where to store the results too: an Optuna database, postgresql://user:password@host/database
     (default: the journal file OUT/journal.log).
     """
-    wait_storage: Annotated[NonNegative, Parameter(metavar="SECONDS")] = 300.0
+    wait_storage: Annotated[NonNegative, Parameter(metavar="SECONDS")] = field(
+        default=300.0, metadata=BY_SET
+    )
     """Longest time to wait for the database each time that it cannot be reached; 0: do not wait."""
     fuse: Count | None = None
     """Number of trials to train as one program (default: chosen by the device and its memory)."""
@@ -247,13 +252,15 @@ class RunConfig(SharedSettings):
     """Where the workers run. processes: as processes of this machine. ray: as tasks of a Ray
     cluster, whose nodes share the folder OUT and the data.
     """
-    address: Annotated[str, Parameter(metavar="HOST:PORT")] | None = None
+    address: Annotated[str, Parameter(metavar="HOST:PORT")] | None = field(
+        default=None, metadata=BY_SET
+    )
     """Address of the Ray cluster (default: the address in the environment variable RAY_ADDRESS,
     else a cluster on this machine, else a new cluster for the run).
     """
     device: Device = "auto"
     """Device that trains the networks; auto: a GPU if there is one, else the CPU."""
-    save_seconds: NonNegative = 60.0
+    save_seconds: NonNegative = field(default=60.0, metadata=BY_SET)
     """Seconds between two saves of the running trials; a kill loses this time and one epoch."""
 
     def __post_init__(self):
@@ -285,6 +292,12 @@ class RunConfig(SharedSettings):
             studies += [StudyConfig(arch=arch, depth=depth, **how) for depth in depths]
         read_options(studies[0].arch, left)  # raises for one that no cell has
         return studies
+
+
+_NETWORKS = ("arch", "depth", "cell_options")
+_OPTIONS = [f.name for f in fields(RunConfig) if "by_set" not in f.metadata]
+COMMAND_OPTIONS = tuple(dict.fromkeys([*_NETWORKS, *_OPTIONS]))
+"""The fields that are options of the command: those of the networks first."""
 
 
 def paper(**changes: Any) -> RunConfig:
@@ -322,6 +335,12 @@ def smoke(**changes: Any) -> RunConfig:
 
 PRESETS: dict[str, Callable[..., RunConfig]] = {f.__name__: f for f in (paper, small, smoke)}
 """The presets by name."""
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number from an interval, uniformly in its logarithm."""
+    drawn = exp(log(low) + (log(high) - log(low)) * rng.random())
+    return min(max(drawn, low), high)  # exp(log(x)) may miss the ends by one rounding
 
 
 def fingerprint_of(protocol: Mapping[str, Any]) -> str:

@@ -16,10 +16,10 @@ from typing import Any
 
 from optim_study.backend import TorchBackend
 from optim_study.config import StudyConfig
-from optim_study.engines import Job, OutOfMemory
 from optim_study.folder import StudyFolder
 from optim_study.results import TrialRow
 from optim_study.storage import Storage
+from optim_study.work import Job, OutOfMemory
 from rhn.errors import first_line
 from rhn.training.interrupts import STOPPING
 from rhn.utils.io import remove_leftovers

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from optim_study.backend import meta_model, start_training
+from optim_study.backend import start_training
 from optim_study.config import RunConfig, StudyConfig
-from optim_study.runner import most_fused
+from optim_study.plan import meta_model, most_fused
 from rhn.cells.registry import num_parameters
 from rhn.data import Corpus
 from rhn.utils.resources import tune_malloc
@@ -26,7 +26,6 @@ from rhn.utils.tables import aligned
 
 FRAMES = 16, 64  # of the timed minibatches
 PARAMETERS = 1 << 18  # of the networks that are timed together: more share no cost
-COLUMNS = ("preset", "trials", "epochs (at most)", "estimate (h:mm:ss)")
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,13 @@ def beginning(corpus: Corpus, pieces: int, frames: int) -> Corpus:
 
 def estimate_table(found: list[Estimate]) -> str:
     """Format estimates as a table."""
-    rows = [list(COLUMNS)]
-    for each in found:
-        time_needed = timedelta(seconds=round(each.seconds))
-        rows.append([each.preset, str(each.trials), str(each.epochs), str(time_needed)])
-    return "\n".join(aligned(rows))
+    rows = [
+        {
+            "preset": each.preset,
+            "trials": str(each.trials),
+            "epochs (at most)": str(each.epochs),
+            "estimate (h:mm:ss)": str(timedelta(seconds=round(each.seconds))),
+        }
+        for each in found
+    ]
+    return "\n".join(aligned([[*rows[0]], *([*row.values()] for row in rows)]))

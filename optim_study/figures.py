@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogFormatter
 
-from optim_study.config import LEARNING_RATES, PAPERS_STD, SCHEMES
+from optim_study.config import LEARNING_RATES, PAPERS_STD
 from optim_study.results import TrialRow, by_network, constant_of, distinct_trials
 from optim_study.shares import BELOW, CONSTANT, PAPERS_RANGE
 from rhn.training.state import Objective
@@ -21,7 +21,7 @@ from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, figure_widt
 
 LOG_FROM = 3  # times the median loss: from there on the axis is logarithmic
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
-MARKERS = dict(zip(SCHEMES, "o^Ds", strict=True))
+MARKERS = {"gaussian": "o", "scaled": "^", "orthogonal": "D", "identity": "s"}
 KINDS = {"train": "training", "valid": "validation"}
 TITLE, LABEL = "Best {} loss of {} trials", "{} loss (nats per frame)"
 TITLE_OF_MAP = "Learning rate and initial standard deviation of {} trials"
@@ -209,9 +209,11 @@ def _draw_panel(ax: Axes, trials: Sequence[TrialRow], loss: Objective, below: fl
     for scheme in dict.fromkeys(row.init_scheme for row in trials):
         ax.plot([], [], MARKERS[scheme], color="0.3", markerfacecolor="none", label=scheme)
     for row in trials:
-        full = row.loss(loss) < below
-        style = {"facecolors": color if full else "none", "edgecolors": color if full else "0.45"}
-        style |= {"marker": MARKERS[row.init_scheme], "gid": row.init_scheme, "zorder": 1 + full}
+        if row.loss(loss) < below:
+            style = {"facecolors": color, "edgecolors": color, "zorder": 2}
+        else:
+            style = {"facecolors": "none", "edgecolors": "0.45", "zorder": 1}
+        style |= {"marker": MARKERS[row.init_scheme], "gid": row.init_scheme}
         ax.scatter(row.learning_rate, row.init_std, 22, linewidths=0.7, **style)
     ax.plot([], [], "o", color="0.3", label=f"{FILLED.format(KINDS[loss])} {below:g}")
     ax.set(xscale="log", yscale="log")

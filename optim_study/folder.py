@@ -214,9 +214,12 @@ def rows_in(out: Path, without: Collection[str] = ()) -> list[TrialRow]:
     for path in out.glob("*/trials/[0-9]*.json"):
         if path.parts[-3] not in without:
             try:
-                rows += [row] if (row := read_record(path)) else []
+                row = read_record(path)
             except DataError as error:
                 _logger.warning("%s", error)
+                continue
+            if row is not None:  # deleted since
+                rows.append(row)
     return sorted(rows, key=lambda row: (row.arch, row.depth, row.trial))
 
 

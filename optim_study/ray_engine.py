@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 
 from optim_study.config import RunConfig
-from optim_study.engines import Job, attempt
+from optim_study.work import Job, attempt
 from rhn.errors import InvalidInputError, OutputError, first_line
 
 REACH_SECONDS = 10
@@ -61,9 +61,8 @@ class RayTasks:
         self.places, lost = places, ray.exceptions
         self.deaths = (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError)
         # A task has one CPU. The driver starts a lost one again.
-        self._attempt = ray.remote(_attempt).options(
-            max_retries=0, num_gpus=int(places[0] == "cuda")
-        )
+        gpus = 1 if places[0] == "cuda" else 0
+        self._attempt = ray.remote(_attempt).options(max_retries=0, num_gpus=gpus)
         self._tasks: dict[Future, ray.ObjectRef] = {}
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[int], None]) -> Future:

@@ -6,8 +6,8 @@ import csv
 import io
 import logging
 import sys
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -20,6 +20,9 @@ from rhn.utils.validation import Count, Natural, Positive, check_values, in_shor
 _logger = logging.getLogger(__name__)
 
 OVERFLOWED = sys.float_info.max
+PROTOCOL, SETTING = {"part": "protocol"}, {"part": "setting"}
+RESULT, VERSION = {"part": "result"}, {"part": "version"}
+"""Metadata of columns: of the study, drawn for a trial, in its outcome, of the programs."""
 LEFT = 0.98  # of the constant predictor's loss: below, a trial has left its plateau
 
 
@@ -35,47 +38,47 @@ class TrialRow:
     (9.0, 'sgd')
     """
 
-    arch: str
-    depth: Count
-    trial: Natural
-    optimizer: OptimizerName = "sgd"
-    learning_rate: Positive
-    init_scheme: Scheme = "gaussian"
-    init_std: Positive
-    transform_bias: float | None = None
+    arch: str = field(metadata=PROTOCOL)
+    depth: Count = field(metadata=PROTOCOL)
+    trial: Natural = field(metadata=SETTING)
+    optimizer: OptimizerName = field(default="sgd", metadata=PROTOCOL)
+    learning_rate: Positive = field(metadata=SETTING)
+    init_scheme: Scheme = field(default="gaussian", metadata=SETTING)
+    init_std: Positive = field(metadata=SETTING)
+    transform_bias: float | None = field(default=None, metadata=SETTING)
     """None for cells that declare none."""
-    hidden_size: Count
-    best_train_nll: float
-    best_valid_nll: float
-    best_epoch: Natural | None = None
-    train_nll: float | None = None
-    valid_nll: float | None = None
-    test_nll: float | None = None
+    hidden_size: Count = field(metadata=RESULT)
+    best_train_nll: float = field(metadata=RESULT)
+    best_valid_nll: float = field(metadata=RESULT)
+    best_epoch: Natural | None = field(default=None, metadata=RESULT)
+    train_nll: float | None = field(default=None, metadata=RESULT)
+    valid_nll: float | None = field(default=None, metadata=RESULT)
+    test_nll: float | None = field(default=None, metadata=RESULT)
     """None if the loss overflows; 0.7.0 wrote `OVERFLOWED`."""
-    constant_nll: float | None = None
-    epochs: Natural
-    left_epoch: Natural | None = None
+    constant_nll: float | None = field(default=None, metadata=RESULT)
+    epochs: Natural = field(metadata=RESULT)
+    left_epoch: Natural | None = field(default=None, metadata=RESULT)
     """The first epoch whose training loss is below `LEFT` times `constant_nll`."""
-    diverged: bool
+    diverged: bool = field(metadata=RESULT)
     """True if a loss or a weight overflowed. All losses are then from earlier epochs, or without
     one `optim_study.backend.SILENT_NLL`.
     """
-    learning_rate_range: str | None = None
-    init_std_range: str | None = None
-    transform_biases: str | None = None
-    init_schemes: str | None = None
-    objective: Objective | None = None
-    batch_size: Count | None = None
-    momentum: float | None = None
-    max_epochs: Count | None = None
-    patience: Count | None = None
-    budget_scale: Positive | None = None
-    data: str | None = None
-    seed: Natural | None = None
-    fingerprint: str | None = None
-    toolkit_version: str | None = None
+    learning_rate_range: str | None = field(default=None, metadata=PROTOCOL)
+    init_std_range: str | None = field(default=None, metadata=PROTOCOL)
+    transform_biases: str | None = field(default=None, metadata=PROTOCOL)
+    init_schemes: str | None = field(default=None, metadata=PROTOCOL)
+    objective: Objective | None = field(default=None, metadata=PROTOCOL)
+    batch_size: Count | None = field(default=None, metadata=PROTOCOL)
+    momentum: float | None = field(default=None, metadata=PROTOCOL)
+    max_epochs: Count | None = field(default=None, metadata=PROTOCOL)
+    patience: Count | None = field(default=None, metadata=PROTOCOL)
+    budget_scale: Positive | None = field(default=None, metadata=PROTOCOL)
+    data: str | None = field(default=None, metadata=PROTOCOL)
+    seed: Natural | None = field(default=None, metadata=PROTOCOL)
+    fingerprint: str | None = field(default=None, metadata=PROTOCOL)
+    toolkit_version: str | None = field(default=None, metadata=VERSION)
     """The version that ended the trial; None in records of 0.7.0 and before."""
-    torch_version: str | None = None
+    torch_version: str | None = field(default=None, metadata=VERSION)
 
     def __post_init__(self):
         check_values(self)
@@ -94,13 +97,18 @@ class TrialRow:
         return self.best_train_nll if which == "train" else self.best_valid_nll
 
 
-TRIAL_COLUMNS = tuple(field.name for field in fields(TrialRow))
-_FIRST = TRIAL_COLUMNS.index("learning_rate_range")
-PROTOCOL = TRIAL_COLUMNS[_FIRST : TRIAL_COLUMNS.index("seed")]
-RESULTS = TRIAL_COLUMNS[TRIAL_COLUMNS.index("hidden_size") : _FIRST]
-ALIKE = ("arch", "depth", "optimizer", "hidden_size", *PROTOCOL)  # in all trials of one network
-VERSIONS = ("toolkit_version", "torch_version")
-_SETTINGS = tuple(name for name in TRIAL_COLUMNS if name not in (*RESULTS, *VERSIONS))
+def _columns(*parts: dict[str, str]) -> tuple[str, ...]:
+    """Return the names of the columns of these parts, in the order of the table."""
+    return tuple(f.name for f in fields(TrialRow) if f.metadata in parts)
+
+
+TRIAL_COLUMNS = tuple(f.name for f in fields(TrialRow))
+RESULTS, VERSIONS = _columns(RESULT), _columns(VERSION)
+NAMES = ("arch", "depth", "optimizer")
+"""The columns whose values are in the name of every network."""
+ALIKE = ("hidden_size", *(n for n in _columns(PROTOCOL) if n not in ("seed", "fingerprint")))
+"""The columns that are equal in all trials of one network."""
+_SETTINGS = ("hidden_size", *_columns(PROTOCOL, SETTING))
 
 
 def row_of(
@@ -111,9 +119,8 @@ def row_of(
     versions: Mapping[str, Any],
 ) -> TrialRow:
     """Return the row of a complete trial. Raises DataError for values that no study writes."""
-    used = config.transform_bias if "transform_bias" in settings else ()
-    drawn: Any = config.learning_rate, config.init_std, used
-    rates, deviations, biases = (" ".join(f"{v:g}" for v in values) for values in drawn)
+    rates: Any = config.learning_rate  # no longer None
+    biases = config.transform_bias if "transform_bias" in settings else ()
     own = {**settings, **results}
     try:
         if own.get("init_scheme") in OF_ONE_SIZE:
@@ -124,9 +131,9 @@ def row_of(
             trial=number,
             optimizer=config.optimizer,
             **own,
-            learning_rate_range=rates,
-            init_std_range=deviations,
-            transform_biases=biases or None,
+            learning_rate_range=_joined(rates),
+            init_std_range=_joined(config.init_std),
+            transform_biases=_joined(biases) or None,
             init_schemes=" ".join(config.init_schemes),
             objective=config.objective,
             batch_size=config.batch_size,
@@ -143,6 +150,10 @@ def row_of(
         raise DataError(f"trial {number} of {config.name} is damaged: {error}") from None
 
 
+def _joined(values: Iterable[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
 def distinct_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:
     """Return every trial once: the first with its fingerprint and number or, in a table without
     fingerprints, with its settings. Raises InvalidInputError if there is none.
@@ -151,7 +162,7 @@ def distinct_trials(rows: Iterable[TrialRow]) -> list[TrialRow]:
     for row in rows:
         if not isinstance(row, TrialRow):
             raise InvalidInputError(f"a row is {in_short(row)}: expected a TrialRow")
-        settings = tuple(getattr(row, name) for name in ("hidden_size", *_SETTINGS))
+        settings = values_of(row, _SETTINGS)
         first.setdefault((row.fingerprint, row.trial) if row.fingerprint else settings, row)
     if not first:
         raise InvalidInputError("there are 0 trials: expected one or more")
@@ -171,15 +182,29 @@ def by_network(rows: Iterable[TrialRow]) -> dict[str, list[TrialRow]]:
     rows.sort(key=lambda r: (optimizers.index(r.optimizer), archs.index(r.arch), r.depth, r.trial))
     groups: dict[tuple, list[TrialRow]] = {}
     for row in rows:
-        groups.setdefault(tuple(getattr(row, name) for name in ALIKE), []).append(row)
+        groups.setdefault(values_of(row, ALIKE), []).append(row)
+    firsts = [trials[0] for trials in groups.values()]
     named = {}
-    for key, trials in groups.items():
-        alike = [other for other in groups if other[:3] == key[:3]]
-        differ = [k for k in range(3, len(ALIKE)) if len({other[k] for other in alike}) > 1]
-        name = f"{key[0]}, depth {key[1]}" + ("" if key[2] == "sgd" else f", {key[2]}")
-        more = [f"{ALIKE[k].replace('_', ' ')} {key[k]}" for k in differ]
-        named[", ".join([name, *more])] = trials
+    for first, trials in zip(firsts, groups.values(), strict=True):
+        others = [other for other in firsts if values_of(other, NAMES) == values_of(first, NAMES)]
+        named[_name_among(first, others)] = trials
     return named
+
+
+def _name_among(row: TrialRow, others: Sequence[TrialRow]) -> str:
+    """Return the name of the network of a trial, with the columns in which others differ."""
+    words = [row.arch, f"depth {row.depth}"]
+    if row.optimizer != "sgd":
+        words.append(row.optimizer)
+    for name in ALIKE:
+        if len({getattr(other, name) for other in others}) > 1:
+            words.append(f"{name.replace('_', ' ')} {getattr(row, name)}")
+    return ", ".join(words)
+
+
+def values_of(row: TrialRow, columns: Iterable[str]) -> tuple:
+    """Return the values of a trial in these columns."""
+    return tuple(getattr(row, name) for name in columns)
 
 
 def constant_of(rows: Iterable[TrialRow], loss: Objective) -> float | None:
@@ -222,7 +247,7 @@ def read_csv(path: str | Path) -> list[TrialRow]:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = [_row(values, f"{path}, line {reader.line_num}") for values in reader]
-            if not rows and "arch" not in (reader.fieldnames or ()):
+            if "arch" not in (reader.fieldnames or ()):
                 raise DataError(f"{path} is no table of trials: expected a column arch")
             return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -4,19 +4,24 @@ exact intervals and tests.
     share = #{trials with a loss below `below`} / #trials
 
 Intervals are exact binomial intervals of 95 % (Clopper and Pearson): 0 of 60 trials give 0 to 6 %.
-Fisher's exact test, two-sided, compares each architecture with the RHN of the same depth, protocol
-and region. Holm's method corrects for all tests of a table. Tests of regions with the same trials
-count as one test.
+Fisher's exact test, two-sided, compares all trials of an architecture with those of the RHN of the
+same depth and protocol. Holm's method corrects for all tests of a table.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import accumulate
 
 import numpy as np
 
 from optim_study.config import LEARNING_RATES, PAPERS_STD, SCHEMES
-from optim_study.results import ALIKE, TrialRow, by_network, constant_of, distinct_trials
+from optim_study.results import (
+    ALIKE,
+    TrialRow,
+    by_network,
+    constant_of,
+    distinct_trials,
+    values_of,
+)
 from rhn.training.state import Objective
 from rhn.utils.tables import EXPLAINED, aligned, formatted
 from rhn.utils.validation import number, unexpected
@@ -27,7 +32,7 @@ ALL_TRIALS, PAPERS_RANGE, OUTSIDE = "all settings", "paper's range", "outside th
 REGIONS = (ALL_TRIALS, PAPERS_RANGE, OUTSIDE, *SCHEMES[1:])
 """Sets of trials: all, Gaussian weights in or outside the paper's range, and other schemes."""
 CONSTANT, PAGE = "constant predictor", "docs/guides/study.md"
-_COMPARED = set(ALIKE) - {"arch", "hidden_size", "transform_biases"}  # equal columns
+_COMPARED = sorted(set(ALIKE) - {"arch", "hidden_size", "transform_biases"})  # equal columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +58,7 @@ class Share:
     low: float
     high: float
     p: float | None = None
-    """None if the table has no RHN of the same depth, protocol and region."""
+    """None for a region, and if the table has no RHN of the same depth and protocol."""
     p_holm: float | None = None
 
 
@@ -67,42 +72,51 @@ def training_shares(
     regions: Sequence[str] = (ALL_TRIALS,),
 ) -> list[Share]:
     """Compute the share of trials that train, for each network and each region in `regions` that
-    has trials. A trial trains if its loss is below `below`, in nats per frame. Raises
-    InvalidInputError without trials, for another loss or region, or if `below` is not a finite
-    number.
+    has trials. A trial trains if its loss is below `below`, in nats per frame. Only the region "all
+    settings" is tested against the RHN. Raises InvalidInputError without trials, for another loss
+    or region, or if `below` is not a finite number.
 
     >>> from optim_study import read_csv
     >>> training_shares(read_csv("docs/results/small-study.csv"))[0].below  # doctest: +SKIP
     7
     """
-    from scipy.stats import binomtest  # loads in a second
-
-    below, found, parts = number("below", below), list[Share](), list[list[TrialRow]]()
+    below = number("below", below)
     for name in regions:
         if name not in REGIONS:
             raise unexpected("region", name, ", ".join(REGIONS))
-    for network, trials in by_network(distinct_trials(rows)).items():
+    networks = by_network(distinct_trials(rows))
+    found = list[Share]()
+    for network, trials in networks.items():
         for name in regions:
-            if own := [row for row in trials if name in (ALL_TRIALS, region(row))]:
-                losses = np.array([row.loss(loss) for row in own])
-                count = int((losses < below).sum())
-                interval = binomtest(count, len(own)).proportion_ci()
-                share = Share(
-                    network=network,
-                    region=name,
-                    hidden_size=own[0].hidden_size,
-                    trials=len(own),
-                    diverged=sum(row.diverged for row in own),
-                    best=float(losses.min()),
-                    median=float(np.median(losses)),
-                    below=count,
-                    share=count / len(own),
-                    low=float(interval.low),
-                    high=float(interval.high),
-                )
-                found.append(share)
-                parts.append(own)
-    return _compared(found, parts)
+            own = [row for row in trials if name in (ALL_TRIALS, region(row))]
+            if own:
+                found.append(_share(network, name, own, loss, below))
+    firsts = {network: trials[0] for network, trials in networks.items()}
+    return _with_tests(found, firsts)
+
+
+def _share(
+    network: str, name: str, trials: Sequence[TrialRow], loss: Objective, below: float
+) -> Share:
+    """Count those of these trials, of one region, that train."""
+    from scipy.stats import binomtest  # loads in a second
+
+    losses = np.array([row.loss(loss) for row in trials])
+    count = int((losses < below).sum())
+    interval = binomtest(count, len(trials)).proportion_ci()
+    return Share(
+        network=network,
+        region=name,
+        hidden_size=trials[0].hidden_size,
+        trials=len(trials),
+        diverged=sum(row.diverged for row in trials),
+        best=float(losses.min()),
+        median=float(np.median(losses)),
+        below=count,
+        share=count / len(trials),
+        low=float(interval.low),
+        high=float(interval.high),
+    )
 
 
 def region(row: TrialRow) -> str:
@@ -120,41 +134,51 @@ def holm(p: Sequence[float]) -> list[float]:
     >>> holm([0.04, 0.01, 0.5])
     [0.08, 0.03, 0.5]
     """
-    order = sorted(range(len(p)), key=p.__getitem__)
-    corrected = accumulate((min(1.0, (len(p) - rank) * p[k]) for rank, k in enumerate(order)), max)
-    return [value for _, value in sorted(zip(order, corrected, strict=True))]
+    corrected, largest = [0.0] * len(p), 0.0
+    ascending = sorted(range(len(p)), key=p.__getitem__)
+    for rank, k in enumerate(ascending):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[k]))
+        corrected[k] = largest
+    return corrected
 
 
 def share_table(
     found: Sequence[Share], rows: Sequence[TrialRow], loss: Objective, below: float
 ) -> str:
     """Format the shares as a table, with the loss of the constant predictor of these trials."""
-    head = [name.replace("_", " ") for name in SHARE_COLUMNS]
-    head[SHARE_COLUMNS.index("below")] += f" {below:g}"
-    numbers = [[getattr(share, name) for name in SHARE_COLUMNS[2:]] for share in found]
-    lines = [[s.network, s.region, *map(formatted, n)] for s, n in zip(found, numbers, strict=True)]
-    constant = [formatted(constant_of(rows, loss) if n == "best" else None) for n in SHARE_COLUMNS]
-    return "\n".join([*aligned([head, *lines, [CONSTANT, *constant[1:]]], 2), EXPLAINED + PAGE])
+    heads = {name: name.replace("_", " ") for name in SHARE_COLUMNS} | {"below": f"below {below:g}"}
+    last = dict.fromkeys(SHARE_COLUMNS) | {"best": constant_of(rows, loss)}
+    lines = [list(heads.values())]
+    for cells in (*map(vars, found), {**last, "network": CONSTANT}):
+        lines.append([v if isinstance(v, str) else formatted(v) for v in cells.values()])
+    return "\n".join([*aligned(lines, 2), EXPLAINED + PAGE])
 
 
-def _compared(found: list[Share], parts: Sequence[list[TrialRow]]) -> list[Share]:
-    """Add the tests against RHNs to the shares of these trials."""
+def _with_tests(found: Sequence[Share], firsts: Mapping[str, TrialRow]) -> list[Share]:
+    """Add the tests against RHNs to the shares of all trials. firsts: a trial of each network."""
+    tests = _tests({s.network: s for s in found if s.region == ALL_TRIALS}, firsts)
+    corrected = dict(zip(tests, holm([*tests.values()]), strict=True))
+    shares = []
+    for share in found:
+        is_tested = share.region == ALL_TRIALS and share.network in tests
+        if is_tested:
+            p, p_holm = tests[share.network], corrected[share.network]
+            share = replace(share, p=p, p_holm=p_holm)
+        shares.append(share)
+    return shares
+
+
+def _tests(of_all: Mapping[str, Share], firsts: Mapping[str, TrialRow]) -> dict[str, float]:
+    """Return the p-values of the networks that have an RHN of the same depth and protocol."""
     from scipy.stats import fisher_exact
 
-    firsts = [trials[0] for trials in parts]
-    places = [
-        (share.region, *(getattr(row, name) for name in _COMPARED))
-        for share, row in zip(found, firsts, strict=True)
-    ]
-    rhns = {places[k]: k for k, row in enumerate(firsts) if row.arch == COMPARED_WITH}
-    pairs, tests = {}, {}
-    for k, share in enumerate(found):
-        rhn = rhns.get(places[k])
-        if rhn is not None and firsts[k].arch != COMPARED_WITH:
-            counts = [[s.below, s.trials - s.below] for s in (share, found[rhn])]
-            pairs[k] = tuple(parts[k]), tuple(parts[rhn])
-            tests[pairs[k]] = float(fisher_exact(counts).pvalue)
-    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
-    for k, pair in pairs.items():
-        found[k] = replace(found[k], p=tests[pair], p_holm=corrected[pair])
-    return found
+    protocols = {network: values_of(firsts[network], _COMPARED) for network in of_all}
+    is_rhn = {network: firsts[network].arch == COMPARED_WITH for network in of_all}
+    rhns = {protocols[network]: share for network, share in of_all.items() if is_rhn[network]}
+    tests = {}
+    for network, share in of_all.items():
+        rhn = rhns.get(protocols[network])
+        if rhn is not None and not is_rhn[network]:
+            counts = [[s.below, s.trials - s.below] for s in (share, rhn)]
+            tests[network] = float(fisher_exact(counts).pvalue)
+    return tests

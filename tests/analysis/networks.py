@@ -187,12 +187,16 @@ def check_table(table, model, data, places, nats_of=nats_of_chorales, without=ed
     frames, whole = [len(part) - 1 for part in data if len(part) > 1], nats_of(model, data)
     assert (table.sequences, table.frames) == (len(frames), sum(frames))
     assert table.baseline == pytest.approx(whole.sum() / sum(frames), rel=1e-12)
+    assert table.lengths.tolist() == frames
+    np.testing.assert_allclose(table.baseline_sums, whole, rtol=1e-12)
     found = np.stack([table.loss, table.delta, table.low, table.high], 1)
-    for row, label, (loss, *difference) in zip(table.row_kind, table.label, found, strict=True):
+    rows = zip(table.row_kind, table.label, found, table.loss_sums, strict=True)
+    for row, label, (loss, *difference), sums in rows:
         layers = [places[name] for name in label.split("+")]
         blind = "blind" in (row, table.mode)
         off = nats_of(edited(model, layers, blind=True) if blind else without(model, layers), data)
         other = nats_of(edited(model, layers, blind=True), data) if "beyond" in row else whole
+        np.testing.assert_allclose(sums, off, rtol=1e-12)
         assert loss == pytest.approx(off.sum() / sum(frames), rel=1e-12)
         wanted = [(off - other).sum() / sum(frames), *jackknife(off - other, frames)]
         assert difference == pytest.approx(wanted, rel=1e-9, abs=1e-11)

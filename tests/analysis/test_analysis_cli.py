@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import help_of
 from networks import WORDS, language_checkpoint, language_network, network, sentences
 
 import gersgorin
 import rhn
-from analysis import GateActivity, gate_activity, lesion
+from analysis import GateActivity, LesionTable, gate_activity, lesion, refinement
+from analysis.lesion_modes import MODES
 from analysis.report import report_page
 from rhn.checkpoints import save
 from rhn.data import chorale, chorales
@@ -49,6 +51,10 @@ LINES = {
     "lesion text.safetensors --data novel.txt --length 7 --max-tokens 40 --split train": lambda: (
         lesion(PROSE, [novel("train")[k : min(k + 7, 40) + 1] for k in range(0, 40, 7)])
     ),
+    "refine best.safetensors --split valid": lambda: refinement(MUSIC, chorales().valid),
+    "refine text.safetensors --data novel.txt --length 7 --max-tokens 40 --split train": lambda: (
+        refinement(PROSE, [novel("train")[k : min(k + 7, 40) + 1] for k in range(0, 40, 7)])
+    ),
 }
 
 
@@ -57,6 +63,15 @@ def test_a_command_gives_what_the_python_call_gives(line, answer):
     found = answer(f"rhn-analyze {line} --output a.npz")
     wanted = json.loads(json.dumps(LINES[line]().to_dict()))
     assert {**found, **dict.fromkeys(TEXTS)} == {**wanted, **dict.fromkeys(TEXTS)}
+
+
+def test_each_mode_of_a_lesion_stands_in_the_help_and_has_a_row_on_the_page():
+    text = " ".join(help_of("rhn-analyze", "lesion").split())
+    page = (Path(__file__).resolve().parents[2] / LesionTable.page).read_text()
+    assert f"[choices: {', '.join(MODES)}]" in text
+    for name, mode in MODES.items():
+        assert f" {name}: {mode.meaning}" in text
+        assert f"\n| `{name}`" in page
 
 
 def test_chosen_chorales_are_all_shown_with_their_names():
@@ -76,6 +91,15 @@ def test_files_hold_what_is_printed(command):
     assert Path("g.png").stat().st_size > 10_000 and Path("g.pdf").read_bytes().startswith(b"%PDF")
     with Path("g.csv").open(newline="") as file:
         assert float(next(csv.DictReader(file))["mean"]) == found.mean_by_layer[0]
+
+
+def test_the_kind_of_the_figure_of_gates_is_curves_or_a_map(command, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(GateActivity, "figure", lambda found, **how: drawn.append(how["kind"]))
+    monkeypatch.setattr("gersgorin.cli.outputs.save_figure", lambda path, draw, size: draw())
+    for words in ("", "--kind map"):
+        assert command(f"rhn-analyze gates best.safetensors --chorale 0 {words}").code == 0
+    assert drawn == ["curves", "map"]
 
 
 def test_the_report_has_the_figure_and_the_table_of_each_part(command):

@@ -1,5 +1,7 @@
 """Gate activity against a plain loop, and the stretches and excerpts of a text."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,41 @@ def test_a_text_is_an_array_of_whole_numbers(tokens):
 
 def test_the_figure_of_gates_shows_two_sequences_unless_pieces_are_chosen():
     assert gate_activity(network(depth=2), rolls(3, 4, 5)).shown == 2
+
+
+@pytest.mark.parametrize(
+    ("lengths", "panels"),
+    [
+        pytest.param((3, 9, 4, 6, 5), 4, id="five sequences"),
+        pytest.param((3, 9), 2, id="two sequences"),
+    ],
+)
+def test_a_map_has_the_gates_by_the_equation_of_the_first_four_sequences(lengths, panels):
+    """Layers are rows, from below, and colours go from 0 to 1."""
+    model, pieces = network(depth=2, layers=2), rolls(*lengths)
+    figure = gate_activity(model, pieces).figure(kind="map")
+    figure.draw_without_rendering()
+    axes = [ax for ax in figure.axes if ax.images]
+    assert len(axes) == panels
+    for letter, number, piece, ax in zip("ABCD", range(1, 5), pieces, axes, strict=False):
+        (image,) = ax.images
+        gates = gates_by_loop(model.cells, torch.from_numpy(piece).double())
+        assert np.allclose(image.get_array(), gates.mean(2), atol=1e-13)
+        assert (image.get_clim(), image.origin) == ((0, 1), "lower")
+        assert ax.get_title("left") == f"{letter}: sequence {number}"
+        assert [tick.get_text() for tick in ax.get_yticklabels() if tick.get_text()] == [
+            "1.1", "1.2", "2.1", "2.2",
+        ]  # fmt: skip
+
+
+def test_a_map_shows_every_chosen_sequence():
+    found = replace(gate_activity(network(depth=2), rolls(*[3] * 7)), shown=6)
+    assert sum(bool(ax.images) for ax in found.figure(kind="map").axes) == 6
+
+
+def test_an_unknown_kind_of_figure_is_refused():
+    with pytest.raises(InvalidInputError, match="kind is 'maps': expected curves or map"):
+        gate_activity(network(), rolls(3)).figure(kind="maps")
 
 
 def test_excerpts_are_spread_over_the_text():

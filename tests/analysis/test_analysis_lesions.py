@@ -189,6 +189,16 @@ def test_a_shut_gate_has_minus_ten_thousand_as_the_sum_of_its_bias_and_its_const
         assert (shut.bias[1, 10:] == 1e4).all()
 
 
+def test_sequences_have_their_losses_in_the_order_given():
+    """In batches the longest one is the first."""
+    parts = tokens(3, 12, 1, 7, 3)
+    table = lesion(language_network(), parts)
+    assert table.lengths.tolist() == [2, 11, 6, 2]
+    alone = [lesion(language_network(), part) for part in parts if len(part) > 1]
+    np.testing.assert_allclose(table.loss_sums.T, [one.loss_sums[:, 0] for one in alone])
+    np.testing.assert_allclose(table.baseline_sums, [one.baseline_sums[0] for one in alone])
+
+
 def no_loss(model, sequence) -> float:
     return 0.0
 
@@ -221,6 +231,21 @@ def no_loss(model, sequence) -> float:
             lambda: lesion(network(), PIECES, cell="a:B"),
             "cell is a:B: expected none, beside a network",
             id="cell of a network",
+        ),
+        pytest.param(
+            lambda: lesion(language_network(), tokens(9), length=5),
+            r"length is \[5\]: expected none, beside sequences",
+            id="length of arrays",
+        ),
+        pytest.param(
+            lambda: lesion(language_network(), tokens(9), max_tokens=5),
+            r"max_tokens is \[5\]: expected none, beside sequences",
+            id="tokens of arrays",
+        ),
+        pytest.param(
+            lambda: gate_activity(network(), PIECES, length=5, chorales=("0",)),
+            r"chorales is \('0',\): expected none, beside sequences",
+            id="chorales of arrays",
         ),
         pytest.param(lambda: lesion(PIECES, PIECES), "network is list: expected", id="network"),
         pytest.param(

@@ -8,10 +8,11 @@ from networks import network, rolls
 from readable import readable
 
 import gersgorin
-from analysis import GateActivity, LesionTable, gate_activity, lesion
+from analysis import GateActivity, LesionTable, Refinement, gate_activity, lesion, refinement
 
 ABOUT = {"network": "rhn, depth 2, 3 units", "data": "mine.json", "step": "frame"}
 GATES = gate_activity(network(), rolls(6, 9))
+LAYERS = refinement(network(depth=2, layers=2), rolls(6, 9, 12))
 TABLE = lesion(network(), rolls(6, 9, 12), pairs=True, split="train")
 
 
@@ -37,14 +38,29 @@ def known_table() -> LesionTable:
     return LesionTable(**ABOUT, **names, **single, **numbers)
 
 
+def known_refinement() -> Refinement:
+    """One cell of two layers on two sequences, with known numbers."""
+    return Refinement(
+        **ABOUT,
+        split="train",
+        constant=11.5,
+        labels=("before 1", "1", "2"),
+        depth=np.array([0, 1, 2]),
+        lengths=np.array([10.0, 30.0]),
+        loss_sums=np.array([[100.0, 300.0], [50.0, 150.0], [30.0, 50.0]]),
+        distance_sums=np.array([[10.0, 30.0], [5.0, 15.0], [0.0, 0.0]]),
+    )
+
+
 def test_the_tables_of_known_results(snapshot):
     assert str(known_gates()) == snapshot
+    assert str(known_refinement()) == snapshot
     assert str(known_table()) == snapshot
     assert str(replace(known_table(), step="", frames=0, constant=np.nan, split="")) == snapshot
 
 
 def test_results_are_read_and_drawn_again_without_the_network(tmp_path):
-    for found in (GATES, TABLE, known_gates(), known_table()):
+    for found in (GATES, TABLE, LAYERS, known_gates(), known_table(), known_refinement()):
         again = gersgorin.load(
             gersgorin.load(found.save(tmp_path / "a.json")).save(tmp_path / "a.npz")
         )
@@ -85,3 +101,19 @@ def test_figure_six_shows_damage_intervals_and_the_control():
     found = {label: row[1] for label, row in TABLE.of_kind("pair").items()}
     assert [pairs[0, 1], pairs[2, 0], pairs[1, 2]] == [*found.values()]
     assert pairs.diagonal().tolist() == TABLE.delta[:3].tolist()
+
+
+def test_a_curve_joins_the_layers_of_one_cell():
+    """Left the losses, right the distances, with their intervals."""
+    columns = (
+        (LAYERS.loss, "loss from", "loss to"),
+        (LAYERS.distance, "distance from", "distance to"),
+    )
+    for ax, (wanted, *ends) in zip(LAYERS.figure().axes, columns, strict=True):
+        low, high = (LAYERS.table()[end] for end in ends)
+        assert len(ax.containers) == 2
+        for cell, rows in zip(ax.containers, (range(3), range(3, 6)), strict=True):
+            points, _, (intervals,) = cell.lines
+            assert points.get_xydata().tolist() == [[row, wanted[row]] for row in rows]
+            for segment, row in zip(intervals.get_segments(), rows, strict=True):
+                assert segment[:, 1] == pytest.approx([low[row], high[row]], abs=1e-12)

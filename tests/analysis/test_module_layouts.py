@@ -22,7 +22,7 @@ from scipy.special import expit
 from torch import nn
 
 from analysis import Lesion, gate_activity, lesion, lesioned
-from analysis.network import places
+from analysis.layers import places
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 

@@ -13,6 +13,8 @@ import torch
 from networks import drawn, network, rolls
 
 from analysis import Lesion, gate_activity, lesion, lesioned
+from analysis.layer_by_layer import SKIPPED
+from analysis.lesion_modes import MODES
 from rhn.cells import CELLS, DTRNN, RHN, Cell, Layer, Part, described_layers, resolve_cell
 from rhn.checkpoints import load
 from rhn.errors import InvalidInputError
@@ -96,7 +98,7 @@ def test_lesions_of_the_guide_s_cell_are_those_of_the_same_highway(minimal):
     ours.output.load_state_dict(own.output.state_dict())
     wanted, found = (gate_activity(model, PIECES).activity for model in (ours, own))
     assert np.allclose(found, wanted, atol=1e-13)
-    for mode in ("bias", "carry", "blind"):
+    for mode in MODES:
         found, wanted = (lesion(model, PIECES, mode) for model in (own, ours))
         assert found.loss == pytest.approx(wanted.loss, rel=1e-12), mode
 
@@ -106,12 +108,10 @@ class Marked(RHN):
 
     def __init__(self, *sizes, **how):
         super().__init__(*sizes, **how)
-        self.register_buffer("carried", torch.ones(3))
+        self.register_buffer(SKIPPED, torch.ones(3))
 
 
-@pytest.mark.parametrize(
-    "mode", [pytest.param(mode, id=mode) for mode in ("bias", "carry", "blind")]
-)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_buffer_named_like_ours_changes_no_lesion(mode):
     own, ours = (PolyphonicModel(kind, hidden_size=5, depth=2) for kind in (Marked, RHN))
     ours.load_state_dict(own.state_dict(), strict=False)

@@ -47,6 +47,29 @@ def loss_and_gates(weights, roll) -> tuple[float, np.ndarray]:
     return nats, gates
 
 
+def losses_and_distances(weights, roll) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of a piece if the readout gets s_0, ..., s_L, and |s_l - s_L| / |s_0 - s_L|, each
+    summed over all frames but the last, (L + 1,).
+    """
+    recurrent, bias = weights["weight_hh"], weights["bias"]
+    (L, _, n), x = recurrent.shape, roll.astype(float)
+    s, nats, far = np.zeros(n), np.zeros(L + 1), np.zeros(L + 1)
+    for t in range(len(x) - 1):
+        states = [s]
+        for layer in range(L):
+            z = recurrent[layer] @ s + bias[layer]
+            if layer == 0:
+                z += weights["weight_ih"] @ x[t]
+            gate = expit(z[n:])
+            s = gate * np.tanh(z[:n]) + (1 - gate) * s
+            states.append(s)
+        for layer, state in enumerate(states):
+            logits = weights["output.weight"] @ state + weights["output.bias"]
+            nats[layer] += np.sum(np.logaddexp(0, logits) - x[t + 1] * logits)
+            far[layer] += np.linalg.norm(state - s) / np.linalg.norm(states[0] - s)
+    return nats, far
+
+
 def without(weights, layer) -> dict[str, np.ndarray]:
     """The weights with shut gates in a layer, counted from 0."""
     bias = weights["bias"].copy()
@@ -108,6 +131,25 @@ def test_gates_and_lesions_of_the_full_size_network_on_two_chorales(own_folder, 
         row = found[str(layer + 1)]
         values = [float(row[column]) for column in ("damage", "95 % from", "95 % to")]
         assert values == pytest.approx(wanted, rel=ROUNDING, abs=1e-3)
+
+
+def test_refinement_of_the_full_size_network_on_two_chorales(own_folder, command):
+    pieces = [chorales().train[number] for number in (3, 4)]
+    weights = weights_of(FULL_SIZE)
+    nats, far = zip(*(losses_and_distances(weights, piece) for piece in pieces), strict=True)
+    frames = [len(piece) - 1 for piece in pieces]
+
+    done = command(f"rhn-analyze refine {FULL_SIZE} --chorale train-3 train-4 --csv refine.csv")
+    assert done.code == 0, done.err
+    found = table(own_folder / "refine.csv")
+    for layer, label in enumerate(("before 1", "1", "2", "3", "4", "5", "6")):
+        losses = [own[layer] for own in nats]
+        wanted = [sum(losses) / sum(frames), *jackknife(losses, frames)]
+        row = found[label]
+        values = [float(row[column]) for column in ("loss", "loss from", "loss to")]
+        assert values == pytest.approx(wanted, rel=ROUNDING)
+        distance = sum(own[layer] for own in far) / sum(frames)
+        assert float(row["distance to last"]) == pytest.approx(distance, rel=ROUNDING)
 
 
 def test_figures_5b_and_6_of_the_full_size_network(own_folder, command):

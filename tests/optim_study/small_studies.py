@@ -20,9 +20,8 @@ from safetensors import safe_open
 
 from optim_study.config import RunConfig, StudyConfig, config_from_protocol
 from optim_study.driver import Driver, Study
-from optim_study.engines import ThisProcess
+from optim_study.engines import Processes, ThisProcess
 from optim_study.folder import StudyFolder
-from optim_study.processes import Processes
 from optim_study.ray_engine import ray_tasks
 from optim_study.results import TrialRow
 from optim_study.storage import open_storage

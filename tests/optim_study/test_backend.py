@@ -1,13 +1,10 @@
-"""The backend that trains networks: company and cuts change no trial, files hold what was measured,
-and what a run takes of memory and devices is known before.
+"""The backend that trains networks: company and cuts change no trial, and files hold what was
+measured.
 """
 
 import math
-import multiprocessing
-import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,20 +13,16 @@ from small_studies import MELODIES
 
 from optim_study.backend import (
     TorchBackend,
-    memory,
-    meta_model,
     models_of_trials,
     start_training,
 )
 from optim_study.config import StudyConfig
 from optim_study.folder import StudyFolder
-from optim_study.runner import SHARE, fused
 from rhn.checkpoints import load, read
 from rhn.data import Corpus, Piece, chorales
-from rhn.errors import DataError, InvalidInputError
+from rhn.errors import DataError
 from rhn.training.batches import constant_output_nll
 from rhn.training.evaluation import evaluate_chorales
-from rhn.utils.resources import tune_malloc
 from rhn.utils.seeds import batch_order
 
 CORPUS = chorales(MELODIES)  # 37 to train on: the last batch has 5
@@ -189,91 +182,3 @@ def test_a_backend_of_a_gpu_makes_it_the_current_device(monkeypatch):
     monkeypatch.setattr("optim_study.backend.start_training", lambda *given: given[-1])
     assert TorchBackend(MELODIES, "cuda:1").start(config(), {}, {}) == "cuda:1"
     assert current == ["cuda:1"]
-
-
-GIB = 1 << 30
-STUDY = StudyConfig(arch="rhn", depth=6, data="x")
-
-
-def measured(arch: str, depth: int, scale: float, trials: int) -> tuple[int, int]:
-    """Train an epoch in this new process; returns the peak of its memory, and the estimate."""
-    torch.set_num_threads(1)
-    tune_malloc()
-    noise = np.random.default_rng(0).random((32, 100, 88)) < 0.05
-    pieces = [Piece(x, name=f"{k}", split="train", index=k) for k, x in enumerate(noise)]
-    corpus = Corpus(pieces, pieces[:2], pieces[:2], "noise")
-    study = StudyConfig(arch=arch, depth=depth, data=corpus.checksum, budget_scale=scale)
-    start_training(study, {n: study.settings(n) for n in range(trials)}, {}, corpus).run_epoch()
-    # ru_maxrss begins with the parent's
-    peak = 1024 * int(re.search("VmHWM:(.*)kB", Path("/proc/self/status").read_text())[1])
-    return peak, memory(study, meta_model(study), "cpu", 100)(trials)
-
-
-@pytest.mark.parametrize(
-    "case", [("lstm", 1, 0.3, 8), pytest.param(("rhn", 6, 0.1, 10), marks=pytest.mark.slow)]
-)
-def test_the_estimate_is_near_the_measured_peak(case):
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        peak, estimate = pool.apply(measured, case)
-    assert 0.8 < estimate / peak < 2.5
-
-
-def choose(device="cpu", trials=60, jobs=2, asked=None, free=50 * GIB):
-    need = memory(STUDY, meta_model(STUDY), device, 128)  # steps of the longest chorale
-    how = {"jobs": jobs, "device": device, "asked": asked, "free": free}
-    return fused(replace(STUDY, trials=trials), need, **how), need
-
-
-def test_trials_are_divided_among_workers_and_what_is_asked_for_is_done():
-    """Without a wish every worker of a CPU gets two groups or more, and a GPU one."""
-    assert [choose(trials=n)[0] for n in (1, 4, 24, 60, 1000)] == [1, 1, 6, 15, 15]
-    assert [choose(jobs=n)[0] for n in (1, 4, 100)] == [15, 8, 1]
-    assert [choose("cuda", jobs=n)[0] for n in (1, 2, 7)] == [60, 30, 9]
-    assert [choose(asked=n)[0] for n in (40, 100)] == [40, 60]
-
-
-def test_a_cpu_computes_the_trials_in_parts_and_a_gpu_all_at_once():
-    """The memory of one trial more: on a CPU the first one has the tensors of a step too."""
-    need = {device: memory(STUDY, meta_model(STUDY), device, 128) for device in ("cpu", "cuda")}
-    first, last = ({d: of(k + 1) - of(k) for d, of in need.items()} for k in (0, 59))
-    assert first["cpu"] == first["cuda"] == last["cuda"]
-    assert last["cpu"] < first["cpu"] / 2
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "kept"), [pytest.param("sgd", 1, id="SGD"), pytest.param("adam", 2, id="Adam")]
-)
-def test_the_memory_of_a_trial_is_that_of_copies_of_its_weights_and_of_a_step(optimizer, kept):
-    """Weights, the best ones, the initial ones, those that the optimiser keeps; two in a step."""
-    study = replace(STUDY, optimizer=optimizer)
-    model = meta_model(study)
-    weights = 4 * sum(p.numel() for p in model.parameters())
-    short, long = (memory(study, model, "cuda", steps) for steps in (64, 128))
-
-    def without_steps(trials):
-        return 2 * short(trials) - long(trials)
-
-    for trials in (1, 2, 7):
-        each = (3 + kept) * weights + 32 * 1024 + 2 * weights
-        assert without_steps(trials) == 1024**3 + trials * each
-
-    def of_step(batch, steps, device="cuda"):
-        return memory(replace(study, batch_size=batch), model, device, steps)(1) - without_steps(1)
-
-    assert of_step(1, 128) == of_step(32, 128) == 2 * of_step(32, 64) > 0  # rows in 32s
-    assert of_step(33, 128) == 2 * of_step(32, 128)
-    assert of_step(32, 128, "cpu") == of_step(32, 128) - 1024**3 + 480 * 1024**2
-    need = memory(study, model, "cpu", 2)
-    more = [need(k + 1) - need(k) for k in range(1, 60)]
-    assert more == sorted(more, reverse=True) and len({*more}) <= 2
-
-
-def test_the_memory_that_there_is_is_obeyed():
-    little = 2.5 * GIB
-    k, need = choose("cuda", free=little, jobs=1)
-    assert 1 <= k < 60 and need(k) <= SHARE * little < need(k + 1)
-    assert 8 * GIB < need(60) < 25 * GIB
-    for asked, free, shown in ((None, GIB / 10, "0.1"), (40, GIB / 2, "0.5")):
-        says = rf"fuse is {asked or 1} for rhn-depth6, .* expected at most {shown} GiB"
-        with pytest.raises(InvalidInputError, match=says):
-            choose(asked=asked, free=free)

@@ -17,11 +17,12 @@ import torch
 from cases import others_slow
 from small_studies import MELODIES, finished, wait_for
 
-from optim_study import ray_engine, read_csv, run, runner, smoke
+from optim_study import ray_engine, read_csv, run, smoke
 from optim_study.config import RunConfig
+from optim_study.engines import engine_of
 from optim_study.ray_engine import ray_devices, ray_tasks
 from optim_study.results import csv_text
-from optim_study.runner import OUTPUTS, engine_of
+from optim_study.runner import OUTPUTS
 from optim_study.shares import REGIONS, share_table, training_shares
 from rhn.errors import InvalidInputError
 from rhn.training.state import LOCK
@@ -286,20 +287,3 @@ def test_a_cluster_that_cannot_be_reached_is_refused_by_its_address(
     config = RunConfig(engine="ray", address=address)
     with pytest.raises(InvalidInputError, match=f"address is '{named}'"), ray_tasks(config):
         pass
-
-
-@pytest.mark.parametrize(
-    ("places", "workers"),
-    [
-        pytest.param(["cpu"], 1, id="one"),
-        pytest.param(["cpu"] * 3, 3, id="three on a CPU"),
-        pytest.param(["cuda:0", "cuda:1", "cuda:0"], 2, id="two of three on a GPU"),
-    ],
-)
-def test_workers_of_one_device_share_its_free_memory(places, workers, monkeypatch):
-    shares = []
-    monkeypatch.setattr(runner, "free_memory", lambda device: 6 << 30)
-    monkeypatch.setattr(runner, "memory", lambda *_: lambda k: 0)
-    monkeypatch.setattr(runner, "fused", lambda *_, free, **__: shares.append(free))
-    runner.plan(RunConfig(arch=("rnn",), depth=(1,), data=MELODIES), places)
-    assert shares == [(6 << 30) / workers]

@@ -171,7 +171,8 @@ def test_what_has_no_shares_is_refused(count, message):
 def test_trials_are_of_one_network_if_their_studies_differ_in_the_seed_only():
     """A name has what differs between studies of its architecture, depth and optimizer."""
     usual = row(max_epochs=4, patience=3, hidden_size=3)
-    seeds = [replace(usual, seed=seed, trial=trial) for seed, trial in ((0, 0), (1, 1))]
+    draws = {"seed": 0, "fingerprint": "a"}, {"seed": 1, "fingerprint": "b"}
+    seeds = [replace(usual, trial=trial, **draw) for trial, draw in enumerate(draws)]
     longer, deep = replace(usual, max_epochs=9), replace(usual, depth=4, max_epochs=7)
     other, wide = (replace(usual, arch="gru", hidden_size=size) for size in (3, 5))
     adam = replace(usual, optimizer="adam", batch_size=5)
@@ -237,12 +238,14 @@ def region(r: TrialRow) -> str:
 
 @given(st.randoms(use_true_random=True), st.sampled_from(["train", "valid"]))
 def test_shares_are_counted_and_compared_by_hand(random, loss):
-    """A network is compared with the RHN that differs from it in nothing else but the size."""
+    """All trials of a network are compared with those of the RHN that differs from it in nothing
+    else but the size; the regions are only counted.
+    """
     some = {name: random.sample(all, random.randint(1, len(all))) for name, all in CHOICES.items()}
     rows = [row(trial=k, **{n: random.choice(some[n]) for n in some}) for k in range(60)]
     bad = random.choice(["none", "rhn", "dt-rnn"])
     rows = [replace(r, best_train_nll=60.5) if r.arch == bad else r for r in rows]
-    found, networks, pairs = training_shares(rows, loss, 9.5, REGIONS), by_network(rows), {}
+    found, networks, tested = training_shares(rows, loss, 9.5, REGIONS), by_network(rows), []
     keys = {(r.arch, alike(r), name) for r in rows for name in ("all settings", region(r))}
     assert len({(share.network, share.region) for share in found}) == len(found) == len(keys)
     for share in found:
@@ -258,18 +261,16 @@ def test_shares_are_counted_and_compared_by_hand(random, loss):
         low = np.nan_to_num(beta.ppf(0.025, k, n - k + 1))  # Clopper and Pearson
         high = np.nan_to_num(beta.ppf(0.975, k + 1, n - k), nan=1)
         assert (share.low, share.high) == pytest.approx((low, high), rel=1e-6)
-        if arch == "rhn" or not rhns:
+        if share.region != "all settings" or arch == "rhn" or not rhns:
             assert share.p is share.p_holm is None
         else:
-            pairs.setdefault((str(own), str(rhns)), []).append(share)
+            tested.append(share)
             assert share.p == pytest.approx(fisher_exact([[k, n - k], [j, m - j]]).pvalue)
-    corrected = holm([shares[0].p for shares in pairs.values()])
-    for shares, p in zip(pairs.values(), corrected, strict=True):
-        assert {share.p_holm for share in shares} == {p}
+    assert [share.p_holm for share in tested] == holm([share.p for share in tested])
 
 
 def test_an_architecture_is_compared_with_the_rhn_of_its_depth_and_protocol_only():
-    """Two tests are corrected together: that of two regions with the same trials counts once."""
+    """Two tests are corrected together, whatever regions are counted beside all settings."""
     rows = network("rhn", 1, [7.0] * 9 + [PLATEAU], max_epochs=4)
     rows += network("gru", 1, [7.0] + [PLATEAU] * 9, max_epochs=4)
     rows += network("rhn", 4, [7.0] * 5 + [PLATEAU] * 5, max_epochs=4)
@@ -279,11 +280,12 @@ def test_an_architecture_is_compared_with_the_rhn_of_its_depth_and_protocol_only
     four = fisher_exact([[0, 10], [5, 5]]).pvalue
     assert 2 * one < four
     wanted = {"gru, depth 1, max epochs 4": (one, 2 * one), "gru, depth 4": (four, four)}
-    for part in REGIONS[:2]:
-        found = training_shares(rows, regions=REGIONS[:2])
-        tests = {s.network: (s.p, s.p_holm) for s in found if s.region == part and s.p is not None}
-        assert tests.keys() == wanted.keys() and len(found) == 10
-        assert all(tests[name] == pytest.approx(wanted[name]) for name in wanted)
+    for regions in (REGIONS[:1], REGIONS[:2], REGIONS[1::-1]):
+        found = training_shares(rows, regions=regions)
+        tests = {(s.network, s.region): (s.p, s.p_holm) for s in found if s.p is not None}
+        assert len(found) == 5 * len(regions) and len(tests) == len(wanted)
+        for name, values in wanted.items():
+            assert tests[name, "all settings"] == pytest.approx(values)
 
 
 def test_a_trial_counts_once_however_often_it_is_there(caplog):

@@ -202,6 +202,7 @@ def test_only_these_modules_read_annotations_otherwise_than_by_get_type_hints():
     ("old", "new"),
     [
         ("rhn.cells.base.from_torch", "rhn.from_torch"),
+        ("analysis.lesion_modes.lesioned", "analysis.lesioned"),
         ("rhn.cells.layers.CellMasks", "rhn.cells.CellMasks"),
         ("rhn.cells.layers.Gates", "rhn.cells.Gates"),
         ("rhn.cells.registry.cell_options", "rhn.cells.cell_options"),
@@ -311,6 +312,7 @@ def test_the_first_command_of_contributing_runs_as_it_stands():
         pytest.param("import rhn.cells, rhn.data, rhn.checkpoints", HEAVY, id="parts of rhn"),
         pytest.param("import rhn.training.config", ("cyclopts", "torch"), id="configurations"),
         pytest.param(f"import {', '.join(COMMANDS)}", HEAVY, id="commands"),
+        pytest.param("import analysis.cli", ("torch", "numpy"), id="modes of lesions"),
         pytest.param(
             "import gersgorin.linalg as l; [getattr(l, n) for n in l.__all__]",
             ("rhn.cells",),

@@ -246,6 +246,8 @@ CALLS = {  # function: its arguments, which are wrong one at a time
         "cell": None, "device": None},
     analysis.lesion: lambda: {"model": objects.MUSIC, "batch": objects.CHORALES, "mode": "bias",
         "loss": None, "cell": None, "device": None, "at_once": 2},
+    analysis.refinement: lambda: {"model": objects.MUSIC, "batch": objects.CHORALES, "cell": None,
+        "device": None},
     analysis.lesioned: lambda: {"model": objects.MUSIC, "lesion": analysis.Lesion("bias", (1,))},
     partial(analysis.paired_interval, np.ones((1, 3)), np.ones(3)): lambda: {"frames": np.ones(3)},
     analysis.stretches: lambda: {"tokens": np.arange(9), "length": 3, "max_tokens": 9},

@@ -216,6 +216,7 @@ CALLS = {
     "compare": lambda report: gersgorin.compare(networks(), X, progress=report),
     "gate_activity": lambda report: analysis.gate_activity(polyphonic(), ROLLS, progress=report),
     "lesion": lambda report: analysis.lesion(polyphonic(), ROLLS, progress=report),
+    "refinement": lambda report: analysis.refinement(polyphonic(), ROLLS, progress=report),
     "check": lambda report: trained(trainability.check, report),
     "cure": lambda report: trained(trainability.cure, report),
     "score": lambda report: score(language(), np.arange(40) % 5, progress=report),

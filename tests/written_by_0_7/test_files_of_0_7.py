@@ -110,6 +110,12 @@ def test_a_result_has_the_numbers_that_were_in_memory(name):
     assert str(load(path))
 
 
+@pytest.mark.parametrize("name", ["lesion", "lesion_of_text"])
+def test_a_lesion_of_0_7_has_no_losses_of_single_sequences(name):
+    found = gersgorin.load(HERE / f"results/{name}.json")
+    assert found.lengths is found.baseline_sums is found.loss_sums is None
+
+
 def test_a_record_of_a_training_run_has_the_numbers_in_its_file():
     path = HERE / "results/recorder.npz"
     assert_same(path, Recording.load(path), numbers_below("results/recording"))
