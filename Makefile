@@ -44,7 +44,7 @@ lint: $(VENV)/.dev ## ruff (check and format), cognitive complexity and mypy, ab
 bench: $(VENV)/.base ## ratios against what you would otherwise use, into docs/speed.csv; fails below a floor (FULL=1 for more)
 	$(BIN)/python -m benchmarks --table docs/speed.csv $(if $(FULL),--full)
 
-paper: $(VENV)/.base ## measure each claim of the paper from stored studies and weights, two minutes; writes docs/paper.md
+paper: $(VENV)/.base ## measure each claim of the paper from stored studies and weights, three minutes; writes docs/paper.md
 	$(BIN)/python -m paper
 
 docs: $(VENV)/.docs ## write the pages of names, commands and rows, and build the site into build/docs, every link checked
