@@ -120,14 +120,21 @@ def _by_sequence(
         some = order[start : start + rows]
         inputs = task.inputs([sequences[i] for i in some], like)
         with deterministic(), torch.no_grad():
-            if ours:
-                runs = runs_of_network(network, inputs)
-            else:
-                runs = runs_of_module(network, inputs[:, 0], batch_first)
-            gates = [gate for run in runs for gate in _gates_of_run(run)]
+            gates = _gates_of_layers(network, inputs, batch_first)
         for row, i in enumerate(some):
             own = [layer[: len(sequences[i]), row].double() for layer in gates]
             yield i, [layer.numpy(force=True) for layer in own]
+
+
+def _gates_of_layers(network: nn.Module, inputs: Tensor, batch_first: bool | None) -> list[Tensor]:
+    """Return the transform gates (T, B, n) of each layer along inputs (T, B, m), or ids (T, B); of
+    a user's module B is 1.
+    """
+    if isinstance(network, RecurrentModel | Cell):
+        runs = runs_of_network(network, inputs)
+    else:
+        runs = runs_of_module(network, inputs[:, 0], batch_first)
+    return [gate for run in runs for gate in _gates_of_run(run)]
 
 
 def _gates_of_run(run: CellRun) -> list[Tensor]:

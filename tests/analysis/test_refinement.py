@@ -7,7 +7,7 @@ from networks import GATED, SUBJECTS, drawn, jackknife, language_network, networ
 from scipy.special import expit
 from torch import nn
 
-from analysis import lesion, refinement
+from analysis import gate_activity, lesion, refinement
 from rhn.cells import RHN, Cell
 from rhn.errors import InvalidInputError
 
@@ -337,6 +337,19 @@ def backwards(cell, x):
 def test_a_layer_that_reads_later_frames_is_refused():
     with pytest.raises(InvalidInputError, match="input of cell is of later frames"):
         refinement(Net(nn.GRU(88, n), backwards), rolls(9))
+
+
+def twice(cell, x):
+    """Each frame passes the layer two times."""
+    return cell(cell(x)[0])[0]
+
+
+def test_a_layer_that_reads_each_frame_two_times_is_refused():
+    module = nn.Sequential(nn.Linear(88, n), Net(nn.GRU(n, n), twice))
+    with pytest.raises(InvalidInputError, match=r"number of steps that 1\.cell reads is 16"):
+        refinement(module, rolls(9))
+    with pytest.raises(InvalidInputError, match=r"number of steps that 1\.cell reads is 18"):
+        gate_activity(module, rolls(9))
 
 
 @torch.no_grad()
