@@ -177,6 +177,35 @@ def test_the_page_counts_the_predictions_of_the_stored_table():
     )
 
 
+@pytest.mark.parametrize(
+    ("row", "scope", "measure"),
+    [
+        pytest.param("learning rate, pairs of one network", "within", "learning rate", id="rate"),
+        pytest.param(
+            "spectral radius, pairs of one network", "within", "spectral radius", id="radius"
+        ),
+        pytest.param(
+            "spectral radius, pairs of two networks, rate at least 0.1",
+            "between, rate >= 0.1",
+            "spectral radius",
+            id="radius of two networks",
+        ),
+        pytest.param(
+            "is an RHN, the same pairs", "between, rate >= 0.1", "is an RHN", id="architecture"
+        ),
+    ],
+)
+def test_the_page_of_results_has_the_stored_shares(row, scope, measure):
+    stored, text = read_orders(), (RESULTS.parent / "results.md").read_text()
+    cells = [
+        f"{order.auc:.2f} ({order.low:.2f} to {order.high:.2f})"
+        for order in (stored[study, scope, measure] for study in STUDIES)
+    ]
+    assert f"| {row} | {' | '.join(cells)} |" in text
+    right = sum(outcomes(stored).values())
+    assert f"{len(PREDICTED)} predictions" in text and f"{right} are right" in text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_stored_shares_are_those_of_the_stored_trials(study):
