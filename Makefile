@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 PYTEST := CI=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal -q --durations=25
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs gpu-check clean
+.PHONY: help demo test lint bench paper docs gpu-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ lint: $(VENV)/.dev ## ruff (check and format), cognitive complexity and mypy, ab
 
 bench: $(VENV)/.base ## ratios against what you would otherwise use, into docs/speed.csv; fails below a floor (FULL=1 for more)
 	$(BIN)/python -m benchmarks --table docs/speed.csv $(if $(FULL),--full)
+
+paper: $(VENV)/.base ## measure each claim of the paper from stored studies and weights, three minutes; writes docs/paper.md
+	$(BIN)/python -m paper
 
 docs: $(VENV)/.docs ## write the pages of names, commands and rows, and build the site into build/docs, every link checked
 	$(BIN)/python docs/reference.py

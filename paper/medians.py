@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-Value = float | tuple[float, float, float]
-"""A number, or (number, low, high)."""
+from paper.values import Value
 
 
 def median_and_quartiles(values: Sequence[float] | np.ndarray) -> Value:

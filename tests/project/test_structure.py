@@ -25,7 +25,7 @@ from rhn.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("rhn", "gersgorin", "trainability", "optim_study", "analysis")
-NOT_INSTALLED = ("benchmarks", "evaluation")
+NOT_INSTALLED = ("benchmarks", "evaluation", "paper")
 COMMANDS = sorted(set(MAINS.values()))
 OF_MODELS = "rhn.checkpoints", "rhn.training", "rhn.models", "rhn.data.text", "gersgorin.model_map"
 HEAVY = ("matplotlib", "optuna", "music21", "pandas", "rich")
@@ -132,8 +132,9 @@ def test_a_module_imports_its_own_room_and_lower_ones(package):
     ("packages", "others"),
     [
         pytest.param(PACKAGES, NOT_INSTALLED, id="packages"),
-        pytest.param(("benchmarks",), ("evaluation",), id="benchmarks"),
-        pytest.param(("evaluation",), ("benchmarks",), id="evaluation"),
+        pytest.param(("benchmarks",), ("evaluation", "paper"), id="benchmarks"),
+        pytest.param(("evaluation",), ("benchmarks", "paper"), id="evaluation"),
+        pytest.param(("paper",), ("benchmarks", "evaluation"), id="paper"),
         pytest.param(("optim_study",), ("trainability",), id="optim_study"),
     ],
 )
