@@ -5,7 +5,7 @@ A new row is a function below a line `@known(...)`. Its allowance is written bef
 
     rounding               of some operations on numbers of this size
     length of the run      four standard deviations over runs from other first states
-    size of the sample     four standard deviations over samples; a tenth for 400 random units
+    size of the sample     four standard deviations over samples; that of random units more
     angles of the bound    an upper bound from 128 angles, at most 1 / cos(pi / 128) too large
     digits                 of the published number
     size of the step       of the method of Runge and Kutta
@@ -252,20 +252,34 @@ def tridiagonal() -> float:
 
 
 @known("400 random units, g = 0.5: radius / g", "Girko 1985", 1.0, 0.1, SAMPLE)
-def quiet_network() -> float:
-    return random_network(0.5).spectral_radius.max() / 0.5
+def radius_of_random_weights() -> float:
+    W = random_weights(400, 0.5)
+    return (
+        gersgorin.spectra(
+            lambda x, s: torch.tanh(W @ s), steps(1), state_size=400
+        ).spectral_radius.max()
+        / 0.5
+    )
 
 
-@known("400 random units, g = 1.5: radius / g", "Girko 1985", 1.0, 0.1, SAMPLE)
+@known(
+    "200 random units, g = 2: largest exponent",
+    "mean field: Molgedey et al. 1992",
+    0.154724,
+    0.06,
+    SAMPLE,
+)
 def chaotic_network() -> float:
-    return random_network(1.5).spectral_radius.max() / 1.5
+    W = random_weights(200, 2.0)
+    s0 = torch.randn(200, dtype=d, generator=torch.Generator().manual_seed(1992))
+    step = lambda x, s: torch.tanh(W @ s)  # noqa: E731
+    return gersgorin.lyapunov(step, steps(300), s0, count=1, warmup=100).exponents[0]
 
 
-def random_network(g: float) -> Spectra:
-    """The spectrum of s' = tanh(W s) at 0; entries of W have the standard deviation g / sqrt(n)."""
-    n, generator = 400, torch.Generator().manual_seed(1988)
-    W = g * torch.randn(n, n, dtype=d, generator=generator) / math.sqrt(n)
-    return gersgorin.spectra(lambda x, s: torch.tanh(W @ s), steps(1), state_size=n)
+def random_weights(n: int, g: float) -> Tensor:
+    """Normal weights (n, n) of the standard deviation g / sqrt(n)."""
+    generator = torch.Generator().manual_seed(1988)
+    return g * torch.randn(n, n, dtype=d, generator=generator) / math.sqrt(n)
 
 
 @known(

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import mpmath
+import numpy as np
 import pytest
 
 from gersgorin import known_values
@@ -39,6 +40,16 @@ def test_the_point_of_a_cycle_returns_after_two_steps_and_has_the_multiplier():
     assert 3.2 * after * (1 - after) == pytest.approx(s, abs=1e-14) and abs(after - s) > 0.1
     slopes = (3.2 - 6.4 * s) * (3.2 - 6.4 * after)
     assert ROWS["logistic map, r = 3.2: multiplier of the cycle"].known == pytest.approx(slopes)
+
+
+def test_the_exponent_of_a_random_network_is_that_of_mean_field_theory():
+    z, weights = np.polynomial.hermite_e.hermegauss(101)
+    weights, q = weights / weights.sum(), 1.0
+    for _ in range(200):  # the variance of an input of a unit
+        q = 4 * weights @ np.tanh(math.sqrt(q) * z) ** 2
+    slope = weights @ np.cosh(math.sqrt(q) * z) ** -4.0
+    known = ROWS["200 random units, g = 2: largest exponent"].known
+    assert known == pytest.approx(math.log(4 * slope) / 2, rel=1e-5)
 
 
 def test_cases_have_names_of_their_own_and_are_at_least_twenty():
