@@ -5,7 +5,7 @@ A new row is a function below a line `@known(...)`. Its allowance is written bef
 
     rounding               of some operations on numbers of this size
     length of the run      four standard deviations over runs from other first states
-    size of the sample     four standard deviations over samples; that of random units more
+    size of the sample     four standard deviations over samples; more for a finite number of units
     angles of the bound    an upper bound from 128 angles, at most 1 / cos(pi / 128) too large
     digits                 of the published number
     size of the step       of the method of Runge and Kutta
