@@ -24,7 +24,6 @@ from torch.nn.utils import get_total_norm
 from rhn.utils.torch_private import tree_leaves, tree_map
 from trainability.data import Minibatch
 from trainability.not_finite import first_not_finite
-from trainability.scores import CLASSES
 from trainability.snapshot import Snapshot, restored
 from trainability.time_steps import Numbers, Reads, by_example, fixed_output, steps_ahead
 from trainability.training import (
@@ -246,10 +245,10 @@ def sums_to_one(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
 
 def sums_to_one_and_proportional(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
     """The share of outputs that sum to 1; 0 if the loss is not twice as large for twice the
-    outputs, or not one of classes.
+    outputs, or targets are not whole numbers.
     """
-    is_other_loss = run.predict is None and run.score.kind != CLASSES
-    if is_other_loss:
+    has_no_classes = run.predict is None and run.data.train.y.is_floating_point()
+    if has_no_classes:
         return (0.0,)
     return share_of_probabilities(run, batches, change=lambda z: 2 * z, times=2)
 
@@ -272,7 +271,7 @@ def share_of_probabilities(
         losses = [run.users_loss.at(output, z, y) for z in (main, change(main))]
         if not losses[0].isfinite():
             continue
-        axis = run.score.classes if run.score.kind == CLASSES else -1
+        axis = run.score.classes  # the last one for other targets
         sums = main.sum(axis)
         shares = (main >= 0).all(axis) & ~differs(sums, torch.ones_like(sums))
         same = not differs(times * losses[0][None], losses[1][None]).any()
@@ -406,10 +405,14 @@ def leaves_of(loss: Tensor) -> list[Tensor]:
 
 
 def _spread_before(of: Untrained) -> Numbers:
+    if len(of.run.data.train) == 1:
+        return None
     return (spread_of_outputs(of.run),)
 
 
 def _spread_before_and_after(of: Trained) -> Numbers:
+    if len(of.run.data.train) == 1:
+        return None
     before = of.before[SPREAD] or (math.nan,)
     after = (math.nan,)
     with contextlib.suppress(*FAILS):

@@ -93,7 +93,8 @@ class Reads:
         """Find the steps that the last output reads in an epoch. A step that the first minibatch
         does not show to be read is tried in all others, together with the rest of them.
         """
-        if not self.count:
+        has_others = len(self.run.data.train) > 1
+        if not self.count or not has_others:
             return
         ahead, plain = 0, [self.outputs(batch.x) for batch in self.batches]
         for t in range(self.count):

@@ -437,6 +437,12 @@ CASES = {
         (1.0,),
         True,
     ),
+    "softmax before an own negative likelihood": (
+        PROPORTIONAL,
+        lambda: measured(Ended(softmax, 3), classes, lambda z, y: -z.gather(1, y[:, None]).mean()),
+        (1.0,),
+        True,
+    ),
     "softmax on axis 1 before the negative likelihood": (
         PROPORTIONAL,
         lambda: measured(OnAxis1(lambda z: z.softmax(1)), of_steps, nn.NLLLoss()),
