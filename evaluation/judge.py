@@ -66,7 +66,9 @@ PARTS_OF_FACTS = {
     facts.WEIGHTS: {"network", "optimizer"},
     facts.REACHED: {"network"},
     facts.RANGE: {"network", "targets"},
+    facts.NEXT: {"network"},
     facts.TO_ONE: {"network", "loss"},
+    facts.PROPORTIONAL: {"network", "loss"},
     facts.FINITE: {"network", "loss"},
     facts.LOOP: {"order"},
 }

@@ -66,6 +66,7 @@ OF_Y = {
     "numbers": "numbers of y",
     "raw": "entries of y",
 }
+ERROR_ON_TRAINING = "error on the training examples"
 YOURS, SOUND, ERROR_COLUMN, THREE, STAR = "yours", "sound", "error", "three seeds", "*"
 CHANGE, CLOSED = "change", "* closes 80 % of the gap in as many steps"
 LINE = "line of the first number that is not finite: "
@@ -83,7 +84,9 @@ class Row:
 
     label: str
     error: float
-    """On the first half of the held-out examples, with the first seed."""
+    """On the first half of the held-out examples, or on the training examples if none are held out,
+    with the first seed.
+    """
     seeds: tuple[float, ...] | None
     """On the other half, with three seeds; None if they were not run."""
     starred: bool
@@ -128,7 +131,8 @@ class Check(ResultOfRows):
     page: ClassVar[str] = "docs/guides/check.md"
     texts: ClassVar[tuple[str, ...]] = (
         *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
-        THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED, *MEANING_OF.values(),
+        ERROR_ON_TRAINING, THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED,
+        *MEANING_OF.values(),
     )  # fmt: skip
 
     examples: int
@@ -136,6 +140,7 @@ class Check(ResultOfRows):
     distinct: int
     """Different rows of x."""
     held_out: int
+    """0 if fewer than 20 examples can be held out: errors are on the training examples."""
     time_steps: int
     """Of the first input; 1 without a time axis."""
     kind: str
@@ -166,9 +171,10 @@ class Check(ResultOfRows):
         data = f"{self.examples} examples ({self.distinct} distinct), {self.held_out} held out, "
         first, last = map(formatted, self.rates)
         rates = f"{self.optimizer}, rate {first} to {last}, {self.steps} steps"
+        error = ERROR_COLUMN if self.held_out else ERROR_ON_TRAINING
         return [
             f"{data}{self.time_steps} steps; {OF_Y[self.kind]}: {self.entries}",
-            f"error: {MEANINGS[self.kind]}; {rates}",
+            f"{error}: {MEANINGS[self.kind]}; {rates}",
         ]
 
     def table(self) -> Mapping[str, Any]:
@@ -273,7 +279,9 @@ def check(
             the output, its `logits`, or the first entry of a tuple.
         batch_axis: axis of the examples, 0 or 1.
         shuffle: whether each epoch has a new order. False: the last examples are held out.
-        validation: held-out examples (x, y); None: a fifth of the examples, 20 to 1,000.
+        validation: held-out examples (x, y), at least 20; None: a fifth of the examples, 20 to
+            1,000. If fewer than 20 can be held out, errors are on the training examples, and no row
+            has a star.
         losses: losses of your own loop, to compare with this one.
         seconds: time limit: the largest of steps / 1, 2, 4 and 8 that fits; None: all steps.
         seed: first of three seeds, and seed of the split.
@@ -282,8 +290,8 @@ def check(
             done, steps in all).
 
     Raises:
-        InvalidInputError: an argument is wrong, fewer than 20 examples can be held out, all targets
-            are equal, x or y has NaN, or the model keeps a state between minibatches.
+        InvalidInputError: an argument is wrong, the targets of several examples are all equal, x or
+            y has NaN, or the model keeps a state between minibatches.
         UsersCodeError: the model or its loss raises an error.
 
     >>> _ = torch.manual_seed(0)
@@ -382,13 +390,15 @@ def numbers_of(found: Sequence[Fact], name: str) -> tuple[float, ...] | None:
 
 
 def rows_of(race: Race) -> tuple[Row, ...]:
-    """Train all other rows, and star those that close the gap on both halves."""
+    """Train all other rows, and star those that close the gap on both halves; none without held-out
+    examples.
+    """
     for label in (*CHANGES, LONGER):
         race.errors(label, 0)
     labels = [label for label in ROW_LABELS if (label, 0) in race.found]
     rivals = [label for label in labels if label != LONGER]
     free = [label for label in labels if label in STARRABLE]
-    chosen = closing(race.half(FIRST), free, rivals)
+    chosen = closing(race.half(FIRST), free, rivals) if race.run.data.has_held_out else []
     again = [(label, seed) for label in (NONE, *chosen) for seed in SEEDS if chosen]
     race.expect(again)
     for label, seed in again:

@@ -32,7 +32,7 @@ from trainability.checks import (
     failures_of,
     shown_error,
 )
-from trainability.door import TrainingOptions, opened_run, refuse_unknown
+from trainability.door import TrainingOptions, opened_run, refuse_few, refuse_unknown
 from trainability.initial_weights import chrono_, orthogonal_, remembering_, reset_
 from trainability.races import FIRST, SEEDS, Race
 from trainability.scores import MEANINGS
@@ -189,6 +189,7 @@ def cure(
     """
     refuse_unknown("cure", how)
     with opened_run(model, x, y, loss_fn, optimizer, steps=steps, **how) as own:
+        refuse_few(own.run.data)
         if steps < RUNGS[0]:
             raise InvalidInputError(f"steps is {steps}: expected at least {RUNGS[0]}")
         count = own.run.data.time_steps

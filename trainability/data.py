@@ -73,7 +73,11 @@ class Data:
 
     train: Examples
     halves: tuple[Examples, Examples]
-    """Held-out examples: those that choose rows, and those that confirm them."""
+    """Held-out examples: those that choose rows, and those that confirm them; twice the training
+    examples if too few can be held out.
+    """
+    has_held_out: bool
+    """False if errors are on the training examples."""
     batch_size: int
     shuffle: bool
     count: int
@@ -86,7 +90,7 @@ class Data:
     @property
     def held_out(self) -> int:
         """The number of held-out examples."""
-        return sum(map(len, self.halves))
+        return sum(map(len, self.halves)) if self.has_held_out else 0
 
     @property
     def time_steps(self) -> int:
@@ -134,35 +138,60 @@ def read_examples(
         x, y = checked_tensors(x, y, axis)
         layout = layout_of(x, y, axis)
     whole = examples_of(x, y, layout, device)
-    _refuse_equal(whole)
+    is_fitted_alone = len(whole) == 1 and validation is None
+    if not is_fitted_alone:
+        _refuse_equal(whole)
     groups, distinct = groups_of(whole)
+    train, held = whole, None
     if validation is not None:
-        if not isinstance(validation, tuple | list) or len(validation) != 2:
-            raise InvalidInputError(f"validation is {in_short(validation)}: expected (x, y)")
-        pair = checked_tensors(validation[0], validation[1], axis, part=" of validation")
-        other = examples_of(*pair, layout, device, part=" of validation")
-        kept, out = torch.arange(len(whole)), torch.arange(len(other))
-        held = other.part(mixed(out, seed))
+        held = examples_of_validation(validation, layout, axis, device, seed)
     else:
-        kept, out = split(groups, seed) if shuffle else last_ones(len(whole))
-        held = whole.part(out)
-    if len(held) < LEAST or (len(kept) < len(held) and validation is None):
-        raise InvalidInputError(
-            f"x has {len(whole)} examples, {distinct} of them distinct, and {len(held)} can be "
-            f"held out: expected at least {LEAST} and as many others, or validation=(x, y)"
-        )
-    half = len(held) // 2
-    rows = torch.arange(len(held))
-    train = whole.part(kept)
+        train, held = divided(whole, groups, shuffle, seed)
+    halves = (train, train) if held is None else halves_of(held)
     return Data(
         train=train,
-        halves=(held.part(rows[:half]), held.part(rows[half:])),
+        halves=halves,
+        has_held_out=held is not None,
         batch_size=min(batch_size, len(train)),
         shuffle=shuffle,
         count=len(whole),
         distinct=distinct,
         layout=layout,
     )
+
+
+def examples_of_validation(
+    validation: Any, layout: Layout, axis: int, device: torch.device, seed: int
+) -> Examples:
+    """Return the held-out examples of the user in a random order. Raises InvalidInputError."""
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise InvalidInputError(f"validation is {in_short(validation)}: expected (x, y)")
+    pair = checked_tensors(validation[0], validation[1], axis, part=" of validation")
+    held = examples_of(*pair, layout, device, part=" of validation")
+    if len(held) < LEAST:
+        raise InvalidInputError(
+            f"x of validation has {len(held)} examples: expected at least {LEAST}"
+        )
+    return held.part(mixed(torch.arange(len(held)), seed))
+
+
+def divided(
+    whole: Examples, groups: Tensor, shuffle: bool, seed: int
+) -> tuple[Examples, Examples | None]:
+    """Return (examples to train on, held-out examples); (all, None) if fewer than 20 can be held
+    out, or fewer others are left.
+    """
+    kept, out = split(groups, seed) if shuffle else last_ones(len(whole))
+    if LEAST <= len(out) <= len(kept):
+        return whole.part(kept), whole.part(out)
+    return whole, None
+
+
+def halves_of(held: Examples) -> tuple[Examples, Examples]:
+    """Return the first and the other half of held-out examples."""
+    half = len(held) // 2
+    rows = torch.arange(len(held))
+    return held.part(rows[:half]), held.part(rows[half:])
 
 
 def checked_tensors(x: Any, y: Any, axis: int, part: str = "") -> tuple[Any, Tensor]:

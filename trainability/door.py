@@ -19,7 +19,7 @@ from rhn.errors import InvalidInputError, UsersCodeError
 from rhn.utils.torch_private import tree_leaves, tree_map
 from rhn.utils.validation import in_short, number, whole_number
 from trainability.changes import Known
-from trainability.data import Data, read_examples
+from trainability.data import LEAST, Data, read_examples
 from trainability.layout import AxisOrder, Layout, with_outputs
 from trainability.races import Race, race_of
 from trainability.scores import main_output, score_of
@@ -218,6 +218,15 @@ def main_and_predicted(model: nn.Module, data: Data, x: Any, predict: Any) -> tu
     output = users_output(model, data, x)
     predicted = (predict or main_output)(output)
     return output if isinstance(output, Tensor) else predicted, predicted
+
+
+def refuse_few(data: Data) -> None:
+    """Raise InvalidInputError if errors are on the training examples."""
+    if not data.has_held_out:
+        raise InvalidInputError(
+            f"x has {data.count} examples, {data.distinct} of them distinct: expected at least "
+            f"{LEAST} that can be held out and as many others, or validation=(x, y)"
+        )
 
 
 def refuse_unknown(function: str, how: Mapping[str, Any]) -> None:

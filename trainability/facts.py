@@ -24,9 +24,8 @@ from torch.nn.utils import get_total_norm
 from rhn.utils.torch_private import tree_leaves, tree_map
 from trainability.data import Minibatch
 from trainability.not_finite import first_not_finite
-from trainability.scores import CLASSES
 from trainability.snapshot import Snapshot, restored
-from trainability.time_steps import Numbers, Reads, by_example, fixed_output
+from trainability.time_steps import Numbers, Reads, by_example, fixed_output, steps_ahead
 from trainability.training import (
     FAILS,
     TrainingRun,
@@ -45,11 +44,13 @@ SECOND = "outputs that change at a second call"
 WEIGHTS = "weight tensors unchanged: gradient, none, not in optimiser"
 READ = "steps that the last output reads"
 REACHED = "steps that its gradient reaches"
+AHEAD = "k of 1 to 8 for which y at t is x at t + k"
 NEXT = "outputs that change with the next step"
 SPREAD = "spread of outputs over examples, before and after training"
 RANGE = "range of outputs over random weights"
 OF_Y = "range of y"
 TO_ONE = "share of outputs of sum 1, loss unchanged by a constant"
+PROPORTIONAL = "share of outputs of sum 1, loss proportional to them"
 OWN = "share of the gradient at the own output"
 TIMES = "loss, and loss at outputs x 100"
 FINITE = "steps with NaN or infinity, the first, its examples"
@@ -119,6 +120,8 @@ class Probe:
     """The numbers of every sound run; None if sound runs differ."""
     sound_as: str = ""
     """The fact whose numbers are the sound ones."""
+    sound_if: str = ""
+    """The fact that must have numbers; without them sound runs differ."""
 
 
 def facts(
@@ -147,6 +150,8 @@ def fact_of(name: str, found: Mapping[str, Numbers]) -> Fact:
     """Return a fact, beside the numbers of every sound run."""
     probe = PROBE_OF[name]
     sound = found[probe.sound_as] if probe.sound_as else probe.sound
+    if probe.sound_if and found[probe.sound_if] is None:
+        sound = None
     return Fact(name, found[name], sound)
 
 
@@ -233,9 +238,28 @@ def ends_of_outputs(run: TrainingRun, batch: Minibatch) -> list[list[float]]:
     return ends
 
 
-@torch.no_grad()
 def sums_to_one(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
     """The share of outputs that sum to 1; 0 if the loss changes when 1 is added to all outputs."""
+    return share_of_probabilities(run, batches, change=lambda z: z + 1, times=1)
+
+
+def sums_to_one_and_proportional(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
+    """The share of outputs that sum to 1; 0 if the loss is not twice as large for twice the
+    outputs, or targets are not whole numbers.
+    """
+    has_no_classes = run.predict is None and run.data.train.y.is_floating_point()
+    if has_no_classes:
+        return (0.0,)
+    return share_of_probabilities(run, batches, change=lambda z: 2 * z, times=2)
+
+
+@torch.no_grad()
+def share_of_probabilities(
+    run: TrainingRun, batches: Sequence[Minibatch], change: Callable[[Tensor], Tensor], times: int
+) -> Numbers:
+    """The share of outputs that sum to 1; 0 if the loss of changed outputs is not `times` as
+    large.
+    """
     if run.predict is not None:
         return None
     whole, count = 0.0, 0
@@ -244,13 +268,13 @@ def sums_to_one(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
         main = run.main(output)
         if main.shape[-1] < 2:
             return (0.0,)
-        losses = [run.users_loss.at(output, z, y) for z in (main, main + 1)]
+        losses = [run.users_loss.at(output, z, y) for z in (main, change(main))]
         if not losses[0].isfinite():
             continue
-        axis = run.score.classes if run.score.kind == CLASSES else -1
+        axis = run.score.classes  # the last one for other targets
         sums = main.sum(axis)
         shares = (main >= 0).all(axis) & ~differs(sums, torch.ones_like(sums))
-        same = not differs(losses[0][None], losses[1][None]).any()
+        same = not differs(times * losses[0][None], losses[1][None]).any()
         whole, count = whole + float(shares.sum()) * same, count + sums.numel()
     return (whole / count,) if count else None
 
@@ -381,10 +405,14 @@ def leaves_of(loss: Tensor) -> list[Tensor]:
 
 
 def _spread_before(of: Untrained) -> Numbers:
+    if len(of.run.data.train) == 1:
+        return None
     return (spread_of_outputs(of.run),)
 
 
 def _spread_before_and_after(of: Trained) -> Numbers:
+    if len(of.run.data.train) == 1:
+        return None
     before = of.before[SPREAD] or (math.nan,)
     after = (math.nan,)
     with contextlib.suppress(*FAILS):
@@ -426,9 +454,17 @@ PROBES = (
         meaning="Some steps that the last output reads have no gradient of it other than 0.",
     ),
     Probe(
+        name=AHEAD,
+        before=lambda of: steps_ahead(of.run),
+        meaning="Each target of a step is the input of a later step.",
+    ),
+    Probe(
         name=NEXT,
         before=lambda of: of.reads.next,
-        meaning="The outputs of steps that change if the following step of the input is replaced.",
+        sound=(0,),
+        sound_if=AHEAD,
+        meaning="Outputs change if the following step of the input is replaced, and targets are "
+        "later steps of the input.",
     ),
     Probe(
         name=SPREAD,
@@ -452,6 +488,12 @@ PROBES = (
         sound=(0.0,),
         meaning="Outputs are probabilities, and the loss stays the same when 1 is added to all "
         "of them.",
+    ),
+    Probe(
+        name=PROPORTIONAL,
+        before=lambda of: sums_to_one_and_proportional(of.run, of.batches),
+        sound=(0.0,),
+        meaning="Outputs are probabilities, and the loss is proportional to them.",
     ),
     Probe(
         name=OWN,

@@ -205,7 +205,11 @@ def score_of(model_call: Callable[[Any], Any], data: Data, loss_fn: Loss, predic
     given = None if predict is not None else loss
     y, mask = counted_targets(score, data, given, output, main.detach())
     constant = constant_predictor(kind, y, mask, main.dtype)
-    return replace(score, constant=constant, targets=y[mask], ignored=ignored_value(y, mask))
+    score = replace(score, constant=constant, targets=y[mask], ignored=ignored_value(y, mask))
+    is_perfect = kind != RAW and not score.of_constant(y, mask).any()
+    if is_perfect and not data.has_held_out:
+        return replace(score, kind=RAW)
+    return score
 
 
 def kind_by_loss(

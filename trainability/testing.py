@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rhn.utils.progress import reported
 from rhn.utils.validation import number
 from trainability.changes import NONE, Known
-from trainability.door import TrainingOptions, opened_run, refuse_unknown
+from trainability.door import TrainingOptions, opened_run, refuse_few, refuse_unknown
 
 
 def assert_learns(
@@ -46,6 +46,7 @@ def assert_learns(
     below = number("below", below)
     refuse_unknown("assert_learns", how)
     with opened_run(model, x, y, loss_fn, optimizer, steps=steps, **how) as own:
+        refuse_few(own.run.data)
         race = own.race(Known(), steps)
         with reported(None, "assert_learns") as advance:
             race = race.counted(advance)

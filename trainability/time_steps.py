@@ -1,10 +1,13 @@
-"""Which time steps of the input the last output reads, and which its gradient reaches.
+"""Which time steps of the input the last output reads, which its gradient reaches, and which are
+targets of earlier steps.
 
     reads = Reads(run, batches)
     reads.measure()
     reads.read, reads.next, reads.reached()
+    steps_ahead(run)
 
-Legend: B examples of a minibatch, T time steps, K outputs.
+Legend: N training examples, B examples of a minibatch, T time steps, M numbers of a step of x,
+K outputs.
 """
 
 from collections.abc import Sequence
@@ -16,9 +19,12 @@ from torch import Tensor, nn
 from rhn.utils.threads import without_cudnn
 from rhn.utils.torch_private import tree_leaves, tree_map
 from trainability.data import Minibatch
-from trainability.scores import CLASSES
+from trainability.scores import CLASSES, is_one_hot
 from trainability.snapshot import seed_all
 from trainability.training import TrainingRun
+
+MOST_AHEAD = 8  # time steps
+FEWEST_STEPS = 2  # that are compared: a reversed sequence has its last step at the first one
 
 Numbers = tuple[float, ...] | None
 """The numbers of a fact; None if they could not be measured."""
@@ -87,7 +93,8 @@ class Reads:
         """Find the steps that the last output reads in an epoch. A step that the first minibatch
         does not show to be read is tried in all others, together with the rest of them.
         """
-        if not self.count:
+        has_others = len(self.run.data.train) > 1
+        if not self.count or not has_others:
             return
         ahead, plain = 0, [self.outputs(batch.x) for batch in self.batches]
         for t in range(self.count):
@@ -160,3 +167,36 @@ class Reads:
         if grad is None:
             return torch.zeros(self.count, dtype=torch.bool)
         return (grad.movedim(axis, 0).reshape(self.count, -1) != 0).any(1).cpu()
+
+
+def steps_ahead(run: TrainingRun) -> Numbers:
+    """Return the smallest k of 1 to 8 for which y at t is x at t + k in all training examples; None
+    without one, or if y at t is x at t.
+    """
+    x, y = tree_leaves(run.data.train.x)[0], run.data.train.y
+    if y.dim() < 2 or x.shape[:2] != y.shape[:2]:
+        return None
+    steps = y.shape[1]
+    counted = run.score.counts(y).reshape(*y.shape[:2], -1).all(-1)
+    x, y = numbers_of_steps(x), numbers_of_steps(y)
+    for k in range(min(MOST_AHEAD, steps - FEWEST_STEPS) + 1):
+        rows = counted[:, : steps - k]
+        if are_targets(x[:, k:][rows], y[:, : steps - k][rows]):
+            return (k,) if k else None
+    return None
+
+
+def numbers_of_steps(t: Tensor) -> Tensor:
+    """Return the numbers of each step, (N, T, M); the class, (N, T, 1), for one-hot steps."""
+    t = t.flatten(2) if t.dim() > 2 else t[..., None]
+    return t.argmax(-1, keepdim=True) if t.shape[-1] > 1 and is_one_hot(t) else t
+
+
+def are_targets(x: Tensor, y: Tensor) -> bool:
+    """Return whether targets (n, K) that differ are x (n, M), or its column if K is 1."""
+    has_same_columns = x.shape[1] == y.shape[1]
+    if not len(y) or not (has_same_columns or y.shape[1] == 1):
+        return False
+    is_same = (x == y).all(0)
+    varies = bool((y != y[0]).any())
+    return varies and bool(is_same.all() if has_same_columns else is_same.any())

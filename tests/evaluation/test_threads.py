@@ -3,6 +3,7 @@
 import csv
 import itertools
 import math
+import random
 from collections import Counter
 from statistics import fmean
 
@@ -165,3 +166,31 @@ def test_frames_are_read_without_repetitions_and_blanks():
 
 def test_no_two_threads_are_one():
     assert max(Counter(row["address"] for row in rows_of(THREADS)).values()) <= 2
+
+
+def ends_of_the_table():
+    """The mean errors (as written, repaired) of each thread, by its set and number."""
+    found = {}
+    for row in rows_of(TABLE):
+        if row["part"] in ("as written", "repaired"):
+            ends = found.setdefault((row["set"], row["number"]), {})
+            ends[row["part"]] = fmean(float(e) for e in row["errors"].split())
+    return {key: (ends["as written"], ends["repaired"]) for key, ends in found.items()}
+
+
+ENDS = ends_of_the_table()
+DRAWN = random.Random(0).sample(sorted(ENDS), 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", [pytest.param(key, id=" ".join(key)) for key in DRAWN])
+def test_a_fault_still_fails_and_its_repair_repairs(key):
+    """Ten drawn threads: the repair lowers the error by at least half of the gap of the table."""
+    make = dict(load_set(key[0]))[key[1]]
+    errors = []
+    for repaired in (False, True):
+        training = make(repaired)
+        fit(training)
+        errors.append(error(training))
+    written, repaired = ENDS[key]
+    assert errors[0] - errors[1] >= 0.5 * (written - repaired)

@@ -101,15 +101,31 @@ def test_more_examples_of_validation_than_of_training_and_fewer_than_a_minibatch
 
 
 @pytest.mark.parametrize(
-    ("count", "validation"),
+    ("x", "shuffle"),
     [
-        pytest.param(39, None, id="20 and 19 others"),
-        pytest.param(100, (numbers(19, 2), numbers(19)), id="validation of 19"),
+        pytest.param(numbers(1, 2), True, id="one"),
+        pytest.param(numbers(39, 2), True, id="20 and 19 others"),
+        pytest.param(numbers(39, 2), False, id="20 and 19 others, in order"),
+        pytest.param(torch.zeros(100, 2), True, id="100 equal ones"),
     ],
 )
-def test_too_few_examples_are_refused(count, validation):
-    with pytest.raises(InvalidInputError, match="can be held out: expected at least 20"):
-        read(numbers(count, 2), numbers(count), validation=validation)
+def test_too_few_examples_to_hold_out_are_all_trained_on(x, shuffle):
+    data = read(x, torch.arange(len(x)), shuffle=shuffle)
+    assert not data.has_held_out and data.held_out == 0
+    for part in (data.train, *data.halves):
+        assert part.rows.tolist() == [*range(len(x))] and torch.equal(part.x, x)
+
+
+def test_20_examples_and_as_many_others_are_held_out():
+    data = read(numbers(40, 2), numbers(40))
+    assert data.has_held_out and data.held_out == 20
+
+
+def test_fewer_than_20_examples_of_validation_are_refused():
+    with pytest.raises(InvalidInputError, match="x of validation has 19 examples: expected at"):
+        read(numbers(100, 2), numbers(100), validation=(numbers(19, 2), numbers(19)))
+    few = read(numbers(10, 2), numbers(10), validation=(numbers(20, 2), numbers(20)))
+    assert few.has_held_out and len(few.train) == 10
 
 
 def with_nan(x, *rows):

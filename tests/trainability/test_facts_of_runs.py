@@ -13,6 +13,7 @@ from user_modules import EachState, Embedded, LastState, Masked
 
 from trainability import facts as f
 from trainability.facts import (
+    AHEAD,
     FINITE,
     LEARNING_RATE,
     LOOP,
@@ -20,6 +21,7 @@ from trainability.facts import (
     OF_Y,
     OTHERS,
     OWN,
+    PROPORTIONAL,
     RANGE,
     REACHED,
     READ,
@@ -152,6 +154,13 @@ class OnAxis1(nn.Module):
         return self.end(self.inner(x).transpose(1, 2))
 
 
+class Transposed(nn.Module):
+    """Exchanges the last two axes."""
+
+    def forward(self, z):
+        return z.transpose(1, 2)
+
+
 class Rare(nn.Module):
     """Reads the last three steps only of examples that begin with a number above 1."""
 
@@ -230,11 +239,47 @@ ids = torch.randint(9, (N, T))
 frames = sums()[0][:, :, :1]
 classes = torch.arange(N) % 3
 of_steps, of_x = torch.randint(3, (N, T)), torch.randn(N)
+one_word = ids[:, :1].expand(N, T).clone()
+next_words = torch.cat([ids[:, 1:], of_steps[:, :1]], 1)
+but_once = next_words.clone()
+some = N // 5 + 1  # one more than are held out
+but_once[:some, 0] = (but_once[:some, 0] + 1) % 9
+padded_words = next_words.masked_fill(torch.rand(N, T) < 0.5, -100)
+with_zeros = torch.cat([frames, torch.zeros(N, T, 1)], 2)
+at_the_end = torch.cat([torch.zeros(N, T - 1, 1), frames[:, :1]], 1)
 shares_of_y = torch.rand(N, 3).softmax(-1)
 
 
 def words(**how):
     return measured(Embedded(Some(**how), 9, 2), x=ids, y=frames[:, 0])
+
+
+def of_words(targets, both=False, words=None):
+    """The facts of a network that returns one of nine classes at each step of words."""
+    layer = EachState(9, units=4, bidirectional=both)
+    return measured(
+        nn.Sequential(nn.Embedding(9, 2), layer, Transposed()),
+        targets,
+        nn.CrossEntropyLoss(),
+        x=ids if words is None else words,
+    )
+
+
+def of_numbers(x, y, loss_fn=None, both=False):
+    """The facts of a network that returns numbers at each step of numbers."""
+    layer = EachState(y.shape[2], units=4, inputs=x.shape[2], bidirectional=both)
+    return measured(layer, y, loss_fn, x=x)
+
+
+def later_words(k):
+    """The words of k steps later, then zeros."""
+    return torch.cat([ids[:, k:], torch.zeros(N, k, dtype=torch.long)], 1)
+
+
+def numbers_ahead(k):
+    """Two numbers of each of 20 steps, and as targets those of k steps later."""
+    whole = torch.randn(N, 20 + k, 2, generator=torch.Generator().manual_seed(1))
+    return whole[:, :20], whole[:, k:]
 
 
 def softmax(z):
@@ -310,6 +355,134 @@ CASES = {
         NEXT,
         lambda: measured(EachState(units=4, bidirectional=True), y=frames),
         (5,),
+        False,
+    ),
+    "both directions, the next word": (NEXT, lambda: of_words(next_words, both=True), (5,), True),
+    "one direction, the next word": (NEXT, lambda: of_words(next_words), (0,), False),
+    "both directions, the same word": (NEXT, lambda: of_words(ids, both=True), (5,), False),
+    "both directions, other words": (NEXT, lambda: of_words(of_steps, both=True), (5,), False),
+    "both directions, a number eight steps ahead": (
+        NEXT,
+        lambda: of_numbers(*numbers_ahead(8), both=True),
+        (19,),
+        True,
+    ),
+    "the next word": (AHEAD, lambda: of_words(next_words), (1,), False),
+    "a word two steps ahead": (AHEAD, lambda: of_words(later_words(2), words=ids), (2,), False),
+    "the word of the step": (AHEAD, lambda: of_words(ids), None, False),
+    "the last word": (AHEAD, lambda: of_words(ids.roll(1, 1)), None, False),
+    "the next word, but at one step of some examples": (
+        AHEAD,
+        lambda: of_words(but_once),
+        None,
+        False,
+    ),
+    "one word for all steps": (AHEAD, lambda: of_words(one_word, words=one_word), None, False),
+    "words in reverse": (AHEAD, lambda: of_words(ids.flip(1)), None, False),
+    "numbers eight steps ahead": (AHEAD, lambda: of_numbers(*numbers_ahead(8)), (8,), False),
+    "numbers nine steps ahead": (AHEAD, lambda: of_numbers(*numbers_ahead(9)), None, False),
+    "one of two numbers, ahead": (
+        AHEAD,
+        lambda: of_numbers(*(t[..., :n] for n, t in zip((2, 1), numbers_ahead(3), strict=True))),
+        (3,),
+        False,
+    ),
+    "two numbers in the other order, ahead": (
+        AHEAD,
+        lambda: of_numbers(numbers_ahead(3)[0], numbers_ahead(3)[1].flip(2)),
+        None,
+        False,
+    ),
+    "the next class of one-hot steps": (
+        AHEAD,
+        lambda: measured(
+            nn.Sequential(EachState(9, inputs=9), Transposed()),
+            next_words,
+            nn.CrossEntropyLoss(),
+            x=F.one_hot(ids, 9).float(),
+        ),
+        (1,),
+        False,
+    ),
+    "the next word, and padding that the loss ignores": (
+        AHEAD,
+        lambda: of_words(padded_words),
+        (1,),
+        False,
+    ),
+    "targets that are the same at all steps but the last": (
+        AHEAD,
+        lambda: of_numbers(with_zeros, at_the_end),
+        None,
+        False,
+    ),
+    "a target of an example": (AHEAD, lambda: measured(LastState()), None, False),
+    "targets of other steps": (
+        AHEAD,
+        lambda: measured(
+            nn.Sequential(EachState(), nn.Unflatten(1, (3, 2))), frames.reshape(N, 3, 2, 1)
+        ),
+        None,
+        False,
+    ),
+    "as many numbers as x has, ahead in two steps": (
+        AHEAD,
+        lambda: of_numbers(frames[:, :2], frames[:, 1:3]),
+        None,
+        False,
+    ),
+    "softmax before the negative likelihood": (
+        PROPORTIONAL,
+        lambda: measured(Ended(softmax, 3), classes, nn.NLLLoss()),
+        (1.0,),
+        True,
+    ),
+    "softmax before an own negative likelihood": (
+        PROPORTIONAL,
+        lambda: measured(Ended(softmax, 3), classes, lambda z, y: -z.gather(1, y[:, None]).mean()),
+        (1.0,),
+        True,
+    ),
+    "softmax on axis 1 before the negative likelihood": (
+        PROPORTIONAL,
+        lambda: measured(OnAxis1(lambda z: z.softmax(1)), of_steps, nn.NLLLoss()),
+        (1.0,),
+        True,
+    ),
+    "logarithms before the negative likelihood": (
+        PROPORTIONAL,
+        lambda: measured(Ended(lambda z: z.log_softmax(-1), 3), classes, nn.NLLLoss()),
+        (0.0,),
+        False,
+    ),
+    "logits before the negative likelihood": (
+        PROPORTIONAL,
+        lambda: measured(LastState(3), classes, nn.NLLLoss()),
+        (0.0,),
+        False,
+    ),
+    "sigmoid before the binary cross entropy": (
+        PROPORTIONAL,
+        lambda: measured(Ended(torch.sigmoid), (classes > 0).float()[:, None], nn.BCELoss()),
+        (0.0,),
+        False,
+    ),
+    "probabilities of actions, times their rewards": (
+        PROPORTIONAL,
+        lambda: measured(Ended(softmax, 3), shares_of_y, lambda z, y: -(z * y).sum(1).mean()),
+        (0.0,),
+        False,
+    ),
+    "softmax before the logarithm in the loss": (
+        PROPORTIONAL,
+        lambda: measured(Ended(softmax, 3), classes, lambda z, y: F.nll_loss(z.log(), y)),
+        (0.0,),
+        False,
+    ),
+    "probabilities beside predict": (
+        PROPORTIONAL,
+        lambda: measured(Ended(softmax, 3), classes, nn.NLLLoss(), predict=lambda z: z.log()),
+        None,
         False,
     ),
     "one direction": (NEXT, lambda: measured(EachState(), y=frames), (0,), False),

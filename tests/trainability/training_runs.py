@@ -79,9 +79,12 @@ class Prepared(Race):
 EXAMPLES = torch.linspace(-1, 1, 20, dtype=torch.double)
 
 
-def prepared(known, *, kind="numbers", constant=1.0, noise=0.0, groups=None, steps=1):
+def prepared(
+    known, *, kind="numbers", constant=1.0, noise=0.0, groups=None, steps=1, has_held_out=True
+):
     """A `Prepared` race."""
-    run = SimpleNamespace(score=SimpleNamespace(kind=kind))
+    data = SimpleNamespace(has_held_out=has_held_out)
+    run = SimpleNamespace(score=SimpleNamespace(kind=kind), data=data)
     held = (SimpleNamespace(groups=torch.arange(20) if groups is None else groups),) * 2
     both = (torch.full_like(EXAMPLES, constant),) * 2
     return Prepared(
