@@ -14,13 +14,14 @@ from optim_study.folder import progress_of, rows_in
 from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
 from optim_study.shares import BELOW, REGIONS, share_table, training_shares
 from rhn.cli.entry import print_json, run_command
-from rhn.errors import InvalidInputError, first_line
+from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.command_line import command_class, command_line, field_options, read_fields, run_read
 from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.resources import resolve_device
 from rhn.utils.tables import aligned, formatted, printable
+from rhn.utils.validation import check_fields
 
 DESCRIPTION = """\
 Can deep recurrences be optimised? Train random settings of each architecture and depth.
@@ -54,10 +55,8 @@ class RunCommand:
 
     def run(self) -> None:
         changes = read_fields(self.settings)
-        try:
-            presets = {name: preset(**changes) for name, preset in PRESETS.items()}
-        except TypeError as error:  # an unknown field
-            raise InvalidInputError(first_line(error).replace(".__init__()", "")) from error
+        check_fields(RunConfig, changes)
+        presets = {name: preset(**changes) for name, preset in PRESETS.items()}
         config = presets[self.preset]
         from optim_study import runner
         from optim_study.plan import plan_table, settings_table

@@ -16,7 +16,7 @@ from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_class, command_line, run_read
 from rhn.utils.io import check_result
 from rhn.utils.results import Result
-from rhn.utils.validation import in_short, signature_of
+from rhn.utils.validation import in_short, signature_of, unknown_name
 
 
 @command_class
@@ -84,10 +84,13 @@ def run(options: Any) -> None:
     for name in ("steps", "seed"):
         if getattr(options, name) is not None:
             parts[name] = getattr(options, name)
-    try:
-        signature_of(check).bind(**parts)
-    except TypeError as error:
-        raise InvalidInputError(f"{options.training}: {error}") from error
+    known = signature_of(check).parameters
+    for name in parts:
+        if name not in known:
+            raise unknown_name(f"argument in {options.training}", str(name), known)
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in parts:
+            raise InvalidInputError(f"{name} is missing in {options.training}: expected a value")
     if isinstance(options, CureCommand):
         parts = {name: value for name, value in parts.items() if name not in OF_CHECK}
     work: Callable[..., Result] = cure if isinstance(options, CureCommand) else check

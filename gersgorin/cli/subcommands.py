@@ -132,12 +132,18 @@ class PseudospectraCommand(AnalysisOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SeveralCells:
-    """Options of the kinds of several cells."""
+    """Options of several new cells: one for each combination of values."""
 
     cell: Annotated[tuple[str, ...], NETWORK] = ()
     """New cells, as in the other commands."""
     depth: Annotated[tuple[int, ...], NETWORK] = ()
     """Depths of the new cells that have depths (default: 1)."""
+    hidden_size: Annotated[tuple[int, ...], NETWORK] = ()
+    """Units of the new cells (default: 64)."""
+    init: Annotated[tuple[str, ...], NETWORK] = ()
+    """Initial weights of the new cells, such as gaussian:0.1 (default: uniform:0.04 or its own)."""
+    transform_bias: Annotated[tuple[float, ...], NETWORK] = ()
+    """Initial biases of the transform gates of an RHN (default: -2)."""
 
 
 @command_class
@@ -148,6 +154,7 @@ class CompareCommand(
 
     examples:
       gersgorin compare --cell rnn dt-rnn dts-rnn rhn --depth 1 3 5 10
+      gersgorin compare --cell rhn --depth 5 --transform-bias -4 0
       gersgorin compare --cell rhn lstm --seeds 5
       gersgorin compare runs/depth6 --before-training --output trained.pdf
     """

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from rhn.cells.options import accepts, has_depth, read_options
 from rhn.cells.registry import TORCH_CELLS, hidden_size_for_budget, is_known, resolve_cell
-from rhn.errors import InvalidInputError, first_line
+from rhn.errors import InvalidInputError
 from rhn.training.config import ChoraleConfig, LanguageConfig, trainable
 from rhn.training.presets import BUDGET, LANGUAGE_PRESETS, PRESETS
 from rhn.utils.io import read_config
-from rhn.utils.validation import unexpected
+from rhn.utils.validation import check_fields, unexpected
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -97,17 +97,15 @@ def _configured(kind: type, base: Mapping[str, Any], given: Mapping[str, Any]) -
     if cell != first:
         kept, own = {}, _of_cell(kind, cell)
     values = {**base, **own, **given, "cell": cell}
-    try:
-        options = read_options(cell, {**kept, **_options(given)})
-        if BIAS in options:
-            values[BIAS] = options.pop(BIAS)
-        budget = values.pop(BUDGET, None)
-        if budget and "hidden_size" not in values:
-            units = hidden_size_for_budget(cell, budget, values["depth"], **options)
-            values["hidden_size"] = units
-        return kind(**values | {"cell_options": options})
-    except TypeError as error:  # a field is missing or unknown
-        raise InvalidInputError(first_line(error).replace(".__init__()", "")) from error
+    options = read_options(cell, {**kept, **_options(given)})
+    if BIAS in options:
+        values[BIAS] = options.pop(BIAS)
+    budget = values.pop(BUDGET, None)
+    if budget and "hidden_size" not in values:
+        units = hidden_size_for_budget(cell, budget, values["depth"], **options)
+        values["hidden_size"] = units
+    check_fields(kind, values)
+    return kind(**values | {"cell_options": options})
 
 
 def _of_cell(kind: type, cell: str) -> dict[str, Any]:

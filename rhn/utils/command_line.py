@@ -27,6 +27,7 @@ from cyclopts.validators import Number
 from docstring_parser import parse_from_object
 
 from rhn.errors import InvalidInputError
+from rhn.utils.command_errors import sentence_of
 from rhn.utils.command_help import TwoColumns
 from rhn.utils.validation import Range
 from rhn.version import __version__
@@ -131,7 +132,7 @@ def run_read(
 ) -> int | None:
     """Read arguments (None: those of this process) into the dataclass of the command that they
     name, and run it; no arguments print the help. Returns its exit code; None for 0. Raises
-    InvalidInputError, with the message of cyclopts.
+    InvalidInputError.
     """
     words = list(map(str, sys.argv[1:] if args is None else args))
     if words[:1] in ([], ["--help"], ["-h"]):
@@ -140,7 +141,7 @@ def run_read(
         command = app(words, exit_on_error=False, print_error=False, verbose=False)
     except CycloptsError as error:
         place = " ".join((app.name[0], *(error.command_chain or ())))
-        raise InvalidInputError(f"{error} (see {place} --help)") from None
+        raise InvalidInputError(f"{sentence_of(error, words)} (see {place} --help)") from None
     return None if command is None else run(command)
 
 

@@ -1,5 +1,6 @@
 """The help of each command: names and texts in two columns, as wide as the terminal."""
 
+import itertools
 import os
 import pty
 import re
@@ -59,7 +60,7 @@ def test_a_text_is_wrapped_once_and_no_line_is_wider_than_the_terminal(width, li
         whole = {name: text for name, (text,) in texts_of(lines_of(words, WIDE))}
         for name, texts in texts_of(lines):
             assert " ".join(texts) == whole[name], (words, name)
-            for line, following in zip(texts, texts[1:], strict=False):
+            for line, following in itertools.pairwise(texts):
                 first, *_ = following.split()
                 assert TEXTS_FROM + len(f"{line} {first}") > width, (words, name)
 
