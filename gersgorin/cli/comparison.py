@@ -25,6 +25,7 @@ from gersgorin.cli.work import check_figure, function_of
 from gersgorin.run import Run
 from rhn.cells.options import has_depth
 from rhn.cells.registry import resolve_cell
+from rhn.utils.seed_folders import trained_paths
 from rhn.utils.validation import whole_number
 
 BEFORE, AFTER = "before training", "trained"
@@ -125,10 +126,11 @@ def positional(command: CompareCommand) -> Iterator[NamedNetwork]:
             options = NetworkOptions(module=word, **shared_options(command, "module"))
             yield from of_seeds(word, options, command.seeds)
             continue
-        options = NetworkOptions(checkpoint=Path(word), **shared_options(command, "checkpoint"))
-        if command.before_training:
-            yield NamedNetwork((word, BEFORE), options, before_training=True)
-        yield NamedNetwork((word, AFTER) if command.before_training else word, options)
+        for path in trained_paths(Path(word)):
+            options = NetworkOptions(checkpoint=path, **shared_options(command, "checkpoint"))
+            if command.before_training:
+                yield NamedNetwork((word, BEFORE), options, before_training=True)
+            yield NamedNetwork((word, AFTER) if command.before_training else word, options)
 
 
 def shared_options(command: CompareCommand, kind: str) -> dict[str, Any]:

@@ -72,7 +72,9 @@ class Seeded:
     """The option of random numbers."""
 
     seed: Annotated[int | None, NETWORK] = None
-    """Seed of new weights, and of random vectors, starts and directions (default: 0)."""
+    """Seed of new weights, and of random vectors, starts and directions (default: 0). Of a folder
+    with several seeds: the one to read (default: all).
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,10 @@
 """The subcommands of `gersgorin` with options of their own, each a dataclass."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
+
+from cyclopts import Parameter
 
 from gersgorin.catalog import BY_COMMAND
 from gersgorin.cli.options import (
@@ -17,6 +19,7 @@ from gersgorin.cli.options import (
 )
 from gersgorin.cli.outputs import OUTPUT_OPTIONS, DeviceOption, OutputOptions
 from rhn.utils.command_line import Device, command_class
+from rhn.utils.seed_folders import SEED_HELP, with_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +194,9 @@ class RecordingCommand(OutputOptions):
 
     work: ClassVar[str] = "work:show_recording"
 
-    path: Path = field(kw_only=False)
+    checkpoint: Path = field(kw_only=False)
     """The file of the recording, or the folder of the training run."""
+    seed: Annotated[int | None, Parameter(help=SEED_HELP)] = None
 
     @property
     def name(self) -> str:
@@ -215,6 +219,10 @@ class RunCommand(DataOptions, NetworkOptions):
     """Also write the Jacobians (T, N, N)."""
     device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
     """Device on which the network runs; auto: a GPU if there is one, else the CPU."""
+
+    def of_seed(self, name: str) -> Self:
+        """The command with the name of the file of one of several seeds."""
+        return replace(self, output=with_seed(self.output, name))
 
 
 @dataclass(frozen=True, kw_only=True)
