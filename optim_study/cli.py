@@ -110,8 +110,7 @@ class StudyFolders:
         """Return the folders to read. Raises InvalidInputError if none is named, and runs/ has not
         exactly one.
         """
-        named = (*self.runs, self.out) if self.out else self.runs
-        return named or (the_only_run(HOME),)
+        return or_only_run((*self.runs, self.out) if self.out else self.runs)
 
 
 @command_class
@@ -198,7 +197,7 @@ class Plot:
         inches_of(self.figure)
         for path in outputs:
             check_output(path, (*FIGURE_SUFFIXES, ".csv"))
-        runs = self.runs or (the_only_run(HOME),)
+        runs = or_only_run(self.runs)
         every = [row for run in runs for row in _rows_of(run)]
         rows = distinct_trials(r for r in every if self.depth is None or r.depth in self.depth)
         found = training_shares(rows, self.objective, self.below, regions)
@@ -212,6 +211,11 @@ class Plot:
                 save_figure(path, lambda: draw(rows, **how), self.figure)
         table = share_table(found, rows, self.objective, self.below)
         print_rows([asdict(share) for share in found] if self.json else table, outputs)
+
+
+def or_only_run(runs: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return the runs that are named, else the only one in runs/. Raises InvalidInputError."""
+    return runs or (the_only_run(HOME),)
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

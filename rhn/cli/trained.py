@@ -134,7 +134,7 @@ class Sample(TrainedOptions):
 
         check_output(self.output, (".mid",))  # before the work
         one = self.one()
-        how = {"bars": self.length, "temperature": self.temperature, "seed": one.seed or 0}
+        how: dict = {"bars": self.length, "temperature": self.temperature, "seed": one.seed or 0}
         frames = sample_chorale(load(one.checkpoint, self.cell), **how)
         print(f"chorale: {write_chorale(frames, self.output)}")
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cyclopts import (
+    Argument,
     CycloptsError,
     MissingArgumentError,
     UnknownOptionError,
@@ -22,8 +23,8 @@ def sentence_of(error: CycloptsError, words: Sequence[str]) -> str:
             return _unknown_option(error)
         case UnusedCliTokensError():
             return _unused_words(error, words)
-        case MissingArgumentError(keyword=None) if not error.argument.tokens:
-            return f"{_name_of(error.argument)} is missing: expected a value"
+        case MissingArgumentError(keyword=None, argument=Argument(tokens=[]) as argument):
+            return f"{_name_of(argument)} is missing: expected a value"
         case _:
             return str(error)
 

@@ -35,13 +35,13 @@ class TwoColumns:
 
     def render_usage(self, console: "Console", options: Any, usage: Any) -> None:
         """Print the line of usage."""
-        _print_lines(console, [*wrapped(f"Usage: {plain_text(usage)}", terminal_width()), ""])
+        _print_lines(console, [*wrapped_paragraphs(f"Usage: {plain_text(usage)}", terminal_width()), ""])
 
     def render_description(self, console: "Console", options: Any, description: Any) -> None:
         """Print the description of a command."""
         text = plain_text(description)
         if text:
-            _print_lines(console, [*wrapped(text, terminal_width()), ""])
+            _print_lines(console, [*wrapped_paragraphs(text, terminal_width()), ""])
 
 
 def terminal_width() -> int:
@@ -85,7 +85,7 @@ def two_columns(name: str, text: str, width: int) -> Iterator[str]:
         yield f"{'':{INDENT}}{left:{NAMES}}{right}".rstrip()
 
 
-def wrapped(text: str, width: int) -> Iterator[str]:
+def wrapped_paragraphs(text: str, width: int) -> Iterator[str]:
     """Yield the lines of paragraphs; indented lines are examples, and stay whole."""
     for line in WITHIN_TEXT.sub(" ", text).splitlines():
         is_example = line.startswith(" ")
