@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rhn.cells.options import accepts, has_depth, read_options
 from rhn.cells.registry import TORCH_CELLS, hidden_size_for_budget, is_known, resolve_cell
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, first_line
 from rhn.training.config import ChoraleConfig, LanguageConfig, trainable
 from rhn.training.presets import BUDGET, LANGUAGE_PRESETS, PRESETS
 from rhn.utils.io import read_config
@@ -102,7 +102,10 @@ def _configured(kind: type, base: Mapping[str, Any], given: Mapping[str, Any]) -
         values[BIAS] = options.pop(BIAS)
     budget = values.pop(BUDGET, None)
     if budget and "hidden_size" not in values:
-        units = hidden_size_for_budget(cell, budget, values["depth"], **options)
+        try:
+            units = hidden_size_for_budget(cell, budget, values["depth"], **options)
+        except TypeError as error:  # a user's factory with other arguments
+            raise InvalidInputError(f"{cell} cannot be built: {first_line(error)}") from error
         values["hidden_size"] = units
     check_fields(kind, values)
     return kind(**values | {"cell_options": options})
