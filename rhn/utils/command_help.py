@@ -35,7 +35,9 @@ class TwoColumns:
 
     def render_usage(self, console: "Console", options: Any, usage: Any) -> None:
         """Print the line of usage."""
-        _print_lines(console, [*wrapped_paragraphs(f"Usage: {plain_text(usage)}", terminal_width()), ""])
+        _print_lines(
+            console, [*wrapped_paragraphs(f"Usage: {plain_text(usage)}", terminal_width()), ""]
+        )
 
     def render_description(self, console: "Console", options: Any, description: Any) -> None:
         """Print the description of a command."""
