@@ -14,7 +14,7 @@ from rhn.cli.entry import run_command
 from rhn.utils.command_line import Device, command_class, command_line, run_read
 from rhn.utils.io import atomic_path, check_output
 from rhn.utils.resources import resolve_device
-from rhn.utils.seed_folders import SEED_HELP, each_seed, print_seed
+from rhn.utils.seed_folders import SEED_HELP, each_seed, print_seed, require_seeds
 from rhn.utils.validation import Count
 
 DESCRIPTION = """\
@@ -62,6 +62,7 @@ class LayerCommand(DeviceOption, OutputOptions, TrainedNetwork):
         """Measure the network, or that of each seed, print the table, and write the files."""
         from rhn.utils.resources import tune_malloc
 
+        require_seeds(self.checkpoint, self.seed)
         tune_malloc()
         for one in each_seed(self, self.checkpoint):
             if not self.json:

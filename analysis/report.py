@@ -28,7 +28,7 @@ from rhn.training.stored import corpus_of, stored_data
 from rhn.utils.figures import our_style
 from rhn.utils.io import as_path
 from rhn.utils.progress import Progress, reported
-from rhn.utils.seed_folders import trained_paths
+from rhn.utils.seed_folders import require_seeds, trained_paths
 from rhn.utils.tables import aligned, formatted
 
 SIZE = "page"
@@ -76,6 +76,7 @@ def report_page(
     (3, 3)
     """
     path, pages = as_path(checkpoint), list[str]()
+    require_seeds(path, seed)
     networks = [read(each) for each in trained_paths(path, seed)]
     parts = _parts(path, networks, data=data, split=split, cell=cell, device=device)
     with reported(progress, "report") as advance:

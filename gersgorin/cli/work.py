@@ -23,7 +23,7 @@ from gersgorin.cli.sequences import data_of
 from gersgorin.cli.subcommands import KnownValuesCommand, RecordingCommand, RunCommand
 from gersgorin.recording import Recording
 from rhn.utils.io import check_result
-from rhn.utils.seed_folders import each_seed, print_seed
+from rhn.utils.seed_folders import each_seed, print_seed, require_seeds
 from rhn.utils.tables import printable
 from rhn.utils.validation import signature_of
 
@@ -88,6 +88,7 @@ def save_run_of_network(command: RunCommand) -> None:
 
 def show_recording(command: RecordingCommand) -> None:
     """Show a recording of a training run."""
+    require_seeds(command.checkpoint, command.seed)
     for one in each_seed(command, command.checkpoint):
         if not command.json:
             print_seed(one.checkpoint, command.checkpoint)

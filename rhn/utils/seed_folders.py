@@ -50,6 +50,12 @@ def trained_paths(path: Path, seed: int | None = None) -> list[Path]:
     return [folders[seed]]
 
 
+def require_seeds(path: Path, seed: int | None) -> None:
+    """Refuse a seed beside a path without several seeds, for a command that uses no other."""
+    if seed is not None and not seed_folders(path):
+        raise unexpected("seed", seed, f"none, {path} has no folders seed-N")
+
+
 def each_seed(command: Any, path: Path) -> Iterator[Any]:
     """Yield a command for each trained network in its `path`: its `checkpoint` is then a folder of
     one seed, and its files have the seed in their names.

@@ -105,6 +105,19 @@ def test_the_page_of_a_folder_has_the_parts_of_each_seed(words, curves, others, 
     assert page.count("seed-0  ") + page.count("seed-1  ") == curves
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "gersgorin recording",
+        "gersgorin plot --checkpoint",
+        "rhn-analyze gates",
+        "rhn-analyze report",
+    ],
+)
+def test_a_seed_beside_the_folder_of_one_is_refused(line, two, refused):
+    refused(f"{line} two/seed-1 --seed 1", says="seed is 1: expected none")
+
+
 def test_the_losses_of_a_seed_are_drawn_alone_or_beside_the_others(two, command):
     for path in ("two", "two/seed-1"):
         assert command(f"rhn report {path} --output {Path(path).name}.csv").code == 0
