@@ -16,6 +16,7 @@ from rhn.utils.io import SUFFIXES, check_output, check_result, write_rows
 from rhn.utils.seed_folders import with_seed
 from rhn.utils.tables import printable
 
+TABLES = "csv", "curves"  # options of a .csv file; not each command has each
 OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
 
 
@@ -48,8 +49,9 @@ class OutputOptions:
 
     def of_seed(self, name: str) -> Self:
         """The command with the names of files of one of several seeds."""
-        csv = with_seed(self.csv, name) if self.csv else None
-        return replace(self, csv=csv, output=tuple(with_seed(p, name) for p in self.files()))
+        tables = {each: getattr(self, each, None) for each in TABLES}
+        given = {each: with_seed(path, name) for each, path in tables.items() if path}
+        return replace(self, **given, output=tuple(with_seed(p, name) for p in self.files()))
 
 
 @dataclass(frozen=True, kw_only=True)
