@@ -50,7 +50,7 @@ class OutputOptions:
     def of_seed(self, name: str) -> Self:
         """The command with the names of files of one of several seeds."""
         tables = {each: getattr(self, each, None) for each in TABLES}
-        given = {each: with_seed(path, name) for each, path in tables.items() if path}
+        given: dict[str, Any] = {k: with_seed(path, name) for k, path in tables.items() if path}
         return replace(self, **given, output=tuple(with_seed(p, name) for p in self.files()))
 
 
