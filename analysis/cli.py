@@ -16,6 +16,7 @@ from rhn.cli.entry import run_command
 from rhn.utils.command_line import Device, command_class, command_line, run_read
 from rhn.utils.io import atomic_path, check_output
 from rhn.utils.resources import resolve_device
+from rhn.utils.seed_folders import SEED_HELP, each_seed, print_seed, require_seeds
 from rhn.utils.validation import Count
 
 DESCRIPTION = """\
@@ -44,6 +45,7 @@ class TrainedNetwork:
     """
     split: Literal["train", "valid", "test"] | None = None
     """Split of the data (default: test; of a text valid)."""
+    seed: Annotated[int | None, Parameter(help=SEED_HELP)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +63,19 @@ class LayerCommand(DeviceOption, OutputOptions, TrainedNetwork):
     """For a text: tokens in a sequence (default: gates 60, others 200)."""
 
     def run(self) -> None:
-        """Measure, print the table, and write the files."""
+        """Measure the network, or that of each seed, print the table, and write the files."""
         from rhn.utils.resources import tune_malloc
 
-        outputs = checked_outputs(self)
+        require_seeds(self.checkpoint, self.seed)
         tune_malloc()
+        for one in each_seed(self, self.checkpoint):
+            if not self.json:
+                print_seed(one.checkpoint, self.checkpoint)
+            one.run_on_network()
+
+    def run_on_network(self) -> None:
+        """Measure one network, print the table, and write the files."""
+        outputs = checked_outputs(self)
         given = {name: getattr(self, name) for name in self.keywords}
         given |= {"split": self.split or "", "device": resolve_device(self.device)}
         given["chorales"] = self.chorale
@@ -156,7 +166,7 @@ class ReportCommand(TrainedNetwork):
 
         check_output(self.output, (".html",))
         tune_malloc()
-        given = {name: getattr(self, name) for name in ("data", "cell")}
+        given = {name: getattr(self, name) for name in ("data", "cell", "seed")}
         given |= {"split": self.split or "", "device": resolve_device(self.device)}
         page = report_page(self.checkpoint, **given)
         with atomic_path(self.output) as temporary:

@@ -7,7 +7,7 @@ and the lesions. Each part is a heading, a picture and a printed table.
 import base64
 import html
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from rhn.training.stored import corpus_of, stored_data
 from rhn.utils.figures import our_style
 from rhn.utils.io import as_path
 from rhn.utils.progress import Progress, reported
+from rhn.utils.seed_folders import require_seeds, trained_paths
 from rhn.utils.tables import aligned, formatted
 
 SIZE = "page"
@@ -55,12 +56,14 @@ def report_page(
     data: Path | None = None,
     split: str = "",
     cell: str | None = None,
+    seed: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress = None,
 ) -> str:
     """Return the page of a checkpoint or run folder as HTML, with its pictures.
 
     data, split, cell, device, progress: as for `analysis.lesion`; the progress is that of parts.
+    seed: the one to read of a folder with several seeds; None: all.
 
     Raises CheckpointError, DataError or InvalidInputError.
 
@@ -72,8 +75,10 @@ def report_page(
     >>> page.count("<img"), page.count("<pre>")
     (3, 3)
     """
-    trained, pages = read(checkpoint), list[str]()
-    parts = _parts(trained, data, split, cell, device)
+    path, pages = as_path(checkpoint), list[str]()
+    require_seeds(path, seed)
+    networks = [read(each) for each in trained_paths(path, seed)]
+    parts = _parts(path, networks, data=data, split=split, cell=cell, device=device)
     with reported(progress, "report") as advance:
         for done, (heading, table, draw) in enumerate(parts, 1):
             with our_style(SIZE):
@@ -82,20 +87,29 @@ def report_page(
             pages.append(PART.format(heading=html.escape(heading), picture=encoded))
             pages.append(f"<pre>{html.escape(table)}</pre>")
             advance(done, max(done, 4))
-    title = html.escape(str(as_path(checkpoint)))
+    title = html.escape(str(path))
     return PAGE.format(title=title, parts="\n".join(pages))
 
 
-def _parts(
-    trained: Checkpoint, data: Path | None, split: str, cell: str | None, device: Any
-) -> Iterator[Part]:
-    """Yield the parts of the page of a checkpoint, which is read once, as its data are."""
-    folder = trained.path.parent
-    if any(folder.glob("metrics.jsonl")):
+def _parts(path: Path, networks: Sequence[Checkpoint], **how: Any) -> Iterator[Part]:
+    """Yield the parts of the page of checkpoints: of one, or of several seeds in a folder."""
+    of_one = networks[0].path.parent
+    folder = path if len(networks) > 1 else of_one
+    if any(of_one.glob("metrics.jsonl")):
         curves = read_curves(folder)
         best = [c.rows()[c.place] for c in curves]
         rows = [(name, measure, *map(formatted, numbers)) for name, measure, *numbers in best]
         yield LOSSES, "\n".join(aligned([CURVE_COLUMNS, *rows])), lambda: draw_curves(curves, SIZE)
+    for trained in networks:
+        of_seed = f", {trained.path.parent.name}" if len(networks) > 1 else ""
+        for heading, table, draw in _parts_of_network(trained, **how):
+            yield f"{heading}{of_seed}", table, draw
+
+
+def _parts_of_network(
+    trained: Checkpoint, data: Path | None, split: str, cell: str | None, device: Any
+) -> Iterator[Part]:
+    """Yield the parts of one checkpoint, which is read once, as its data are."""
     corpus, path = corpus_of(trained, data), data or stored_data(trained).path
     model = trained.model(cell).to(device or "cpu")
     for_gates, for_lesions = (

@@ -93,6 +93,7 @@ def record(
     one_direction(part)
     given = _as_read(x, batch_first_of(model) if batch_first is None else batch_first, model)
     calls = _calls(model, part, given)
+    _one_sequence_read(x, name, calls, batch_first_of_step(part))
     starts = sum(not call.state for call in calls[1:]) + bool(calls)
     checks.require(starts == 1, f"number of sequences that layer {name} reads", starts, "1")
     rows = _rows_of(calls, part)
@@ -126,6 +127,17 @@ def recurrent_layer(module: nn.Module, name: str | None) -> str:
     usual = ", ".join(found) or "rnn"
     checks.require(good, "layer", repr(name), f"the name of a recurrent layer, such as {usual}")
     return name
+
+
+def _one_sequence_read(x: Any, name: str, calls: list[Call], batch_first: bool | None) -> None:
+    """Refuse the user's x if a layer with a layout then reads several sequences."""
+    for call in calls:
+        read = call.x
+        if batch_first is None or not isinstance(read, Tensor) or read.dim() != 3:
+            continue
+        count = read.shape[0 if batch_first else 1]
+        wanted = f"one sequence of numbers (T, m), or of ids (T,); layer {name} reads {count}"
+        checks.require(count == 1, "x", checks.kind(x), wanted)
 
 
 def _rows_of(calls: list[Call], part: nn.Module) -> Tensor:

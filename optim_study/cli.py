@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from optim_study.config import COMMAND_OPTIONS, PRESETS, RunConfig, SharedSettings
-from optim_study.folder import progress_of, rows_in
+from optim_study.folder import progress_of, rows_in, the_only_run
 from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
 from optim_study.shares import BELOW, REGIONS, share_table, training_shares
 from rhn.cli.entry import print_json, run_command
-from rhn.errors import InvalidInputError, first_line
+from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.command_line import command_class, command_line, field_options, read_fields, run_read
 from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.resources import resolve_device
 from rhn.utils.tables import aligned, formatted, printable
+from rhn.utils.validation import check_fields
 
 DESCRIPTION = """\
 Can deep recurrences be optimised? Train random settings of each architecture and depth.
@@ -29,10 +30,11 @@ examples:
   optim-study run --arch rhn --preset smoke --out runs/smoke
   optim-study run --arch dt-rnn --depth 4 --trials 20 --dry-run
   optim-study run --preset small --depth 4 --init-std 1e-8 1 --set init_schemes='["orthogonal"]'
-  optim-study status --out runs/all
+  optim-study status runs/all
   optim-study plot runs/all runs/small --kind map --output map.png"""
 
 
+HOME = Path("runs")  # of runs, by default
 Fields: Any = dict if TYPE_CHECKING else field_options(COMMAND_OPTIONS, SharedSettings, RunConfig)
 
 
@@ -54,10 +56,8 @@ class RunCommand:
 
     def run(self) -> None:
         changes = read_fields(self.settings)
-        try:
-            presets = {name: preset(**changes) for name, preset in PRESETS.items()}
-        except TypeError as error:  # an unknown field
-            raise InvalidInputError(first_line(error).replace(".__init__()", "")) from error
+        check_fields(RunConfig, changes)
+        presets = {name: preset(**changes) for name, preset in PRESETS.items()}
         config = presets[self.preset]
         from optim_study import runner
         from optim_study.plan import plan_table, settings_table
@@ -98,13 +98,30 @@ def print_rows(shown: str | list[dict], files: Iterable[Path] = ()) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class StudyFolders:
+    """The options of a command that reads folders of runs."""
+
+    runs: tuple[Path, ...] = field(default=(), kw_only=False)
+    """Folders of runs (default: the only one in runs/)."""
+    out: Annotated[Path | None, Parameter(show=False)] = None
+    """Folder of a run, as 0.7.0 read it; until 1.1."""
+
+    def folders(self) -> tuple[Path, ...]:
+        """Return the folders to read. Raises InvalidInputError if none is named, and runs/ has not
+        exactly one.
+        """
+        return or_only_run((*self.runs, self.out) if self.out else self.runs)
+
+
+@command_class
+class Status(StudyFolders):
     """Show the progress of each study. Interrupted trials have a saved state, from which the same
     command continues.
+
+    examples:
+      optim-study status runs/all
     """
 
-    out: Path = Path("runs/all")
-    """Folder of the run."""
     storage: Annotated[str, Parameter(metavar="URL")] | None = None
     """Database of the run (default: the journal in its folder)."""
     json: bool = False
@@ -113,22 +130,27 @@ class Status:
     def run(self) -> None:
         from optim_study.storage import open_storage  # loads Optuna
 
-        storage, trials = open_storage(self.storage, self.out, create=False), rows_in(self.out)
-        rows = [progress_of(self.out, config, trials) for config in storage.configs()]
+        rows = []
+        for out in self.folders():
+            storage, trials = open_storage(self.storage, out, create=False), rows_in(out)
+            for config in storage.configs():
+                rows.append({"folder": str(out)} | progress_of(out, config, trials))
         print_rows(rows if self.json else "\n".join(aligned(_lines(rows))))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Export:
-    """Print the complete trials of all studies in the folder of a run, one row for each."""
+@command_class
+class Export(StudyFolders):
+    """Print the complete trials of all studies in the folders of runs, one row for each.
 
-    out: Path = Path("runs/all")
-    """Folder of the run."""
+    examples:
+      optim-study export runs/small > trials.csv
+    """
+
     json: bool = False
     """Print the rows as one JSON list instead of CSV."""
 
     def run(self) -> None:
-        rows = _rows_of(self.out)
+        rows = [row for run in self.folders() for row in _rows_of(run)]
         print_rows([asdict(row) for row in rows] if self.json else csv_text(rows).rstrip())
 
 
@@ -142,8 +164,10 @@ class Plot:
       optim-study plot trials.csv --depth 4 6 --json
     """
 
-    runs: tuple[Path, ...] = field(default=(Path("runs/all"),), kw_only=False)
-    """Folders of runs, or tables of trials (.csv), to draw in one figure."""
+    runs: tuple[Path, ...] = field(default=(), kw_only=False)
+    """Folders of runs, or tables of trials (.csv), to draw in one figure (default: the only run in
+    runs/).
+    """
     depth: tuple[int, ...] | None = None
     """Draw only the networks with these recurrence depths (default: all)."""
     kind: Literal["swarm", "map"] = "swarm"
@@ -173,10 +197,11 @@ class Plot:
         inches_of(self.figure)
         for path in outputs:
             check_output(path, (*FIGURE_SUFFIXES, ".csv"))
-        every = [row for run in self.runs for row in _rows_of(run)]
+        runs = or_only_run(self.runs)
+        every = [row for run in runs for row in _rows_of(run)]
         rows = distinct_trials(r for r in every if self.depth is None or r.depth in self.depth)
         found = training_shares(rows, self.objective, self.below, regions)
-        source = printable(", ".join(run.name for run in self.runs))
+        source = printable(", ".join(run.name for run in runs))
         how: dict = {"size": self.figure, "title": self.title, "source": source}
         how |= {"loss": self.objective, "below": self.below}
         for path in outputs:
@@ -186,6 +211,11 @@ class Plot:
                 save_figure(path, lambda: draw(rows, **how), self.figure)
         table = share_table(found, rows, self.objective, self.below)
         print_rows([asdict(share) for share in found] if self.json else table, outputs)
+
+
+def or_only_run(runs: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return the runs that are named, else the only one in runs/. Raises InvalidInputError."""
+    return runs or (the_only_run(HOME),)
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -235,7 +235,7 @@ class RunConfig(SharedSettings):
     out: Path | None = None
     """Folder of the run, created if necessary (default: runs/ARCH)."""
     storage: Annotated[str, Parameter(metavar="URL")] | None = field(default=None, repr=False)
-    """Where to store the results too: an Optuna database, postgresql://user:password@host/database
+    """Where to store the results too: an Optuna database, such as postgresql://me@dbhost/study
     (default: the journal file OUT/journal.log).
     """
     wait_storage: Annotated[NonNegative, Parameter(metavar="SECONDS")] = field(

@@ -29,13 +29,14 @@ from optim_study.config import (
     require_same_protocol,
 )
 from optim_study.results import TRIAL_COLUMNS, VERSIONS, TrialRow, row_of
-from rhn.errors import DamagedError, DataError, first_line
+from rhn.errors import DamagedError, DataError, InvalidInputError, first_line
 from rhn.files import read_tensors
 from rhn.training.state import LOCK, TrialState, read_state, write_state
 from rhn.utils.io import begins_with, read_json, set_aside, write_json, writing
 
 _logger = logging.getLogger(__name__)
 
+JOURNAL = "journal.log"
 _CURVE = "study_curve"  # key beside the backend's own arrays
 _FINGERPRINT = "study_fingerprint"  # first in a record
 _STUDY = "study"  # the protocol
@@ -221,6 +222,24 @@ def rows_in(out: Path, without: Collection[str] = ()) -> list[TrialRow]:
             if row is not None:  # deleted since
                 rows.append(row)
     return sorted(rows, key=lambda row: (row.arch, row.depth, row.trial))
+
+
+def the_only_run(home: Path) -> Path:
+    """Return the only folder of a run in `home`. Raises InvalidInputError if it has none, or
+    several.
+    """
+    found = [each for each in sorted(home.glob("*")) if _is_run(each)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InvalidInputError(f"runs is empty: expected the folder of a run, {home}/ has none")
+    names = ", ".join(map(str, found))
+    raise InvalidInputError(f"runs is empty: expected some of {names}")
+
+
+def _is_run(folder: Path) -> bool:
+    """True for a folder with a journal, or with the files of a study."""
+    return (folder / JOURNAL).exists() or any(folder.glob("*/trials"))
 
 
 def progress_of(out: Path, config: StudyConfig, rows: Sequence[TrialRow]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from optim_study.config import StudyConfig, config_from_protocol, require_same_protocol
+from optim_study.folder import JOURNAL
 from optim_study.results import TrialRow
 from rhn.errors import DataError, InvalidInputError, OutputError, first_line
 from rhn.utils.io import check_file, writing
@@ -34,7 +35,6 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-JOURNAL = "journal.log"
 FIRST = b'{"op_code":'  # of each line of a journal
 POLL_SECONDS = 0.5
 ALIVE = {

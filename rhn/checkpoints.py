@@ -22,6 +22,7 @@ from rhn.cells.registry import CELLS, TORCH_CELLS, factory_of
 from rhn.errors import CheckpointError, DataError, InvalidInputError, first_line
 from rhn.files import checksum, read_tensors, write_tensors
 from rhn.utils.io import as_path
+from rhn.utils.seed_folders import seed_folders
 from rhn.utils.torch_private import with_tensors
 from rhn.version import __version__
 
@@ -96,6 +97,9 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = as_path(path)
     if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name too long)
+        if seeds := seed_folders(path):
+            names = ", ".join(map(str, seeds.values()))
+            raise CheckpointError(f"{path} has {len(seeds)} seeds: expected one of {names}")
         path = path / BEST
     try:
         header, tensors = read_tensors(path, ENTRY)

@@ -31,6 +31,16 @@ def help_of(*words: str) -> str:
     return text.getvalue()
 
 
+def commands_in(*words: str) -> list[tuple[str, ...]]:
+    """The subcommands that the help of a command lists, with its own words."""
+    _, _, listed = help_of(*words).partition("\nCommands:\n")
+    return [(*words, name) for name in re.findall(r"^  ([a-z][a-z-]+) ", listed, re.MULTILINE)]
+
+
+COMMANDS = [call for name in SUBCOMMANDS for call in [(name,), *commands_in(name)]]
+COMMANDS += commands_in("rhn", "data")
+
+
 def complaint(line: str) -> str | None:
     """The fault of a shown command line: a subcommand or an option that its help does not
     know; None for other programs.

@@ -8,6 +8,7 @@ import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_class, command_line, run_read
 from rhn.utils.io import check_result
 from rhn.utils.results import Result
-from rhn.utils.validation import in_short, signature_of
+from rhn.utils.validation import in_short, signature_of, unknown_name
 
 
 @command_class
@@ -73,6 +74,16 @@ def arguments_in(word: str) -> dict[str, Any]:
     return dict(value)
 
 
+def check_names(word: str, parts: Mapping[str, Any], known: Mapping[str, Parameter]) -> None:
+    """Refuse an argument that does not exist, and a missing one. word: where the arguments are."""
+    for name in parts:
+        if name not in known:
+            raise unknown_name(f"argument in {word}", str(name), known)
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in parts:
+            raise InvalidInputError(f"{name} is missing in {word}: expected a value")
+
+
 def run(options: Any) -> None:
     """Check or cure a training run, and print and write the result."""
     from trainability.checks import check
@@ -84,10 +95,7 @@ def run(options: Any) -> None:
     for name in ("steps", "seed"):
         if getattr(options, name) is not None:
             parts[name] = getattr(options, name)
-    try:
-        signature_of(check).bind(**parts)
-    except TypeError as error:
-        raise InvalidInputError(f"{options.training}: {error}") from error
+    check_names(options.training, parts, signature_of(check).parameters)
     if isinstance(options, CureCommand):
         parts = {name: value for name, value in parts.items() if name not in OF_CHECK}
     work: Callable[..., Result] = cure if isinstance(options, CureCommand) else check

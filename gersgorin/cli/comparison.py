@@ -1,7 +1,8 @@
 """The command `gersgorin compare`: the networks that its options name, side by side."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +25,11 @@ from gersgorin.cli.work import check_figure, function_of
 from gersgorin.run import Run
 from rhn.cells.options import has_depth
 from rhn.cells.registry import resolve_cell
+from rhn.utils.seed_folders import trained_paths
 from rhn.utils.validation import whole_number
 
 BEFORE, AFTER = "before training", "trained"
+VARIED = "depth", "hidden_size", "init", "transform_bias"  # options with a cell for each value
 NO_USE = "a network that it changes"
 MOST = 100_000  # seeds, and the largest depth
 
@@ -66,7 +69,7 @@ def checked_networks(command: CompareCommand) -> list[NamedNetwork]:
     whole_number("seeds", command.seeds, 1, MOST)
     for depth in command.depth:
         whole_number("depth", depth, 1, MOST)
-    for option in ("networks", "cell", "depth"):
+    for option in ("networks", "cell", *VARIED):
         words = getattr(command, option)
         checks.require(len({*words}) == len(words), option, " ".join(map(str, words)), "each once")
     named = [*new_cells(command), *positional(command)]
@@ -82,21 +85,38 @@ def checked_networks(command: CompareCommand) -> list[NamedNetwork]:
 
 
 def new_cells(command: CompareCommand) -> Iterator[NamedNetwork]:
-    """Yield the new cells that `compare` names, for each depth and seed. Raises InvalidInputError
-    for an option that one of them does not have.
+    """Yield the new cells that `compare` names, for each combination of values and each seed.
+    Raises InvalidInputError for an option that one of them does not have.
     """
+    several = [name for name in VARIED if len(getattr(command, name)) > 1]
+    in_columns = ["depth", *several] if command.depth else several
     for cell in command.cell:
-        depths = command.depth if has_depth(resolve_cell(cell)) else ()
-        for depth in depths or (None,):
-            options = NetworkOptions(cell=cell, depth=depth, **shared_options(command, "cell"))
+        for values in combinations(command, cell):
+            options = NetworkOptions(cell=cell, **values, **shared_options(command, "cell"))
             options_of_cell(options)
-            place = place_of_cell(cell, depth) if command.depth else cell
+            column = name_of_column({name: values[name] for name in in_columns})
+            place = (cell, column) if in_columns else cell
             yield from of_seeds(place, options, command.seeds)
 
 
-def place_of_cell(cell: str, depth: int | None) -> tuple[str, str]:
-    """The place of a new cell in a grid with a column for each depth."""
-    return cell, "" if depth is None else f"depth {depth}"
+def combinations(command: CompareCommand, cell: str) -> Iterator[dict[str, Any]]:
+    """Yield each combination of values of a new cell; None: its default."""
+    lists = {name: getattr(command, name) for name in VARIED}
+    if not has_depth(resolve_cell(cell)):
+        lists["depth"] = ()
+    for values in product(*(each or (None,) for each in lists.values())):
+        yield dict(zip(lists, values, strict=True))
+
+
+def name_of_column(values: Mapping[str, Any]) -> str:
+    """The name of a column of a grid, of the values that its cells share.
+
+    >>> name_of_column({"depth": 5, "transform_bias": -4.0})
+    'depth 5, transform bias -4'
+    """
+    given = {name.replace("_", " "): value for name, value in values.items() if value is not None}
+    shown = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in given.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def positional(command: CompareCommand) -> Iterator[NamedNetwork]:
@@ -106,10 +126,11 @@ def positional(command: CompareCommand) -> Iterator[NamedNetwork]:
             options = NetworkOptions(module=word, **shared_options(command, "module"))
             yield from of_seeds(word, options, command.seeds)
             continue
-        options = NetworkOptions(checkpoint=Path(word), **shared_options(command, "checkpoint"))
-        if command.before_training:
-            yield NamedNetwork((word, BEFORE), options, before_training=True)
-        yield NamedNetwork((word, AFTER) if command.before_training else word, options)
+        for path in trained_paths(Path(word)):
+            options = NetworkOptions(checkpoint=path, **shared_options(command, "checkpoint"))
+            if command.before_training:
+                yield NamedNetwork((word, BEFORE), options, before_training=True)
+            yield NamedNetwork((word, AFTER) if command.before_training else word, options)
 
 
 def shared_options(command: CompareCommand, kind: str) -> dict[str, Any]:

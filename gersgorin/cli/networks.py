@@ -70,7 +70,8 @@ def check_kind_options(command: Any, kinds: Iterable[str], also: Iterable[str] =
         is_given = value != field.default
         if is_given and field.name in of_networks:
             known = field.name in allowed
-            checks.require(known, flag, str(value), f"none, beside {' and '.join(kinds)}")
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            checks.require(known, flag, shown, f"none, beside {' and '.join(kinds)}")
     whole_number("seed", command.seed or 0, 0)
 
 

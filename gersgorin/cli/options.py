@@ -27,18 +27,18 @@ class OneCell:
     """
     depth: Annotated[int | None, NETWORK] = None
     """Layers of a new cell within one time step (default: 1)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewCell:
-    """Options of new cells of any kind."""
-
     hidden_size: Annotated[int | None, NETWORK] = None
     """Units of a new cell (default: 64)."""
     init: Annotated[str | None, NETWORK] = None
     """Initial weights of a new cell, such as gaussian:0.1 (default: uniform:0.04 or its own)."""
     transform_bias: Annotated[float | None, NETWORK] = None
     """Initial bias of the transform gates of an RHN (default: -2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewCell:
+    """The options that all new cells of a command share."""
+
     cell_option: Annotated[tuple[str, ...], NETWORK, Parameter(metavar="NAME=VALUE")] = ()
     """Options of the new cell, such as skip=last."""
 
@@ -72,12 +72,20 @@ class Seeded:
     """The option of random numbers."""
 
     seed: Annotated[int | None, NETWORK] = None
-    """Seed of new weights, and of random vectors, starts and directions (default: 0)."""
+    """Seed of new weights, and of random vectors, starts and directions (default: 0). Of a folder
+    with several seeds: the one to read (default: all).
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(Seeded, ReadingOptions, NetworkFiles, NewCell, OneCell):
     """Options of one network: a new cell, trained weights, or a module."""
+
+    lists: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("--cell", "--depth", "--hidden-size", "--init", "--transform-bias"),
+        "one value; `gersgorin compare` takes several",
+    )
+    """What is expected of options of one value, when several are given."""
 
 
 @dataclass(frozen=True, kw_only=True)

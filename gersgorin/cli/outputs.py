@@ -3,18 +3,20 @@ does not import torch, so that `--help` is fast.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from cyclopts import Group, Parameter
 
 from rhn.utils.command_line import Device
 from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
 from rhn.utils.io import SUFFIXES, check_output, check_result, write_rows
+from rhn.utils.seed_folders import with_seed
 from rhn.utils.tables import printable
 
+TABLES = "csv", "curves"  # options of a .csv file; not each command has each
 OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
 
 
@@ -41,6 +43,16 @@ class OutputOptions:
         """The name in that of the usual figure."""
         raise NotImplementedError
 
+    def files(self) -> tuple[Path, ...]:
+        """The files to write beside --csv."""
+        return self.output or (Path(f"gersgorin-{self.name}.png"),)
+
+    def of_seed(self, name: str) -> Self:
+        """The command with the names of files of one of several seeds."""
+        tables = {each: getattr(self, each, None) for each in TABLES}
+        given: dict[str, Any] = {k: with_seed(path, name) for k, path in tables.items() if path}
+        return replace(self, **given, output=tuple(with_seed(p, name) for p in self.files()))
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOption:
@@ -61,8 +73,7 @@ def checked_outputs(command: OutputOptions) -> list[Path]:
         check_output(command.csv, (".csv",))
     if command.figure is not None:
         inches_of(command.figure)
-    files = command.output or [Path(f"gersgorin-{command.name}.png")]
-    return [check_result(path, (*FIGURE_SUFFIXES, *SUFFIXES)) for path in files]
+    return [check_result(path, (*FIGURE_SUFFIXES, *SUFFIXES)) for path in command.files()]
 
 
 def show(command: OutputOptions, found: Any, outputs: list[Path], source: str) -> None:

@@ -1,8 +1,10 @@
 """The subcommands of `gersgorin` with options of their own, each a dataclass."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
+
+from cyclopts import Parameter
 
 from gersgorin.catalog import BY_COMMAND
 from gersgorin.cli.options import (
@@ -17,6 +19,7 @@ from gersgorin.cli.options import (
 )
 from gersgorin.cli.outputs import OUTPUT_OPTIONS, DeviceOption, OutputOptions
 from rhn.utils.command_line import Device, command_class
+from rhn.utils.seed_folders import SEED_HELP, with_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,12 +135,18 @@ class PseudospectraCommand(AnalysisOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SeveralCells:
-    """Options of the kinds of several cells."""
+    """Options of several new cells: one for each combination of values."""
 
     cell: Annotated[tuple[str, ...], NETWORK] = ()
     """New cells, as in the other commands."""
     depth: Annotated[tuple[int, ...], NETWORK] = ()
     """Depths of the new cells that have depths (default: 1)."""
+    hidden_size: Annotated[tuple[int, ...], NETWORK] = ()
+    """Units of the new cells (default: 64)."""
+    init: Annotated[tuple[str, ...], NETWORK] = ()
+    """Initial weights of the new cells, such as gaussian:0.1 (default: uniform:0.04 or its own)."""
+    transform_bias: Annotated[tuple[float, ...], NETWORK] = ()
+    """Initial biases of the transform gates of an RHN (default: -2)."""
 
 
 @command_class
@@ -148,6 +157,7 @@ class CompareCommand(
 
     examples:
       gersgorin compare --cell rnn dt-rnn dts-rnn rhn --depth 1 3 5 10
+      gersgorin compare --cell rhn --depth 5 --transform-bias -4 0
       gersgorin compare --cell rhn lstm --seeds 5
       gersgorin compare runs/depth6 --before-training --output trained.pdf
     """
@@ -184,8 +194,9 @@ class RecordingCommand(OutputOptions):
 
     work: ClassVar[str] = "work:show_recording"
 
-    path: Path = field(kw_only=False)
+    checkpoint: Path = field(kw_only=False)
     """The file of the recording, or the folder of the training run."""
+    seed: Annotated[int | None, Parameter(help=SEED_HELP)] = None
 
     @property
     def name(self) -> str:
@@ -208,6 +219,10 @@ class RunCommand(DataOptions, NetworkOptions):
     """Also write the Jacobians (T, N, N)."""
     device: Annotated[Device, OUTPUT_OPTIONS] = "auto"
     """Device on which the network runs; auto: a GPU if there is one, else the CPU."""
+
+    def of_seed(self, name: str) -> Self:
+        """The command with the name of the file of one of several seeds."""
+        return replace(self, output=with_seed(self.output, name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 show the result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +23,7 @@ from gersgorin.cli.sequences import data_of
 from gersgorin.cli.subcommands import KnownValuesCommand, RecordingCommand, RunCommand
 from gersgorin.recording import Recording
 from rhn.utils.io import check_result
+from rhn.utils.seed_folders import each_seed, print_seed, require_seeds
 from rhn.utils.tables import printable
 from rhn.utils.validation import signature_of
 
@@ -30,6 +31,22 @@ RECORDING = "record.npz"  # in the folder of a training run
 
 
 def run_analysis(command: AnalysisOptions) -> None:
+    """Call the function of a command with its network, or with that of each seed."""
+    for one in each_network(command):
+        if not command.json:
+            print_seed(one.checkpoint, command.checkpoint)
+        run_on_network(one)
+
+
+def each_network(command: Any) -> Iterator[Any]:
+    """Yield the command for each network that it names: several seeds of a training run."""
+    if command.module or not command.checkpoint:
+        yield command
+    else:
+        yield from each_seed(command, command.checkpoint)
+
+
+def run_on_network(command: AnalysisOptions) -> None:
     """Call the function of a command with one network."""
     outputs, function = checked_outputs(command), function_of(command.analysis)
     keywords = command.keywords()
@@ -54,6 +71,13 @@ def run_analysis(command: AnalysisOptions) -> None:
 
 def save_run(command: RunCommand) -> None:
     """Run a network, and write its arrays to a file."""
+    for one in each_network(command):
+        print_seed(one.checkpoint, command.checkpoint)
+        save_run_of_network(one)
+
+
+def save_run_of_network(command: RunCommand) -> None:
+    """Run one network, and write its arrays to a file."""
     check_result(command.output, (".npz",))
     check_kind_options(command, [kind_of_network(command)])
     data = data_of(described(command), command)
@@ -64,9 +88,14 @@ def save_run(command: RunCommand) -> None:
 
 def show_recording(command: RecordingCommand) -> None:
     """Show a recording of a training run."""
-    path = command.path / RECORDING if command.path.is_dir() else command.path
-    outputs = checked_outputs(command)
-    show(command, Recording.load(path), outputs, str(path))
+    require_seeds(command.checkpoint, command.seed)
+    for one in each_seed(command, command.checkpoint):
+        if not command.json:
+            print_seed(one.checkpoint, command.checkpoint)
+        is_folder = one.checkpoint.is_dir()
+        path = one.checkpoint / RECORDING if is_folder else one.checkpoint
+        outputs = checked_outputs(one)
+        show(one, Recording.load(path), outputs, str(path))
 
 
 def show_known_values(command: KnownValuesCommand) -> int:

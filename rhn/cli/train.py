@@ -12,6 +12,7 @@ from rhn.training.configure import load_corpus, preset, read_preset
 from rhn.utils.command_line import Device, command_class, field_options, read_fields
 from rhn.utils.io import read_config
 from rhn.utils.resources import resolve_device
+from rhn.utils.seed_folders import seed_folders
 from rhn.utils.tables import aligned, formatted
 from rhn.utils.validation import Count
 
@@ -127,8 +128,7 @@ class Resume(Running):
         config, entries = read_preset(path, cell=self.cell), read_config(path)
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
-        names = [home.name.removeprefix("seed-") for home in self.out.glob("seed-*")]
-        several = sorted(int(name) for name in names if name.isdecimal())
+        several = [*seed_folders(self.out)]
         seeds, data = several or [config.seed], self.data or entries.get("path")
         self.train(config, seeds, self.out, data, recorded_every(self.out))
 

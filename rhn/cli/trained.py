@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from rhn.cli.entry import print_json
 from rhn.errors import InvalidInputError
 from rhn.utils.command_line import Device, command_class
 from rhn.utils.io import check_output
 from rhn.utils.resources import resolve_device
+from rhn.utils.seed_folders import each_seed, seed_of
 from rhn.utils.tables import printable
 from rhn.utils.validation import Count, Natural, Positive
 
@@ -21,8 +22,21 @@ class TrainedOptions:
     """The folder of a training run, or the file best.safetensors of a training run or a study."""
     cell: str | None = None
     """The cell of the checkpoint, if it is your own, as package.module:factory."""
-    seed: Natural = 0
-    """Seed of the random draws (of --mc: of the dropout masks)."""
+    seed: Natural | None = None
+    """Of a folder with several seeds: the one to read. Else the seed of the random draws, of --mc
+    of the dropout masks (default: 0).
+    """
+
+    def one(self) -> Any:
+        """Return the command for the only trained network of its folder. Raises CheckpointError if
+        there are several, and none is chosen.
+        """
+        every = [*each_seed(self, self.checkpoint)]
+        return every[0] if len(every) == 1 else self
+
+    def of_seed(self, name: str) -> Self:
+        """Return the command for one of several seeds; these commands write no files of each."""
+        return self
 
 
 @command_class
@@ -52,6 +66,19 @@ class Evaluate(TrainedOptions):
     """Print the result as one JSON object."""
 
     def run(self) -> None:
+        rows = []
+        for one in each_seed(self, self.checkpoint):
+            seed = {} if one.checkpoint == self.checkpoint else {"seed": seed_of(one.checkpoint)}
+            rows.append(seed | one.row())
+        if self.json:
+            print_json(rows[0] if len(rows) == 1 else {"seeds": rows})
+            return
+        for row in rows:
+            shown = {n: f"{v:.6g}" if isinstance(v, float) else v for n, v in row.items()}
+            print(*(f"{name} {value}" for name, value in shown.items()), sep=", ")
+
+    def row(self) -> dict[str, Any]:
+        """Return the losses of one trained network."""
         from rhn.checkpoints import read
         from rhn.training.evaluation import evaluate_chorales
         from rhn.training.stored import corpus_of
@@ -61,17 +88,11 @@ class Evaluate(TrainedOptions):
         data = getattr(corpus_of(checkpoint, self.data), self.split)
         model = checkpoint.model(self.cell)
         if checkpoint.header["class"] == "LanguageModel":
-            row = self._of_text(checkpoint, model, data[: self.max_tokens], how)
-        else:
-            for name, value in self._given("max_tokens", "batch_size", "temperature", "mc"):
-                raise InvalidInputError(f"{name} is {value}: expected none for chorales")
-            found = evaluate_chorales(model, data, **how)
-            row = {"nll": found.nll, "split": self.split, "frames": found.predicted}
-        if self.json:
-            print_json(row)
-        else:
-            shown = {n: f"{v:.6g}" if isinstance(v, float) else v for n, v in row.items()}
-            print(*(f"{name} {value}" for name, value in shown.items()), sep=", ")
+            return self._of_text(checkpoint, model, data[: self.max_tokens], how)
+        for name, value in self._given("max_tokens", "batch_size", "temperature", "mc"):
+            raise InvalidInputError(f"{name} is {value}: expected none for chorales")
+        found = evaluate_chorales(model, data, **how)
+        return {"nll": found.nll, "split": self.split, "frames": found.predicted}
 
     def _of_text(self, checkpoint: Any, model: Any, data: Any, how: dict) -> dict:
         from rhn.training.evaluation import measure, measure_name, score
@@ -85,7 +106,8 @@ class Evaluate(TrainedOptions):
             for name, value in used.items():
                 raise InvalidInputError(f"{name} is {value}: expected none with mc")
             measured, used = monte_carlo_score, {"samples": self.mc}
-            how |= {"dropout": config.dropout, "window": config.window, "seed": self.seed}
+            how |= {"dropout": config.dropout, "window": config.window}
+            how |= {"seed": self.seed or 0}
         found = measured(model, data, **used, **how)
         name = measure_name(vocabulary)
         losses = {"nll": found.nll, name: measure(found.nll, name)}
@@ -111,10 +133,9 @@ class Sample(TrainedOptions):
         from rhn.training.sampling import sample_chorale, write_chorale
 
         check_output(self.output, (".mid",))  # before the work
-        model = load(self.checkpoint, self.cell)
-        frames = sample_chorale(
-            model, bars=self.length, temperature=self.temperature, seed=self.seed
-        )
+        one = self.one()
+        how: dict = {"bars": self.length, "temperature": self.temperature, "seed": one.seed or 0}
+        frames = sample_chorale(load(one.checkpoint, self.cell), **how)
         print(f"chorale: {write_chorale(frames, self.output)}")
 
 
@@ -136,8 +157,9 @@ class Generate(TrainedOptions):
         from rhn.training.sampling import generate
         from rhn.training.stored import text_of
 
-        checkpoint = read(self.checkpoint)
-        names = ("prompt", "length", "temperature", "seed", "top_k")
-        how = {name: getattr(self, name) for name in names}
+        one = self.one()
+        checkpoint = read(one.checkpoint)
+        names = ("prompt", "length", "temperature", "top_k")
+        how = {name: getattr(self, name) for name in names} | {"seed": one.seed or 0}
         text = generate(checkpoint.model(self.cell), text_of(checkpoint)[1], **how)
         print(printable(text))

@@ -8,17 +8,18 @@ m (see `rhn.models.dropout`):
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rhn.cells.init import Initialization, draw
+from rhn.errors import InvalidInputError
 from rhn.kernels import SOFTMAX
 from rhn.models.dropout import Masks
 from rhn.models.networks import RecurrentModel
-from rhn.utils.validation import whole_number
+from rhn.utils.validation import unexpected, whole_number
 
 States = tuple[Tensor, ...]
 
@@ -93,6 +94,7 @@ class LanguageModel(RecurrentModel):
         (T, B), compute their negative log-likelihoods instead of the logits.
         """
         masks = Masks() if masks is None else masks
+        _check_tokens(tokens)
         x = F.embedding(tokens, self.embedding)
         if masks.embedding is not None:
             x = x * masks.embedding.unsqueeze(-1)
@@ -106,3 +108,12 @@ class LanguageModel(RecurrentModel):
             return Reading(None, tuple(last), x, nll)
         y = x if masks.output is None else x * masks.output
         return Reading(F.linear(y, *layer), tuple(last), x, None)
+
+
+def _check_tokens(tokens: Any) -> None:
+    """Refuse other things than ids (T, B) or (T,)."""
+    kind = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
+    if kind not in (torch.int64, torch.int32):
+        raise InvalidInputError(f"type of tokens is {kind}: expected torch.int64, for ids")
+    if tokens.dim() not in (1, 2):
+        raise unexpected("tokens", tokens, "ids (T, B) or (T,)")

@@ -31,6 +31,7 @@ class TrainingConfig:
     depth: Count
     """Recurrence depth: the number of layers within a time step."""
     hidden_size: Count
+    """Number of units of a cell."""
     transform_bias: float | None
     """Initial bias of the transform gates. None: that of `init`, or no such gates."""
     cell_options: dict = field(default_factory=dict)
@@ -49,9 +50,11 @@ class TrainingConfig:
     batch_size: Count
     """Number of chorales in a batch, or of parts of the text that are read in parallel."""
     epochs: Count
+    """Maximum number of epochs."""
     patience: Count | None = None
     """Stop after N epochs without a better loss. None: do not stop early."""
     seed: Natural = 0
+    """Seed of the initial weights, the minibatch order and the dropout masks."""
 
     def __post_init__(self):
         check_values(self)

@@ -15,7 +15,7 @@ from rhn.errors import InvalidInputError, first_line
 from rhn.training.config import ChoraleConfig, LanguageConfig, trainable
 from rhn.training.presets import BUDGET, LANGUAGE_PRESETS, PRESETS
 from rhn.utils.io import read_config
-from rhn.utils.validation import unexpected
+from rhn.utils.validation import check_fields, unexpected
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus
@@ -97,17 +97,18 @@ def _configured(kind: type, base: Mapping[str, Any], given: Mapping[str, Any]) -
     if cell != first:
         kept, own = {}, _of_cell(kind, cell)
     values = {**base, **own, **given, "cell": cell}
-    try:
-        options = read_options(cell, {**kept, **_options(given)})
-        if BIAS in options:
-            values[BIAS] = options.pop(BIAS)
-        budget = values.pop(BUDGET, None)
-        if budget and "hidden_size" not in values:
+    options = read_options(cell, {**kept, **_options(given)})
+    if BIAS in options:
+        values[BIAS] = options.pop(BIAS)
+    budget = values.pop(BUDGET, None)
+    if budget and "hidden_size" not in values:
+        try:
             units = hidden_size_for_budget(cell, budget, values["depth"], **options)
-            values["hidden_size"] = units
-        return kind(**values | {"cell_options": options})
-    except TypeError as error:  # a field is missing or unknown
-        raise InvalidInputError(first_line(error).replace(".__init__()", "")) from error
+        except TypeError as error:  # a user's factory with other arguments
+            raise InvalidInputError(f"{cell} cannot be built: {first_line(error)}") from error
+        values["hidden_size"] = units
+    check_fields(kind, values)
+    return kind(**values | {"cell_options": options})
 
 
 def _of_cell(kind: type, cell: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.utils.composer import composed
 from rhn.utils.figures import COLOURS, figure_width
 from rhn.utils.io import check_file, read_config
+from rhn.utils.seed_folders import home_of
 
 TITLE = "Training (dashed) and validation losses"
 CURVE_COLUMNS = ("run", "measure", "epoch", "train", "valid")
@@ -43,7 +44,7 @@ class Curves:
 
 def read_curves(run: Path) -> list[Curves]:
     """Read the losses of every seed of a training run. Raises DataError or InvalidInputError."""
-    config = read_config(run / "config.json")
+    config = read_config(home_of(run) / "config.json")
     files = sorted([*run.glob("metrics.jsonl"), *run.glob("seed-*/metrics.jsonl")])
     if not files:
         raise DataError(f"{run} has no metrics.jsonl: expected a run with an epoch that has ended")

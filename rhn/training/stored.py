@@ -12,6 +12,7 @@ from rhn.checkpoints import Checkpoint
 from rhn.data.jsb import chorales
 from rhn.errors import CheckpointError, InvalidInputError, RhnError
 from rhn.utils.io import read_config
+from rhn.utils.seed_folders import home_of
 
 if TYPE_CHECKING:
     from rhn.data import Corpus, TextCorpus, Vocabulary
@@ -33,11 +34,10 @@ def stored_data(checkpoint: Checkpoint) -> StoredData:
     the folder seed-N/ of one seed, of the folder above). Raises InvalidInputError for a damaged
     config.json.
     """
-    data, folder = checkpoint.metadata.get("data"), checkpoint.path.parent
+    data, config = checkpoint.metadata.get("data"), home_of(checkpoint.path.parent) / "config.json"
     stored = dict(data) if isinstance(data, Mapping) else {}
-    for home in (folder, folder.parent) if folder.name.startswith("seed-") else (folder,):
-        if (home / "config.json").exists():
-            stored |= {"path": read_config(home / "config.json").get("path")}
+    if config.exists():
+        stored |= {"path": read_config(config).get("path")}
     path = stored.get("path")
     return StoredData(None if path is None else Path(str(path)), stored.get("checksum"))
 

@@ -27,6 +27,8 @@ from cyclopts.validators import Number
 from docstring_parser import parse_from_object
 
 from rhn.errors import InvalidInputError
+from rhn.utils.command_errors import sentence_of
+from rhn.utils.command_help import TwoColumns
 from rhn.utils.validation import Range
 from rhn.version import __version__
 
@@ -46,7 +48,7 @@ def command_line(name: str, help: str, **how: Any) -> App:
         name,
         help=help,
         help_format="plaintext",
-        help_formatter="plain",
+        help_formatter=TwoColumns(),
         version=f"{name} {__version__}",
         default_parameter=usual,
         group_arguments=options,
@@ -129,20 +131,17 @@ def run_read(
     app: App, args: Sequence[str] | None, run: Callable[[Any], int | None] = methodcaller("run")
 ) -> int | None:
     """Read arguments (None: those of this process) into the dataclass of the command that they
-    name, and run it. Returns its exit code; None for 0. Raises InvalidInputError, with the message
-    of cyclopts.
+    name, and run it; no arguments print the help. Returns its exit code; None for 0. Raises
+    InvalidInputError.
     """
     words = list(map(str, sys.argv[1:] if args is None else args))
-    if not words and app.default_command is None:
-        known = ", ".join(name for name in app if not name.startswith("-"))
-        raise InvalidInputError(f"a command is missing, expected one of {known}")
-    if words[:1] in (["--help"], ["-h"]):
+    if words[:1] in ([], ["--help"], ["-h"]):
         list(map(app.__getitem__, app))  # imports all commands: the help has their first lines
     try:
         command = app(words, exit_on_error=False, print_error=False, verbose=False)
     except CycloptsError as error:
         place = " ".join((app.name[0], *(error.command_chain or ())))
-        raise InvalidInputError(f"{error} (see {place} --help)") from None
+        raise InvalidInputError(f"{sentence_of(error, words)} (see {place} --help)") from None
     return None if command is None else run(command)
 
 

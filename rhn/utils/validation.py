@@ -2,7 +2,9 @@
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields
+from difflib import SequenceMatcher
 from functools import cache, partial
 from math import inf
 from types import NoneType
@@ -169,6 +171,45 @@ def unexpected(name: str, value: object, expected: str) -> InvalidInputError:
     InvalidInputError('depth is 0: expected 1 or more')
     """
     return InvalidInputError(f"{name} is {in_short(value)}: expected {expected}")
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidInputError:
+    """Return the error for a name that does not exist: those that do, nearest first.
+
+    >>> unknown_name("field", "lr", ["depth", "lr_decay", "learning_rate"])
+    InvalidInputError('field is lr: expected learning_rate, lr_decay, depth')
+    """
+    return InvalidInputError(f"{kind} is {name}: expected {', '.join(nearest(name, known))}")
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Return known names, the nearest to a name first: those of which it has the initials, those
+    that contain it, and then those with many characters in the same order.
+
+    >>> nearest("hidden", ["depth", "idle", "hidden-size"])
+    ['hidden-size', 'idle', 'depth']
+    """
+    word = name.strip("-").replace("-", "_").lower()
+
+    def closeness(other: str) -> tuple[bool, bool, float]:
+        plain_other = other.strip("-").replace("-", "_")
+        initials = "".join(part[:1] for part in plain_other.split("_"))
+        likeness = SequenceMatcher(None, word, plain_other).ratio()
+        return word == initials, word in plain_other, likeness
+
+    return sorted(known, key=closeness, reverse=True)
+
+
+def check_fields(kind: Any, values: Mapping[str, Any]) -> None:
+    """Raise InvalidInputError for a value of no field of a dataclass, and for a missing one."""
+    known = {field.name: field for field in fields(kind) if field.init}
+    for name in values:
+        if name not in known:
+            raise unknown_name("field", name, known)
+    for name, field in known.items():
+        is_needed = field.default is MISSING and field.default_factory is MISSING
+        if is_needed and name not in values:
+            raise InvalidInputError(f"{name} is missing: expected a value")
 
 
 def in_short(value: object) -> str:

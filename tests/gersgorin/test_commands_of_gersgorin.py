@@ -127,6 +127,13 @@ def test_compare_of_cells_depths_and_seeds(capsys):
     found = compare(biased, x_of(), **DATA)
     words = ["--cell", "rhn", "--transform-bias=-1", "--seed", 3, *SMALL]
     assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
+    several = {
+        ("rhn", f"depth 2, transform bias {bias}"): cell_of(depth=2, transform_bias=bias)
+        for bias in (-4, 0.5)
+    }
+    found = compare(several, x_of(), **DATA)
+    words = ["--cell", "rhn", "--depth", 2, "--transform-bias", -4, 0.5, "--seed", 3, *SMALL]
+    assert printed(capsys, "compare", *words) == json.loads(json.dumps(found.to_dict()))
     seeds = {"lstm": [cell_of(LSTM), cell_of(LSTM, seed=4)]}
     found = compare(seeds, x_of(), **DATA)
     words = ["--cell", "lstm", "--seeds", 2, "--seed", 3, *SMALL]

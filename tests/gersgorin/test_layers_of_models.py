@@ -15,6 +15,7 @@ from gersgorin.model_map import model_maps
 from gersgorin.run import open_run
 from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
+from rhn.models import LanguageModel
 from tests.numbers.record import M, N, T, X, filled
 
 
@@ -270,3 +271,25 @@ def test_a_module_of_an_optional_state_is_a_step_with_s0_or_its_size():
     by_size, by_state = open_run(module, X, state_size=(N, N)), open_run(module, X, zeros)
     assert by_size.step.name == by_state.step.name == "WithState"
     assert torch.equal(by_size.states, by_state.states)
+
+
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        pytest.param(torch.zeros(4, 20, dtype=torch.int64),
+                     r"^x is torch.int64 of shape \(4, 20\): .* layer cells.0 reads 20$",
+                     id="a batch of ids"),
+        pytest.param(np.zeros((4, 20), int),
+                     r"^x is int64 of shape \(4, 20\): .* layer cells.0 reads 20$",
+                     id="an array of ids"),
+        pytest.param(torch.zeros(4, 20, 2, dtype=torch.int64),
+                     r"^tokens is Tensor of shape \(4, 20, 2\): expected ids",
+                     id="three axes"),
+        pytest.param(torch.zeros(4, 20), "^type of tokens is torch.float", id="numbers"),
+        pytest.param([1, 2], "^type of tokens is list: expected torch.int64", id="a list"),
+    ],
+)  # fmt: skip
+def test_a_message_about_shapes_has_that_of_the_user_s_x(x, says):
+    model = LanguageModel("rhn", vocabulary_size=20, hidden_size=8)
+    with pytest.raises(InvalidInputError, match=says):
+        open_run(model, x)

@@ -95,6 +95,41 @@ def test_the_commands_give_what_python_gives(study, answer, command):
     assert all(path.is_file() for path in (*study.best.values(), study.figure))
 
 
+OF_FOLDERS = [
+    pytest.param("status --json", id="status"),
+    pytest.param("export", id="export"),
+    pytest.param("plot --output a.csv", id="plot"),
+]
+
+
+@pytest.mark.parametrize("words", OF_FOLDERS)
+def test_folders_of_runs_are_positions_and_by_default_the_only_one_in_runs(
+    words, study, command, refused, own_folder
+):
+    name, *more = words.split()
+    (own_folder / "runs" / "texts").mkdir(parents=True)
+    refused(f"optim-study {words}", says="expected the folder of a run, runs/ has none")
+    shutil.copytree(study.csv.parent, "runs/one")
+    Path("runs/one", LOCK).unlink(missing_ok=True)
+    named = command(f"optim-study {name} runs/one", *more)
+    assert named.code == 0 and len(named.out.splitlines()) > 0
+    assert command(f"optim-study {words}") == named
+    shutil.copytree("runs/one", "runs/two")
+    refused(f"optim-study {words}", says="expected some of runs/one, runs/two")
+
+
+def test_status_and_export_of_several_folders_have_the_rows_of_each(study, answer, own_folder):
+    for name in ("one", "two"):
+        shutil.copytree(study.csv.parent, name)
+        (own_folder / name / LOCK).unlink(missing_ok=True)
+    for name in ("status", "export"):
+        one, two = (answer(f"optim-study {name} {folder}") for folder in ("one", "two"))
+        assert answer(f"optim-study {name} one two") == one + two
+        assert answer(f"optim-study {name} --out one") == one  # as in 0.7.0
+    folders = [row["folder"] for row in answer("optim-study status one two")]
+    assert folders == ["one"] * 4 + ["two"] * 4
+
+
 @pytest.mark.parametrize(("kind", "loss"), [("swarm", "valid"), ("map", "train")])
 def test_plot_draws_folders_and_tables_and_counts_a_copy_once(kind, loss, study, answer, caplog):
     out, copy = study.csv.parent, shutil.copytree(study.csv.parent, "copy")
