@@ -13,7 +13,7 @@ from commands import SUBCOMMANDS, help_of
 import rhn.cli.main
 from rhn.training.configure import preset
 
-MOST = 76
+MOST = 77
 
 
 def commands_in(*words: str) -> list[tuple[str, ...]]:
