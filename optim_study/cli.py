@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from optim_study.config import COMMAND_OPTIONS, PRESETS, RunConfig, SharedSettings
 from optim_study.folder import progress_of, rows_in
 from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
-from optim_study.shares import BELOW, REGIONS, share_table, training_shares
+from optim_study.shares import BELOW, REGIONS, share_table, training_shares, write_shares
 from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError, first_line
 from rhn.training.state import Objective
@@ -157,6 +157,8 @@ class Plot:
     """A trial counts as trained if its loss is below this value, in nats per frame."""
     output: tuple[Path, ...] = ()
     """Files to write: a figure (.png, .svg, .pdf), a table of trials (.csv). Default: KIND.png."""
+    csv: Path | None = None
+    """File for the whole table (.csv)."""
     figure: str = "page"
     """Width of the figure: column, page, slide, or inches."""
     title: str | None = None
@@ -173,6 +175,9 @@ class Plot:
         inches_of(self.figure)
         for path in outputs:
             check_output(path, (*FIGURE_SUFFIXES, ".csv"))
+        tables = [self.csv] if self.csv else []
+        for path in tables:
+            check_output(path, (".csv",))
         every = [row for run in self.runs for row in _rows_of(run)]
         rows = distinct_trials(r for r in every if self.depth is None or r.depth in self.depth)
         found = training_shares(rows, self.objective, self.below, regions)
@@ -184,8 +189,11 @@ class Plot:
                 write_csv(rows, path)
             else:
                 save_figure(path, lambda: draw(rows, **how), self.figure)
+        for path in tables:
+            write_shares(found, path)
         table = share_table(found, rows, self.objective, self.below)
-        print_rows([asdict(share) for share in found] if self.json else table, outputs)
+        files = (*tables, *outputs)
+        print_rows([asdict(share) for share in found] if self.json else table, files)
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
