@@ -2,6 +2,7 @@
 result.
 """
 
+import json
 import re
 import sys
 
@@ -16,7 +17,9 @@ from gersgorin import (
     gains,
     gates,
     influence,
+    load,
     lyapunov,
+    open_run,
     products,
     pseudospectra,
     spectra,
@@ -33,8 +36,10 @@ PIECES = [np.eye(88)[:6], np.eye(88)[:9]]
 
 
 def recording():
-    recorder = Recorder(torch.nn.GRU(3, N), X, every=5, positions=2)
+    network = torch.nn.GRU(3, N)
+    recorder = Recorder(network, X, every=5, positions=2)
     for _ in range(10):
+        network(X)[0].sum().backward()
         recorder.step(1.0)
     return recorder.recording
 
@@ -123,6 +128,22 @@ def test_a_dataset_warns_of_nothing(named, recwarn):
     pytest.importorskip("xarray", reason="xarray is optional")
     named[1].to_xarray()
     assert not [each for each in recwarn if "xarray" in each.filename]
+
+
+def test_a_result_is_printed_drawn_and_written(named, tmp_path):
+    _, found = named
+    assert repr(found) == str(found)
+    assert found.plot().has_data() and len(found.figure().axes) > 0
+    for name in ("a.npz", "a.json"):
+        assert str(load(found.save(tmp_path / name))) == str(found)
+    text = found.csv(tmp_path / "a.csv").read_text()
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert len(text.splitlines()) == 1 + len(written["table"])
+
+
+def test_a_run_prints_its_network_its_data_and_its_length():
+    run = open_run(lambda x, s: s / 2, torch.zeros(9, 1), torch.zeros(1), data="mine", unit="days")
+    assert repr(run) == "f(x, s); mine, 9 days"
 
 
 @pytest.mark.parametrize("name", ["spectra", "products", "gains", "gates"])
