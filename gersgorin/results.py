@@ -16,7 +16,7 @@ import numpy as np
 from gersgorin.catalog import RESULTS
 from rhn.errors import DataError
 from rhn.utils.io import check_output, write_rows
-from rhn.utils.results import COLUMNS, TABLE, Result, content_of, encoded, median_and_ends
+from rhn.utils.results import COLUMNS, TABLE_FIELD, Result, content_of, encoded, median_and_ends
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class FigureResult(Result):
         "table".
         """
         found = super().to_dict()
-        return {"result": found["result"], TABLE: encoded(self.records())} | found
+        return {"result": found["result"], TABLE_FIELD: encoded(self.records())} | found
 
     def figure(
         self, title: str | None = None, *, size: str | float = "page", source: str = "", **how: Any

@@ -34,7 +34,7 @@ from gersgorin.results import (
 )
 from gersgorin.run import Run, RunOptions, names_options, open_run
 from rhn.utils.progress import reported
-from rhn.utils.results import ARRAYS, median_and_ends
+from rhn.utils.results import ARRAYS_FIELD, median_and_ends
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 
@@ -153,7 +153,7 @@ class FixedPoints(StepResult):
 
     def to_dict(self) -> dict[str, Any]:
         found = super().to_dict()
-        found[ARRAYS].pop("jacobians", None)
+        found[ARRAYS_FIELD].pop("jacobians", None)
         return found
 
     def modes(self, point: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from rhn.utils.io import SUFFIXES, check_output, check_result, write_rows
 from rhn.utils.tables import printable
 
 OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
+STEPS_OPTIONS = Parameter(group=Group("steps", sort_key=4))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class OutputOptions:
 class CurvesOption:
     """The option of a result that has numbers of each step."""
 
-    curves: Annotated[Path | None, OUTPUT_OPTIONS] = None
+    curves: Annotated[Path | None, STEPS_OPTIONS] = None
     """File for what goes over steps, with a column step (.csv)."""
 
 
@@ -77,7 +78,7 @@ def show(command: OutputOptions, found: Any, outputs: list[Path], source: str) -
     given: Any = {"size": command.figure, "title": command.title, "source": printable(source)}
     given |= {name: getattr(command, name) for name in command.drawn}
     how = {name: value for name, value in given.items() if value is not None}
-    curves = getattr(command, "curves", None)
+    curves = curves_of(command)
     if command.json:
         print(json.dumps(found.to_dict()), flush=True)
     else:
@@ -99,5 +100,9 @@ def show(command: OutputOptions, found: Any, outputs: list[Path], source: str) -
 
 def tables_of(command: OutputOptions) -> list[Path]:
     """The .csv files that a command writes."""
-    given = (command.csv, getattr(command, "curves", None))
-    return [path for path in given if path is not None]
+    return [path for path in (command.csv, curves_of(command)) if path is not None]
+
+
+def curves_of(command: OutputOptions) -> Path | None:
+    """The .csv file for what goes over steps; None without the option."""
+    return command.curves if isinstance(command, CurvesOption) else None

@@ -42,7 +42,7 @@ from rhn.utils.tables import EXPLAINED, aligned, formatted
 STEP = "step"
 COLUMNS = ("median", "smallest", "largest")
 NOTE = "note: "
-ARRAYS, TABLE = "arrays", "table"  # in a .json file
+ARRAYS_FIELD, TABLE_FIELD = "arrays", "table"  # in a .json file
 EXTRA = "frames"
 
 
@@ -130,7 +130,7 @@ class Result:
         found = encoded(self)
         names = [f.name for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)]
         arrays = {name: found.pop(name) for name in names}
-        return {"result": type(self).__name__, **found} | ({ARRAYS: arrays} if arrays else {})
+        return {"result": type(self).__name__, **found} | ({ARRAYS_FIELD: arrays} if arrays else {})
 
     def to_frame(self) -> Any:
         """Return the table as a data frame of pandas: a column for each array of the table, the
@@ -216,8 +216,8 @@ def content_of(path: str | Path, writer: str) -> tuple[str, dict[str, Any], dict
             found = read_json(path)
         if "result" not in found and "kind" in found:
             raise DataError(f"{path} was written by version 0.6.0 or before: compute it again")
-        found.pop(TABLE, None)
-        found |= found.pop(ARRAYS, {})  # 0.7.0 wrote them among the other fields
+        found.pop(TABLE_FIELD, None)
+        found |= found.pop(ARRAYS_FIELD, {})  # 0.7.0 wrote them among the other fields
         return str(found.pop("result")), found, arrays
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         is_json_text = isinstance(error, json.JSONDecodeError)
