@@ -70,7 +70,7 @@ def test_a_cell_goes_through_every_command(name, minimal, command, answer, refus
     lesions = answer(f"rhn-analyze lesion {run} --split valid --output a.npz")
     assert lesions["baseline"] == pytest.approx(loss, rel=1e-6)
     gates = answer(f"rhn-analyze gates {run} --output a.npz")
-    assert gates["labels"] == ["1"] and 0 < gates["activity"][0][0] < 1
+    assert gates["labels"] == ["1"] and 0 < gates["arrays"]["activity"][0][0] < 1
     if own:
         refused("rhn-analyze gates", folder, says="is my_module:Mine: expected ")
 

@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 import pytest
 
-from rhn.errors import DamagedError, DataError
+from rhn.errors import DamagedError, DataError, InvalidInputError
+from rhn.utils.lazy import import_extra
 from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 
@@ -66,6 +67,20 @@ def test_a_dataset_has_the_arrays_with_their_axes_and_the_other_values_as_attrib
         "modes": ("step", "mode"),
     }
     assert arrays["sizes"][1] is SIZES.sizes and arrays["modes"][1] is modes
+
+
+def test_a_result_without_arrays_has_no_dataset():
+    with pytest.raises(InvalidInputError, match=r"^Sizes has no arrays: expected to_frame\(\)$"):
+        replace(SIZES, sizes=None).to_xarray()
+
+
+def test_a_library_that_is_there_but_misses_another_one_is_not_called_missing(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "half_installed.py").write_text("import nowhere_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
+        import_extra("half_installed", "frames")
 
 
 @pytest.mark.parametrize("suffix", [".json", ".npz"])
