@@ -173,11 +173,7 @@ class Plot:
         draw, regions = kinds[self.kind]
         outputs = self.output or (Path(f"{self.kind}.png"),)
         inches_of(self.figure)
-        for path in outputs:
-            check_output(path, (*FIGURE_SUFFIXES, ".csv"))
-        tables = [self.csv] if self.csv else []
-        for path in tables:
-            check_output(path, (".csv",))
+        _check_files(outputs, self.csv)
         every = [row for run in self.runs for row in _rows_of(run)]
         rows = distinct_trials(r for r in every if self.depth is None or r.depth in self.depth)
         found = training_shares(rows, self.objective, self.below, regions)
@@ -189,11 +185,19 @@ class Plot:
                 write_csv(rows, path)
             else:
                 save_figure(path, lambda: draw(rows, **how), self.figure)
-        for path in tables:
-            write_shares(found, path)
+        if self.csv:
+            write_shares(found, self.csv)
         table = share_table(found, rows, self.objective, self.below)
-        files = (*tables, *outputs)
+        files = filter(None, (self.csv, *outputs))
         print_rows([asdict(share) for share in found] if self.json else table, files)
+
+
+def _check_files(outputs: Iterable[Path], table: Path | None) -> None:
+    """Raise OutputError unless figures or trials, and the table, can be written to these files."""
+    for path in outputs:
+        check_output(path, (*FIGURE_SUFFIXES, ".csv"))
+    if table:
+        check_output(table, (".csv",))
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
