@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from cyclopts import Parameter
 
 from analysis.lesion_modes import MODES
-from gersgorin.cli.outputs import DeviceOption, OutputOptions, checked_outputs, show
+from gersgorin.cli.outputs import (
+    CurvesOption,
+    DeviceOption,
+    OutputOptions,
+    checked_outputs,
+    show,
+)
 from rhn.cli.entry import run_command
 from rhn.utils.command_line import Device, command_class, command_line, run_read
 from rhn.utils.io import atomic_path, check_output
@@ -85,7 +91,7 @@ class LayerCommand(DeviceOption, OutputOptions, TrainedNetwork):
 
 
 @command_class
-class GatesCommand(LayerCommand):
+class GatesCommand(CurvesOption, LayerCommand):
     """Mean transform gate of each layer over time (figure 5(b) of the paper), and the shares of
     gates that are closed and open.
     """

@@ -5,7 +5,7 @@ Legend: L layers, S sequences, T steps of a sequence (frames or tokens), N steps
 one after another.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 import numpy as np
 
 from analysis.layer_results import FRAMES, HEADER, LAYER, SEQUENCES, LayerResult, layer_ticks
+from rhn.utils.results import STEP
 from rhn.utils.validation import unexpected
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 MEAN, BELOW, ABOVE, SUM = "mean", "share below 0.1", "share above 0.9", "sum of means"
-GATE, CURVE_OF = "mean gate", "layer "
+GATE, CURVE_OF, SEQUENCE = "mean gate", "layer ", "sequence"
 UNITS = {"frame": "quarter notes", "token": "tokens", "": "steps"}
 CURVES, MAP = "curves", "map"
 KINDS = (CURVES, MAP)
@@ -45,7 +46,7 @@ class GateActivity(LayerResult):
 
     columns: ClassVar[tuple[str, ...]] = (MEAN, BELOW, ABOVE)
     texts: ClassVar[tuple[str, ...]] = (
-        *HEADER, LAYER, MEAN, BELOW, ABOVE, SUM, GATE, *UNITS.values(),
+        *HEADER, LAYER, MEAN, BELOW, ABOVE, SUM, GATE, CURVE_OF, SEQUENCE, *UNITS.values(),
     )  # fmt: skip
 
     labels: tuple[str, ...]
@@ -89,6 +90,21 @@ class GateActivity(LayerResult):
 
     def header(self) -> dict[str, Any]:
         return {SEQUENCES: len(self.names), FRAMES: self.activity.shape[1]}
+
+    def items(self) -> Sequence[str]:
+        return [*self.labels]
+
+    def coordinates(self) -> Mapping[str, Any]:
+        return {"layer": self.items(), "sequence": ("step", np.repeat(self.names, self.lengths))}
+
+    def by_step(self) -> Mapping[str, Sequence[Any]]:
+        """Return the mean gate of each layer by sequence and step, from 0 in each sequence."""
+        means = zip(self.labels, self.activity.tolist(), strict=True)
+        return {
+            SEQUENCE: np.repeat(self.names, self.lengths).tolist(),
+            STEP: np.concatenate([np.arange(length) for length in self.lengths]).tolist(),
+            **{f"{CURVE_OF}{label}": numbers for label, numbers in means},
+        }
 
     def table(self) -> Mapping[str, Any]:
         shares = {BELOW: self.closed.mean(1), ABOVE: self.open.mean(1)}

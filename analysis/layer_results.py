@@ -1,14 +1,12 @@
 """The base class of results about the layers of a network. Does not need torch."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from matplotlib.axis import Axis
 from matplotlib.ticker import MaxNLocator
 
 from gersgorin.results import FigureResult
-from rhn.utils.io import check_output, write_rows
 from rhn.utils.tables import formatted
 
 DATA, SPLIT, SEQUENCES = "data", "split", "sequences"
@@ -57,11 +55,6 @@ class LayerResult(FigureResult):
         rows = [[label, *(formatted(n, DIGITS) for n in numbers)]
                 for label, *numbers in self.rows()]  # fmt: skip
         return [header, [[self.item, *self.columns], *rows]]
-
-    def csv(self, path: str | Path) -> Path:
-        """Write the table to a .csv file. Raises OutputError."""
-        check_output(path, (".csv",))
-        return write_rows(path, (self.item, *self.columns), self.rows())
 
 
 def layer_ticks(labels: tuple[str, ...], axis: Axis, first: int = 1) -> None:

@@ -5,7 +5,7 @@ need torch.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -117,6 +117,12 @@ class LesionTable(LayerResult):
                 for label, row in self.of_kind(kind).items()
             ),
         ]
+
+    def items(self) -> Sequence[str]:
+        return [label for label, *_ in self.rows()]
+
+    def coordinates(self) -> Mapping[str, Any]:
+        return {"row_kind": ("row", [*self.row_kind]), "label": ("row", [*self.label])}
 
     def table(self) -> Mapping[str, Any]:
         columns = zip(*(numbers for _, *numbers in self.rows()), strict=True)

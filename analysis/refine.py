@@ -131,6 +131,12 @@ class Refinement(LayerResult):
             DISTANCE_ENDS[1]: distance_high,
         }
 
+    def items(self) -> Sequence[str]:
+        return [*self.labels]
+
+    def coordinates(self) -> Mapping[str, Any]:
+        return {"row": self.items()}
+
     def rows(self) -> list[tuple[Any, ...]]:
         columns = [values.tolist() for values in self.table().values()]
         return [*zip(self.labels, *columns, strict=True)]

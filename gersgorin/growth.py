@@ -15,6 +15,7 @@ from gersgorin.results import FROM_FIRST
 # norm by a thousandth in 10,000 steps.
 ROUNDING = 1e-7
 GROWTH = "log10 ||ds[t]/ds[0]||"
+GROWTH_AFTER = "log10 ||ds[t+1]/ds[0]||"
 LOG_NORM = "log10 ||ds[T]/ds[0]||"
 RATE = "growth rate of ||ds[t]/ds[0]|| (1/step)"
 HALF_LIFE = "half-life of ||ds[t]/ds[0]|| by the mean rate (steps)"

@@ -65,6 +65,7 @@ class Recording(FigureResult):
     """
 
     page: ClassVar[str] = "docs/guides/recorder.md"
+    item: ClassVar[str] = STEP
     texts: ClassVar[tuple[str, ...]] = (
         STEP, *MEASURES.values(), CONSTANT, MANY, EVERY, POSITIONS, MULTIPLIED, LOST, NO_GRADIENT,
         LAYER,
@@ -145,6 +146,14 @@ class Recording(FigureResult):
             EVERY: self.every,
             POSITIONS: self.radius.shape[1],
             MULTIPLIED: self.exponent_steps,
+        }
+
+    def coordinates(self) -> Mapping[str, Any]:
+        numbers = {"layer": self.state_gain, "gate": self.gate}
+        return {
+            "step": ("measurement", self.step),
+            "weight": [*self.parameters],
+            **{axis: np.arange(1, array.shape[2] + 1) for axis, array in numbers.items()},
         }
 
     def notes(self) -> Mapping[str, int]:

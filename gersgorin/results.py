@@ -4,7 +4,7 @@ any result from the file that its `save` wrote. This module does not import torc
 Legend: T time steps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -15,7 +15,8 @@ import numpy as np
 
 from gersgorin.catalog import RESULTS
 from rhn.errors import DataError
-from rhn.utils.results import COLUMNS, Result, content_of, median_and_ends
+from rhn.utils.io import check_output, write_rows
+from rhn.utils.results import COLUMNS, TABLE_FIELD, Result, content_of, encoded, median_and_ends
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
@@ -26,11 +27,46 @@ DEPTH, UNITS, STEPS, X = "depth", "units", "steps", "x"
 PRODUCT, FROM_FIRST = "product norm (log10)", "from first state"
 DIFFERENCE = "Jacobian against differences (relative)"
 MOVE = "largest move of the state in a step / its size"
+ROW, VALUE = "row", "value"  # columns of a .csv file
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class FigureResult(Result):
-    """Numbers of one analysis, and their figure."""
+    """Numbers of one analysis, their figure, and the files of their table."""
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the whole table as lines {column: number}: a line for each item, or for each row
+        with its median, smallest and largest number; and a line for each single number.
+        """
+        lines = list[dict[str, Any]]()
+        if self.item:
+            columns = self.listed()
+            each = zip(*columns.values(), strict=True)
+            lines += [dict(zip(columns, numbers, strict=True)) for numbers in each]
+        for row, value in self.table().items():
+            if not np.ndim(value):
+                lines.append({self.item or ROW: row, VALUE: value})
+            elif not self.item:
+                ends = zip(COLUMNS, median_and_ends(value), strict=True)
+                lines.append({ROW: row, **dict(ends)})
+        return lines
+
+    def by_step(self) -> Mapping[str, Sequence[Any]]:
+        """Return what goes over steps as columns of equal length, one of which is "step"."""
+        return self.listed()
+
+    def csv(self, path: str | Path) -> Path:
+        """Write the whole table to a .csv file, one row a line. Raises OutputError."""
+        path, lines = check_output(path, (".csv",)), self.records()
+        columns = [*dict.fromkeys(column for line in lines for column in line)]
+        return write_rows(path, columns, [[line.get(name) for name in columns] for line in lines])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as `Result.to_dict` does, and the lines of the whole table below
+        "table".
+        """
+        found = super().to_dict()
+        return {"result": found["result"], TABLE_FIELD: encoded(self.records())} | found
 
     def figure(
         self, title: str | None = None, *, size: str | float = "page", source: str = "", **how: Any

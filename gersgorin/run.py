@@ -59,6 +59,9 @@ class Run:
     progress: Progress = None
     """How an analysis shows its progress, see `open_run`."""
 
+    def __repr__(self) -> str:
+        return f"{self.title}; {self.data}, {len(self)} {self.unit}"
+
     def __len__(self) -> int:
         return len(self.inputs)
 

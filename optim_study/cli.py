@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from optim_study.config import COMMAND_OPTIONS, PRESETS, RunConfig, SharedSettings
 from optim_study.folder import progress_of, rows_in, the_only_run
 from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
-from optim_study.shares import BELOW, REGIONS, share_table, training_shares
+from optim_study.shares import BELOW, REGIONS, share_table, training_shares, write_shares
 from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
@@ -181,6 +181,8 @@ class Plot:
     """A trial counts as trained if its loss is below this value, in nats per frame."""
     output: tuple[Path, ...] = ()
     """Files to write: a figure (.png, .svg, .pdf), a table of trials (.csv). Default: KIND.png."""
+    csv: Path | None = None
+    """File for the whole table (.csv)."""
     figure: str = "page"
     """Width of the figure: column, page, slide, or inches."""
     title: str | None = None
@@ -195,8 +197,7 @@ class Plot:
         draw, regions = kinds[self.kind]
         outputs = self.output or (Path(f"{self.kind}.png"),)
         inches_of(self.figure)
-        for path in outputs:
-            check_output(path, (*FIGURE_SUFFIXES, ".csv"))
+        _check_files(outputs, self.csv)
         runs = or_only_run(self.runs)
         every = [row for run in runs for row in _rows_of(run)]
         rows = distinct_trials(r for r in every if self.depth is None or r.depth in self.depth)
@@ -209,8 +210,19 @@ class Plot:
                 write_csv(rows, path)
             else:
                 save_figure(path, lambda: draw(rows, **how), self.figure)
+        if self.csv:
+            write_shares(found, self.csv)
         table = share_table(found, rows, self.objective, self.below)
-        print_rows([asdict(share) for share in found] if self.json else table, outputs)
+        files = filter(None, (self.csv, *outputs))
+        print_rows([asdict(share) for share in found] if self.json else table, files)
+
+
+def _check_files(outputs: Iterable[Path], table: Path | None) -> None:
+    """Raise OutputError unless figures or trials, and the table, can be written to these files."""
+    for path in outputs:
+        check_output(path, (*FIGURE_SUFFIXES, ".csv"))
+    if table:
+        check_output(table, (".csv",))
 
 
 def or_only_run(runs: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -12,13 +12,13 @@ from optim_study.engines import engine_of
 from optim_study.folder import StudyFolder, rows_in
 from optim_study.plan import Plan, plan, plan_table
 from optim_study.results import TrialRow, write_csv
-from optim_study.shares import SHARE_COLUMNS, Share, training_shares
+from optim_study.shares import Share, training_shares, write_shares
 from optim_study.storage import JOURNAL, address_of, open_storage
 from rhn.errors import InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
 from rhn.training.state import LOCK, locked
 from rhn.utils.figures import save_figure
-from rhn.utils.io import check_output, write_rows
+from rhn.utils.io import check_output
 from rhn.utils.progress import Progress, is_asked_for, reported
 from rhn.utils.validation import in_short
 
@@ -129,7 +129,7 @@ def _write(studies: Sequence[Study], config: RunConfig) -> Results:
     csv, counts, figure = (config.folder / name for name in OUTPUTS)
     shares = training_shares(rows, config.objective) if rows else []
     write_csv(rows, csv)
-    write_rows(counts, SHARE_COLUMNS, [vars(share).values() for share in shares])
+    write_shares(shares, counts)
     if rows:
         source = config.folder.absolute().name
         save_figure(figure, lambda: plot_swarm(rows, loss=config.objective, source=source))

@@ -10,6 +10,7 @@ same depth and protocol. Holm's method corrects for all tests of a table.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from optim_study.results import (
     values_of,
 )
 from rhn.training.state import Objective
+from rhn.utils.io import write_rows
 from rhn.utils.tables import EXPLAINED, aligned, formatted
 from rhn.utils.validation import number, unexpected
 
@@ -152,6 +154,11 @@ def share_table(
     for cells in (*map(vars, found), {**last, "network": CONSTANT}):
         lines.append([v if isinstance(v, str) else formatted(v) for v in cells.values()])
     return "\n".join([*aligned(lines, 2), EXPLAINED + PAGE])
+
+
+def write_shares(found: Iterable[Share], path: Path) -> None:
+    """Write the shares to a .csv file, one a line. Raises OutputError."""
+    write_rows(path, SHARE_COLUMNS, [vars(share).values() for share in found])
 
 
 def _with_tests(found: Sequence[Share], firsts: Mapping[str, TrialRow]) -> list[Share]:

@@ -25,7 +25,7 @@ SMALL = "gaussian:0.01"
 
 def firsts(found: Comparison) -> list[Spectra]:
     """Return the spectra of each network of a comparison."""
-    return [one.first for one in found.networks]
+    return [found[one.row, one.column] for one in found.networks]
 
 
 def figure_2() -> dict[str, Value]:

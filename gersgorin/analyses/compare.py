@@ -12,9 +12,9 @@ in length: a number at step t is over the runs that have this step.
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack
 
 import numpy as np
@@ -31,11 +31,19 @@ from gersgorin.analyses.spectra import (
     Spectra,
     spectra,
 )
-from gersgorin.growth import GROWTH, HALF_LIFE, LOG_NORM, growth_curve, growth_rows
+from gersgorin.growth import (
+    GROWTH,
+    GROWTH_AFTER,
+    HALF_LIFE,
+    LOG_NORM,
+    growth_curve,
+    growth_rows,
+)
 from gersgorin.results import FROM_FIRST, FigureResult
 from gersgorin.run import ReadOptions, names_options
-from rhn.utils.io import check_output, write_rows
+from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
+from rhn.utils.results import STEP
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
@@ -50,11 +58,29 @@ MEASURES = {RADIUS: "spectral_radius", ROW_REACH: "reach", NORM: "norm", GROWTH:
 PANELS = {"discs": "", "radius": RADIUS, "reach": ROW_REACH, "norm": NORM, "product": GROWTH}
 """The panels of a figure: the complex plane of a step, and curves over time."""
 COLUMNS = (RUNS, RADIUS, ROW_REACH, NORM, LOG_NORM, HALF_LIFE)
+PER_STEP = ("spectral_radius", "norm", "reach", "log_norm_product")
+NOTES = (NOT_CONVERGED, NORM_NOT_CONVERGED, NO_NUMBER)
+WITHOUT_STEPS = "a comparison from a .json file has no numbers of steps: expected one from .npz"
 HEADING = 10  # letters of a line in the heading of a column
 
+no_numbers = partial(np.empty, (0, 0))
 PerRun = Annotated[np.ndarray, "run", "step"]
 Place = str | tuple[Any, Any]
 """A name, or (row, column)."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class RunSummary:
+    """Numbers of R runs of one network, without those of single steps."""
+
+    data: str
+    """Name of the sequence of the first run."""
+    unit: str
+    """Length of its time step."""
+    numbers: dict[str, np.ndarray]
+    """The numbers of each run by the columns of the table, (R,)."""
+    counts: dict[str, int]
+    """The notes."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -65,18 +91,43 @@ class ComparedNetwork:
     """Row of the grid; empty for a plain name."""
     column: str
     """Column of the grid, or the plain name; empty: the first column."""
-    first: Spectra
-    """Spectra of the first run."""
-    spectral_radius: PerRun
+    first: Spectra | None = None
+    """Spectra of the first run; None, and no measures, in a result from a .json file."""
+    spectral_radius: PerRun = field(default_factory=no_numbers)
     """Largest modulus of an eigenvalue, (R, T)."""
-    norm: PerRun
+    norm: PerRun = field(default_factory=no_numbers)
     """2-norm of the Jacobian, (R, T)."""
-    reach: PerRun
+    reach: PerRun = field(default_factory=no_numbers)
     """Largest modulus in the row discs, (R, T)."""
-    log_norm_product: PerRun
+    log_norm_product: PerRun = field(default_factory=no_numbers)
     """log ||ds[t+1]/ds[0]||_2, (R, T)."""
     steps: Annotated[np.ndarray, "run"]
     """Number of steps of each run, (R,)."""
+    summary: RunSummary | None = None
+    """What is left of the measures in a .json file."""
+
+    @property
+    def spectra(self) -> Spectra:
+        """Spectra of the first run. Raises InvalidInputError in a result from a .json file."""
+        if self.first is None:
+            raise InvalidInputError(WITHOUT_STEPS)
+        return self.first
+
+    @property
+    def summarised(self) -> RunSummary:
+        """The numbers of the runs without those of single steps."""
+        if self.summary is not None:
+            return self.summary
+        there = np.arange(self.norm.shape[1]) < self.steps[:, None]
+        known = there & ~np.isnan(self.reach)
+        counts = {
+            NOT_CONVERGED: int((known & np.isnan(self.spectral_radius)).sum()),
+            NORM_NOT_CONVERGED: int((known & np.isnan(self.norm)).sum()),
+            NO_NUMBER: int((there & np.isnan(self.reach)).sum()),
+        }
+        return RunSummary(
+            data=self.spectra.data, unit=self.spectra.unit, numbers=self.numbers(), counts=counts
+        )
 
     @property
     def name(self) -> str:
@@ -102,6 +153,8 @@ class ComparedNetwork:
         """The numbers of each run by the columns of the table, (R,): medians over its steps, and
         those of the whole run.
         """
+        if self.summary is not None:
+            return self.summary.numbers
         ends = zip(self.log_norm_product, self.steps, strict=True)
         growth = [growth_rows(log_norm[:T]) for log_norm, T in ends]
         return {
@@ -115,8 +168,11 @@ class ComparedNetwork:
 
     def curve(self, measure: str, share: float) -> np.ndarray:
         """A quantile over the runs at each step that at least half of the runs have, (T',), of a
-        measure in `MEASURES`. The growth is in decades, from the first state on.
+        measure in `MEASURES`. The growth is in decades, from the first state on. Raises
+        InvalidInputError in a result from a .json file.
         """
+        if self.first is None:
+            raise InvalidInputError(WITHOUT_STEPS)
         found = quantiles(getattr(self, MEASURES[measure]), share)
         found = found[2 * self.runs_at >= len(self.steps)]
         return growth_curve(found)[FROM_FIRST] if measure == GROWTH else found
@@ -150,8 +206,9 @@ class Comparison(FigureResult):
     """
 
     page: ClassVar[str] = "docs/guides/compare.md"
+    item: ClassVar[str] = NETWORK
     texts: ClassVar[tuple[str, ...]] = (
-        *Spectra.texts, *COLUMNS, *MEASURES, *SHARES, NETWORK, NETWORKS,
+        *Spectra.texts, *COLUMNS, *MEASURES, *SHARES, NETWORK, NETWORKS, GROWTH_AFTER,
     )  # fmt: skip
 
     networks: tuple[ComparedNetwork, ...]
@@ -160,7 +217,7 @@ class Comparison(FigureResult):
 
     def __getitem__(self, place: Place) -> Spectra:
         """The spectra of a network, along its first run, by its name or (row, column)."""
-        return self.network(place).first
+        return self.network(place).spectra
 
     def network(self, place: Place) -> ComparedNetwork:
         """All runs of a network, by its name or (row, column). Raises KeyError."""
@@ -191,11 +248,11 @@ class Comparison(FigureResult):
 
     def _named(self, name: str) -> str:
         """The data, or the units of steps, of the first runs of all networks."""
-        return ", ".join(dict.fromkeys(getattr(one.first, name) for one in self.networks))
+        return ", ".join(dict.fromkeys(getattr(one.summarised, name) for one in self.networks))
 
     def title(self) -> list[str]:
         runs = sum(len(one.steps) for one in self.networks)
-        steps = max(one.norm.shape[1] for one in self.networks)
+        steps = max(one.steps.max() for one in self.networks)
         counts = f"{len(self.networks)} {NETWORKS}, {runs} {RUNS}"
         return [f"{counts}; {self._named('data')}, {steps} {self._named('unit')}"]
 
@@ -223,29 +280,74 @@ class Comparison(FigureResult):
         return [*heads, *rows]
 
     def notes(self) -> Mapping[str, int]:
-        counts = {NOT_CONVERGED: 0, NORM_NOT_CONVERGED: 0, NO_NUMBER: 0}
-        for one in self.networks:
-            there = np.arange(one.norm.shape[1]) < one.steps[:, None]
-            known = there & ~np.isnan(one.reach)
-            counts[NOT_CONVERGED] += int((known & np.isnan(one.spectral_radius)).sum())
-            counts[NORM_NOT_CONVERGED] += int((known & np.isnan(one.norm)).sum())
-            counts[NO_NUMBER] += int((there & np.isnan(one.reach)).sum())
-        return counts
+        each = [one.summarised.counts for one in self.networks]
+        return {note: sum(counts[note] for counts in each) for note in NOTES}
 
-    def csv(self, path: str | Path) -> Path:
-        """Write the table to a .csv file: a row for each network, and three columns for each
-        number: the median, 10 % and 90 % of its runs. Raises OutputError.
+    def items(self) -> Sequence[str]:
+        return [one.name for one in self.networks]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a line {column: number} for each network, with three columns for each number: the
+        median, 10 % and 90 % of its runs.
         """
-        path = check_output(path, (".csv",))
         tables = {heading: self.table(share) for heading, share in SHARES.items()}
-        columns = {RUNS: tables[MEDIAN][RUNS]}
+        columns: dict[str, Sequence[Any]] = {NETWORK: self.items()}
+        columns[RUNS] = tables[MEDIAN][RUNS].tolist()
         for name in COLUMNS[1:]:
             for heading, table in tables.items():
                 ending = "" if heading == MEDIAN else f", {heading}"
-                columns[f"{name}{ending}"] = table[name]
-        names = [one.name for one in self.networks]
-        rows = zip(names, *[column.tolist() for column in columns.values()], strict=True)
-        return write_rows(path, [NETWORK, *columns], rows)
+                columns[f"{name}{ending}"] = table[name].tolist()
+        each = zip(*columns.values(), strict=True)
+        return [dict(zip(columns, numbers, strict=True)) for numbers in each]
+
+    def by_step(self) -> Mapping[str, Sequence[Any]]:
+        """Return the medians over the runs of each network at each step that half of them have."""
+        columns: dict[str, list[Any]] = {NETWORK: [], STEP: []}
+        for one in self.networks:
+            curves = {measure: one.curve(measure, 0.5) for measure in MEASURES}
+            curves[GROWTH_AFTER] = curves.pop(GROWTH)[1:]
+            length = len(curves[GROWTH_AFTER])
+            columns[NETWORK] += [one.name] * length
+            columns[STEP] += range(length)
+            for name, numbers in curves.items():
+                columns.setdefault(name, []).extend(numbers.tolist())
+        return columns
+
+    def variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        """Return the measures of all networks, (K, R, T), NaN where a network has no such run or a
+        run no such step, and the number of steps of each run, (K, R), then 0.
+        """
+        if any(one.first is None for one in self.networks):
+            raise InvalidInputError(WITHOUT_STEPS)
+        runs = max(len(one.steps) for one in self.networks)
+        longest = max(one.norm.shape[1] for one in self.networks)
+        shape = len(self.networks), runs, longest
+        found = {name: np.full(shape, np.nan) for name in PER_STEP}
+        steps = np.zeros(shape[:2], int)
+        for k, one in enumerate(self.networks):
+            R, T = one.norm.shape
+            steps[k, :R] = one.steps
+            for name in PER_STEP:
+                found[name][k, :R, :T] = getattr(one, name)
+        axes = (NETWORK, "run", STEP)
+        return {name: (axes, array) for name, array in found.items()} | {"steps": (axes[:2], steps)}
+
+    def coordinates(self) -> Mapping[str, Any]:
+        return {NETWORK: self.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as `Result.to_dict` does, without those of single steps, which .npz
+        files have.
+        """
+        light = [
+            ComparedNetwork(row=one.row, column=one.column, steps=one.steps, summary=one.summarised)
+            for one in self.networks
+        ]
+        found = super(Comparison, replace(self, networks=tuple(light))).to_dict()
+        for network in found["networks"]:
+            for name in ("first", *PER_STEP):
+                del network[name]
+        return found
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the growth of each network over time, into these axes or new ones: the median of its
@@ -267,7 +369,7 @@ class Comparison(FigureResult):
         from gersgorin.analyses.comparison_figure import draw_grid  # loads matplotlib
 
         if step is not None:
-            step = checks.step_of_run(step, min(one.first.steps for one in self.networks))
+            step = checks.step_of_run(step, min(one.spectra.steps for one in self.networks))
         measures = [PANELS[name] for name in self.panels if PANELS[name]]
         return draw_grid(part, self, measures, step, checks.limit_of_panel(limit))
 

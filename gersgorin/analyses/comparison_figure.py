@@ -86,7 +86,7 @@ def draw_planes(
     groups, columns = found.groups, found.columns
     rows, is_grid = [*groups], len(groups) > 1
     each = [(row, name, one) for row, group in groups.items() for name, one in group.items()]
-    discs = [_discs_shown(one.first, step) for _, _, one in each]
+    discs = [_discs_shown(one.spectra, step) for _, _, one in each]
     squares = disc_squares(discs, half)
     for ax in panels.flat:
         ax.set_aspect("equal")
@@ -121,4 +121,4 @@ def draw_measure(ax: Axes, networks: Mapping[str, Any], measure: str) -> Axes:
     medians = {name: one.curve(measure, 0.5) for name, one in networks.items()}
     bands = {name: (one.curve(measure, 0.1), one.curve(measure, 0.9))
              for name, one in networks.items() if len(one.steps) > 1}  # fmt: skip
-    return over_steps(ax, medians, next(iter(networks.values())).first.unit, bands=bands)
+    return over_steps(ax, medians, next(iter(networks.values())).summarised.unit, bands=bands)

@@ -11,7 +11,7 @@ come first.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Unpack
 
@@ -34,7 +34,7 @@ from gersgorin.results import (
 )
 from gersgorin.run import Run, RunOptions, names_options, open_run
 from rhn.utils.progress import reported
-from rhn.utils.results import median_and_ends
+from rhn.utils.results import ARRAYS_FIELD, median_and_ends
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 
@@ -141,7 +141,7 @@ class FixedPoints(StepResult):
     """
     rounds: int = 1
     """Number of rounds of the search."""
-    jacobians: Annotated[np.ndarray, "point", "entry", "entry"] | None = None
+    jacobians: Annotated[np.ndarray, "point", "entry", "entry before"] | None = None
     """dF^k/ds at each point, (P, N, N); None in a result from a JSON file."""
 
     def __post_init__(self) -> None:
@@ -152,7 +152,9 @@ class FixedPoints(StepResult):
                 object.__setattr__(self, name, array)
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in super().to_dict().items() if name != "jacobians"}
+        found = super().to_dict()
+        found[ARRAYS_FIELD].pop("jacobians", None)
+        return found
 
     def modes(self, point: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The eigenvalues (N,) of one point, counted from 0, the largest modulus first, and the
@@ -243,6 +245,12 @@ class FixedPoints(StepResult):
     def _unknown(self) -> np.ndarray:
         """True for points whose eigenvalues did not converge, (P,)."""
         return np.isnan(self.eigenvalues).any(1)
+
+    def items(self) -> Sequence[int]:
+        return range(1, len(self.states) + 1)
+
+    def coordinates(self) -> Mapping[str, Any]:
+        return {"point": [*self.items()]}
 
     def blocks(self) -> list[list[list[str]]]:
         return listed_blocks(self.item, self.table())

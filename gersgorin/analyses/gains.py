@@ -54,6 +54,9 @@ class Gains(StepResult):
         layers = {f"{LAYER} {k + 1}": gain for k, gain in enumerate(self.layers.T)}
         return {INPUT: self.input, **layers}
 
+    def coordinates(self) -> Mapping[str, Any]:
+        return {"layer": np.arange(1, self.layers.shape[1] + 1)}
+
     def curves(self) -> dict[str, np.ndarray]:
         layers = {f"{LAYER_CURVE} {k + 1}": gain for k, gain in enumerate(self.layers.T)}
         return {INPUT_CURVE: self.input, **layers}

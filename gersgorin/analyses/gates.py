@@ -52,6 +52,9 @@ class MeanGates(StepResult):
         has_gates = self.mean.shape[1] > 0
         return {UNKNOWN: 0 if has_gates else len(self.mean)}
 
+    def coordinates(self) -> Mapping[str, Any]:
+        return {"gate": [*self.names]}
+
     def curves(self) -> dict[str, np.ndarray]:
         return dict(zip(self.names, self.mean.T, strict=True))
 

@@ -74,6 +74,7 @@ class Influence(StepResult):
     """
 
     page: ClassVar[str] = "docs/guides/influence.md"
+    item: ClassVar[str] = LAG
     headline: ClassVar[tuple[str, ...]] = (TO_HALF, LENGTH)
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, LAG, *ROWS, OF, FEATURE, OUTPUTS, *LOSSES, OUTPUT, LOSS, INPUT,
@@ -192,6 +193,10 @@ class Influence(StepResult):
         }
         labels = LABELS_OF_LOSS if self.is_of_loss else {}
         return {labels.get(row, row): value for row, value in table.items()}
+
+    def coordinates(self) -> Mapping[str, Any]:
+        S, T = self.influence.shape
+        return {"output": np.arange(T - S, T)}
 
     def title(self) -> list[str]:
         return [*super().title(), f"{OF}: {self.of}, {FEATURE}: {formatted(self.feature)}"]

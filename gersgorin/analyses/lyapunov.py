@@ -10,7 +10,7 @@ are natural logarithms per step.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Unpack
 
@@ -31,7 +31,7 @@ from gersgorin.results import (
 )
 from gersgorin.run import Run, RunOptions, names_options, open_run, run_states
 from gersgorin.smoothness import jumps
-from rhn.utils.results import median_and_ends
+from rhn.utils.results import STEP, median_and_ends
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 PIECES = 240  # of the run, whose growth is kept: points of the convergence curve, parts of blocks
 
+RUNNING = "exponent"
 EXPONENT, MARGIN, BOUND = "exponent (1/step)", "margin (95 %)", "upper bound"
 FIRST_HALF, SECOND_HALF = "first half", "second half"
 LARGEST, SUM, COUNTED = "largest exponent (1/step)", "sum of the exponents", "steps counted"
@@ -63,7 +64,7 @@ class LyapunovSpectrum(StepResult):
     headline: ClassVar[tuple[str, ...]] = (LARGEST, SUM)
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, item, EXPONENT, MARGIN, FIRST_HALF, SECOND_HALF, BOUND, LARGEST,
-        SUM, COUNTED, DIMENSION_FROM, DIMENSION_TO, MOVE, JUMP, DIFFERENCE, HIDDEN,
+        SUM, COUNTED, DIMENSION_FROM, DIMENSION_TO, MOVE, JUMP, DIFFERENCE, HIDDEN, RUNNING,
     )  # fmt: skip
 
     exponents: Annotated[np.ndarray, "exponent"]
@@ -143,6 +144,19 @@ class LyapunovSpectrum(StepResult):
         if is_whole and volumes_may_grow:
             return least, len(high)
         return least, most
+
+    def items(self) -> Sequence[int]:
+        return range(1, len(self.exponents) + 1)
+
+    def coordinates(self) -> Mapping[str, Any]:
+        halves = [FIRST_HALF, SECOND_HALF]
+        return {"exponent": [*self.items()], "half": halves, "estimate": self.curve_steps}
+
+    def by_step(self) -> Mapping[str, Sequence[Any]]:
+        """Return the running estimate of each exponent by the number of counted steps."""
+        each = zip(self.items(), self.curve.T, strict=True)
+        estimates = {f"{RUNNING} {number}": curve.tolist() for number, curve in each}
+        return {STEP: self.curve_steps.tolist(), **estimates}
 
     def blocks(self) -> list[list[list[str]]]:
         return listed_blocks(self.item, self.table())

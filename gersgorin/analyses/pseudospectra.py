@@ -52,6 +52,7 @@ class Pseudospectra(StepResult):
     """
 
     page: ClassVar[str] = "docs/guides/spectra.md"
+    item: ClassVar[str] = STEP
     headline: ClassVar[tuple[str, ...]] = (TO_CIRCLE,)
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, STEP, RADIUS, NEAREST, TO_CIRCLE, LEAST_AT, CHANGE, NOT_CONVERGED,
@@ -88,6 +89,9 @@ class Pseudospectra(StepResult):
             TO_CIRCLE: self.to_circle,
             LEAST_AT: int(self.shown[self._nearest]),
         }
+
+    def coordinates(self) -> Mapping[str, Any]:
+        return {"step": self.shown, "imaginary": self.axis, "real": self.middle + self.axis}
 
     def notes(self) -> Mapping[str, int]:
         return {NOT_CONVERGED: int(np.isnan(self.to_circle).sum())}

@@ -9,7 +9,7 @@ Jacobians have no unit, logarithms are natural.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Unpack
@@ -21,6 +21,7 @@ from torch import Tensor
 from gersgorin import checks
 from gersgorin.growth import (
     DOUBLING,
+    GROWTH_AFTER,
     HALF_LIFE,
     LOG_NORM,
     RATE,
@@ -95,7 +96,7 @@ class Spectra(StepResult):
     label: ClassVar[str] = PRODUCT
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, *ROWS, ROW_CURVE, COLUMN_CURVE, NOT_CONVERGED, NORM_NOT_CONVERGED,
-        NO_NUMBER,
+        NO_NUMBER, GROWTH_AFTER,
     )  # fmt: skip
 
     eigenvalues: Annotated[np.ndarray, "step", "eigenvalue"]
@@ -213,6 +214,10 @@ class Spectra(StepResult):
             COLUMN_CURVE: self.column_reach,
             NORM: self.norm,
         }
+
+    def by_step(self) -> Mapping[str, Sequence[Any]]:
+        growth = self.log_norm_product / math.log(10)
+        return {**super().by_step(), GROWTH_AFTER: growth.tolist()}
 
     def notes(self) -> Mapping[str, int]:
         lost = np.isnan(self.centers[:, 0])

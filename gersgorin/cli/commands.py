@@ -4,11 +4,13 @@ imported when they are needed.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
 from gersgorin.catalog import ANALYSES, Analysis
 from gersgorin.cli.options import AnalysisOptions
+from gersgorin.cli.outputs import CurvesOption
 from rhn.cli.entry import run_command
 from rhn.utils.command_line import command_line, run_read
 
@@ -19,7 +21,10 @@ def command_of(analysis: Analysis) -> str | type[AnalysisOptions]:
     if not analysis.about:
         return f"gersgorin.cli.subcommands:{name}"
     help_text = f"{analysis.about}\n\nexamples:\n  {analysis.example}\n"
-    return type(name, (AnalysisOptions,), {"analysis": analysis, "__doc__": help_text})
+    content = {"analysis": analysis, "__doc__": help_text}
+    return dataclass(frozen=True, kw_only=True)(
+        type(name, (CurvesOption, AnalysisOptions), content)
+    )
 
 
 COMMANDS = command_line(

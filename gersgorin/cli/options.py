@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from cyclopts import Group, Parameter
 
 from gersgorin.catalog import Analysis
-from gersgorin.cli.outputs import DeviceOption, OutputOptions
+from gersgorin.cli.outputs import CurvesOption, DeviceOption, OutputOptions
 
 NETWORK = Parameter(group=Group("network", sort_key=1))
 DATA = Parameter(group=Group("data", sort_key=2))
@@ -119,7 +119,8 @@ class AnalysisOptions(DeviceOption, OutputOptions, DataOptions, NetworkOptions):
 
     def keywords(self) -> dict[str, Any]:
         """The arguments of the function, beside network and sequence."""
-        shared = {field.name for field in fields(AnalysisOptions)}
+        of_all = (*fields(AnalysisOptions), *fields(CurvesOption))
+        shared = {field.name for field in of_all}
         own = {field.name for field in fields(self)} - shared - {*self.drawn}
         return given_options(self, own)
 

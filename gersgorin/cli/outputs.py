@@ -4,7 +4,6 @@ does not import torch, so that `--help` is fast.
 
 import json
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -18,6 +17,7 @@ from rhn.utils.tables import printable
 
 TABLES = "csv", "curves"  # options of a .csv file; not each command has each
 OUTPUT_OPTIONS = Parameter(group=Group("output", sort_key=3))
+STEPS_OPTIONS = Parameter(group=Group("steps", sort_key=4))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class OutputOptions:
     """Own options that are passed to the figure, not to the function."""
 
     json: Annotated[bool, OUTPUT_OPTIONS] = False
-    """Print all numbers as one JSON object instead of the table."""
+    """Print the whole table and all numbers as one JSON object."""
     csv: Annotated[Path | None, OUTPUT_OPTIONS] = None
-    """File for the rows of the table (.csv)."""
+    """File for the whole table (.csv)."""
     output: Annotated[tuple[Path, ...], OUTPUT_OPTIONS] = ()
     """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
     figure: Annotated[str | None, OUTPUT_OPTIONS, Parameter(metavar="SIZE")] = None
@@ -55,6 +55,14 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CurvesOption:
+    """The option of a result that has numbers of each step."""
+
+    curves: Annotated[Path | None, STEPS_OPTIONS] = None
+    """File for what goes over steps, with a column step (.csv)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeviceOption:
     """The option of a computation."""
 
@@ -69,8 +77,8 @@ def checked_outputs(command: OutputOptions) -> list[Path]:
     >>> print(*checked_outputs(PlotCommand()))
     gersgorin-spectra.png
     """
-    if command.csv:
-        check_output(command.csv, (".csv",))
+    for path in tables_of(command):
+        check_output(path, (".csv",))
     if command.figure is not None:
         inches_of(command.figure)
     return [check_result(path, (*FIGURE_SUFFIXES, *SUFFIXES)) for path in command.files()]
@@ -81,29 +89,31 @@ def show(command: OutputOptions, found: Any, outputs: list[Path], source: str) -
     given: Any = {"size": command.figure, "title": command.title, "source": printable(source)}
     given |= {name: getattr(command, name) for name in command.drawn}
     how = {name: value for name, value in given.items() if value is not None}
+    curves = curves_of(command)
     if command.json:
         print(json.dumps(found.to_dict()), flush=True)
     else:
         print(printable(str(found)), flush=True)
     if command.csv:
-        write_table(command.csv, found)
+        found.csv(command.csv)
+    if curves:
+        columns = found.by_step()
+        write_rows(curves, [*columns], zip(*columns.values(), strict=True))
     for path in outputs:
         if path.suffix.lower() in FIGURE_SUFFIXES:
             save_figure(path, lambda: found.figure(**how), command.figure)
         else:
             found.save(path)
     if not command.json:
-        for path in [command.csv, *outputs] if command.csv else outputs:
+        for path in (*tables_of(command), *outputs):
             print(f"{'figure' if path.suffix.lower() in FIGURE_SUFFIXES else 'file'}: {path}")
 
 
-def write_table(path: Path, found: Any) -> None:
-    """Write the rows of a result as columns; a single number stands in the first line."""
-    if hasattr(found, "csv"):
-        found.csv(path)
-    else:
-        import numpy as np
+def tables_of(command: OutputOptions) -> list[Path]:
+    """The .csv files that a command writes."""
+    return [path for path in (command.csv, curves_of(command)) if path is not None]
 
-        table = found.table()
-        columns = [np.atleast_1d(np.asarray(row)).tolist() for row in table.values()]
-        write_rows(path, [*table], zip_longest(*columns, fillvalue=""))
+
+def curves_of(command: OutputOptions) -> Path | None:
+    """The .csv file for what goes over steps; None without the option."""
+    return command.curves if isinstance(command, CurvesOption) else None

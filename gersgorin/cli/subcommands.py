@@ -17,13 +17,13 @@ from gersgorin.cli.options import (
     ReadingOptions,
     Seeded,
 )
-from gersgorin.cli.outputs import OUTPUT_OPTIONS, DeviceOption, OutputOptions
+from gersgorin.cli.outputs import OUTPUT_OPTIONS, CurvesOption, DeviceOption, OutputOptions
 from rhn.utils.command_line import Device, command_class
 from rhn.utils.seed_folders import SEED_HELP, with_seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlotCommand(AnalysisOptions):
+class PlotCommand(CurvesOption, AnalysisOptions):
     """Eigenvalues, Geršgorin discs and norms of the Jacobian of each step, and of their products.
 
     examples:
@@ -44,7 +44,7 @@ class PlotCommand(AnalysisOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatesCommand(AnalysisOptions):
+class GatesCommand(CurvesOption, AnalysisOptions):
     """Mean of each gate at every step.
 
     examples:
@@ -102,7 +102,7 @@ class FixedPointsCommand(AnalysisOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LyapunovCommand(AnalysisOptions):
+class LyapunovCommand(CurvesOption, AnalysisOptions):
     """Leading Lyapunov exponents.
 
     examples:
@@ -151,7 +151,14 @@ class SeveralCells:
 
 @command_class
 class CompareCommand(
-    DeviceOption, OutputOptions, DataOptions, Seeded, ReadingOptions, NewCell, SeveralCells
+    DeviceOption,
+    CurvesOption,
+    OutputOptions,
+    DataOptions,
+    Seeded,
+    ReadingOptions,
+    NewCell,
+    SeveralCells,
 ):
     """Compare networks along a sequence; with several seeds or sequences medians and 10 to 90 %.
 

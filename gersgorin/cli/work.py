@@ -82,7 +82,7 @@ def save_run_of_network(command: RunCommand) -> None:
     check_kind_options(command, [kind_of_network(command)])
     data = data_of(described(command), command)
     run = opened_network(command, network_of(command, data.x, command.device), data)
-    print(printable(f"{run.title}; {run.data}, {len(run)} {run.unit}"))
+    print(printable(repr(run)))
     print(f"file: {run.save(command.output, jacobians=command.jacobians)}")
 
 

@@ -1,8 +1,10 @@
-"""Load the modules in which a package's names are defined on first use."""
+"""Load modules on first use: those in which a package's names are defined, and those of extras."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
+
+from rhn.errors import RhnError
 
 
 def lazy_names(
@@ -23,6 +25,16 @@ def lazy_names(
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
     return sorted(homes), load, lambda: sorted({*homes, *submodules})
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """Import a module that an extra of this project installs. Raises RhnError if it is missing."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise RhnError(f"{module} is not installed: expected pip install '.[{extra}]'") from None
 
 
 def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:

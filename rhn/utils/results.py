@@ -18,14 +18,14 @@ these. This module does not import torch.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from rhn.errors import DamagedError, DataError, first_line
+from rhn.errors import DamagedError, DataError, InvalidInputError, first_line
 from rhn.utils.io import (
     RESULT_FIELD,
     SUFFIXES,
@@ -36,10 +36,14 @@ from rhn.utils.io import (
     write_arrays,
     write_json,
 )
+from rhn.utils.lazy import import_extra
 from rhn.utils.tables import EXPLAINED, aligned, formatted
 
+STEP = "step"
 COLUMNS = ("median", "smallest", "largest")
 NOTE = "note: "
+ARRAYS_FIELD, TABLE_FIELD = "arrays", "table"  # in a .json file
+EXTRA = "frames"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -50,6 +54,8 @@ class Result:
     """The page that explains the rows."""
     texts: ClassVar[tuple[str, ...]] = ()
     """All labels, units and notes that a result of this class prints."""
+    item: ClassVar[str] = ""
+    """What each number of the arrays in the table belongs to; "": a step."""
 
     def title(self) -> list[str]:
         """Return the first lines: network, data, and how the numbers were measured."""
@@ -58,6 +64,39 @@ class Result:
     def table(self) -> Mapping[str, Any]:
         """Return {row: array over steps, or one number}. The rows are always the same."""
         raise NotImplementedError
+
+    def items(self) -> Sequence[Any]:
+        """Return the name of each number of the arrays in the table: the row of the table that is
+        named like the item, or numbers from 0.
+        """
+        table = self.table()
+        longest = max((len(value) for value in table.values() if np.ndim(value)), default=0)
+        return np.asarray(table.get(self.item, range(longest))).tolist()
+
+    def listed(self) -> dict[str, Sequence[Any]]:
+        """Return the arrays of the table as columns of equal length. The first column has the
+        items, under their name.
+        """
+        arrays = {row: value for row, value in self.table().items() if np.ndim(value)}
+        return {self.item or STEP: self.items()} | {
+            row: np.asarray(value).tolist() for row, value in arrays.items()
+        }
+
+    def coordinates(self) -> Mapping[str, Any]:
+        """Return {axis: names along it}, or {name: (axis, names)} for further ones."""
+        return {}
+
+    def variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        """Return {name: (axes, array)}: the fields of a type such as Annotated[np.ndarray, "step"]
+        that are known.
+        """
+        found = {}
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            axes = [get_args(h)[1:] for h in (hint, *get_args(hint)) if get_origin(h) is Annotated]
+            value = getattr(self, name)
+            if axes and value is not None:
+                found[name] = axes[0], value
+        return found
 
     def notes(self) -> Mapping[str, int]:
         """Return {fixed sentence: count}. A note is printed if its count is above 0."""
@@ -84,33 +123,51 @@ class Result:
     __repr__ = __str__
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as numbers, texts, lists and dictionaries, and the class as "result".
-        NaN and infinity become "nan", "inf" and "-inf", complex arrays {"real": ..., "imag": ...}.
+        """Return all fields as numbers, texts, lists and dictionaries, the class as "result", and
+        the arrays below "arrays". NaN and infinity become "nan", "inf" and "-inf", complex arrays
+        {"real": ..., "imag": ...}.
         """
-        return {"result": type(self).__name__, **_encoded(self, None)}
+        found = encoded(self)
+        names = [f.name for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)]
+        arrays = {name: found.pop(name) for name in names}
+        return {"result": type(self).__name__, **found} | ({ARRAYS_FIELD: arrays} if arrays else {})
 
     def to_frame(self) -> Any:
-        """Return the table as a data frame of pandas, with a column for each row of the table."""
-        import pandas as pd
-
-        columns = {row: np.ravel(value) for row, value in self.table().items()}
-        return pd.DataFrame({row: pd.Series(v, dtype=float) for row, v in columns.items()})
+        """Return the table as a data frame of pandas: a column for each array of the table, the
+        steps or other items as the index, and the single numbers in `attrs`. Raises RhnError
+        without pandas.
+        """
+        pandas = import_extra("pandas", EXTRA)
+        columns = self.listed()
+        index = pandas.Index(columns.pop(self.item or STEP), name=self.item or STEP)
+        frame = pandas.DataFrame(columns, index, dtype=float)
+        frame.attrs = {row: value for row, value in self.table().items() if not np.ndim(value)}
+        return frame
 
     def to_xarray(self) -> Any:
-        """Return the arrays with the axes in their types, such as Annotated[np.ndarray, "step"], as
-        a dataset of xarray. Its attributes are the numbers and texts.
+        """Return the arrays as a dataset of xarray. Axes have names, and coordinates: the names
+        along them, or numbers from 0. The attributes are the numbers and texts. Raises RhnError
+        without xarray, and InvalidInputError without arrays.
         """
-        import xarray as xr
-
-        arrays, attributes = {}, dict[str, Any](result=type(self).__name__)
-        for name, hint in get_type_hints(type(self), include_extras=True).items():
-            value = getattr(self, name)
-            axes = [get_args(h)[1:] for h in (hint, *get_args(hint)) if get_origin(h) is Annotated]
-            if axes and value is not None:
-                arrays[name] = axes[0], value
-            elif get_origin(hint) is not ClassVar and isinstance(value, str | int | float):
-                attributes[name] = value
-        return xr.Dataset(arrays, attrs=attributes)
+        arrays = self.variables()
+        if not arrays:
+            raise InvalidInputError(f"{type(self).__name__} has no arrays: expected to_frame()")
+        xarray = import_extra("xarray", EXTRA)
+        numbers = {
+            axis: np.arange(size)
+            for axes, array in arrays.values()
+            for axis, size in zip(axes, array.shape, strict=True)
+        }
+        coordinates = numbers | {
+            name: names
+            for name, names in self.coordinates().items()
+            if name in numbers or isinstance(names, tuple)
+        }
+        values = {name: array for name, array in arrays.items() if name not in coordinates}
+        single = {field.name: getattr(self, field.name) for field in fields(self)}
+        attributes = dict[str, Any](result=type(self).__name__)
+        attributes |= {name: v for name, v in single.items() if isinstance(v, str | int | float)}
+        return xarray.Dataset(values, coordinates, attributes)
 
     def save(self, path: str | Path) -> Path:
         """Write all fields to a file that ends in .json or .npz, which `load` reads. Raises
@@ -121,7 +178,7 @@ class Result:
             write_json(path, self.to_dict(), indent=1)
             return path
         arrays = dict[str, np.ndarray]()
-        text = json.dumps({"result": type(self).__name__, **_encoded(self, arrays)})
+        text = json.dumps({"result": type(self).__name__, **encoded(self, arrays)})
         return write_arrays(path, {"result": np.array(text), **arrays})
 
     @classmethod
@@ -159,6 +216,8 @@ def content_of(path: str | Path, writer: str) -> tuple[str, dict[str, Any], dict
             found = read_json(path)
         if "result" not in found and "kind" in found:
             raise DataError(f"{path} was written by version 0.6.0 or before: compute it again")
+        found.pop(TABLE_FIELD, None)
+        found |= found.pop(ARRAYS_FIELD, {})  # 0.7.0 wrote them among the other fields
         return str(found.pop("result")), found, arrays
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         is_json_text = isinstance(error, json.JSONDecodeError)
@@ -167,20 +226,20 @@ def content_of(path: str | Path, writer: str) -> tuple[str, dict[str, Any], dict
         raise DataError(f"{path} was not written by {writer}: {first_line(error)}") from error
 
 
-def _encoded(value: Any, arrays: dict[str, np.ndarray] | None) -> Any:
-    """Return a field for JSON. Arrays are added to `arrays`; if this is None, they become lists."""
+def encoded(value: Any, arrays: dict[str, np.ndarray] | None = None) -> Any:
+    """Return a value for JSON. Arrays are added to `arrays`; if this is None, they become lists."""
     if is_dataclass(value):
-        return {f.name: _encoded(getattr(value, f.name), arrays) for f in fields(value)}
+        return {f.name: encoded(getattr(value, f.name), arrays) for f in fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): _encoded(each, arrays) for name, each in value.items()}
+        return {str(name): encoded(each, arrays) for name, each in value.items()}
     if isinstance(value, np.ndarray) and arrays is not None:
         name = f"array {len(arrays)}"
         arrays[name] = value
         return name
     if isinstance(value, np.ndarray) and value.dtype.kind == "c":
-        return {"real": _encoded(value.real, None), "imag": _encoded(value.imag, None)}
+        return {"real": encoded(value.real, None), "imag": encoded(value.imag, None)}
     if isinstance(value, tuple | list | np.ndarray):
-        return [_encoded(each, arrays) for each in value]
+        return [encoded(each, arrays) for each in value]
     return _plain(value.item() if isinstance(value, np.generic) else value)
 
 

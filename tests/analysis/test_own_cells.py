@@ -70,14 +70,14 @@ def test_a_cell_goes_through_every_command(name, minimal, command, answer, refus
     lesions = answer(f"rhn-analyze lesion {run} --split valid --output a.npz")
     assert lesions["baseline"] == pytest.approx(loss, rel=1e-6)
     gates = answer(f"rhn-analyze gates {run} --output a.npz")
-    assert gates["labels"] == ["1"] and 0 < gates["activity"][0][0] < 1
+    assert gates["labels"] == ["1"] and 0 < gates["arrays"]["activity"][0][0] < 1
     if own:
         refused("rhn-analyze gates", folder, says="is my_module:Mine: expected ")
 
     assert command(f"rhn resume {run} --epochs 2").code == 0
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
     for given in (new, f"--checkpoint {run}"):
-        assert "eigenvalues" in answer(f"gersgorin plot {given} --steps 4 --output a.npz")
+        assert "eigenvalues" in answer(f"gersgorin plot {given} --steps 4 --output a.npz")["arrays"]
     study = f"--preset smoke --arch {name} --cell-option gain=0.5 --trials 1 --epochs 1 --depth 1"
     assert command(f"optim-study run {study} --out {folder}/study").code == 0
     (best,) = folder.glob("study/*/best.safetensors")

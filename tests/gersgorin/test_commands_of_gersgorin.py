@@ -61,7 +61,7 @@ def printed(capsys, *words) -> dict:
 
 
 def radii(found: dict) -> list[float]:
-    values = found["eigenvalues"]
+    values = found["arrays"]["eigenvalues"]
     return [abs(complex(*z[:1], *w[:1])) for z, w in zip(*values.values(), strict=True)]
 
 
@@ -91,17 +91,71 @@ def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
     assert Path("b.png").read_bytes().startswith(b"\x89PNG")
     with Path("b.csv").open() as file:
         rows = [*csv.reader(file)]
-    table = found.table()
-    assert rows[0] == [*table]
-    for column, row in zip(zip(*rows[1:], strict=True), table.values(), strict=True):
-        got = [float(number or "nan") for number in column if number]
-        np.testing.assert_array_equal(got, np.atleast_1d(np.asarray(row, float)))
+    lines = json.loads(Path("b.json").read_text())["table"]
+    columns = list(dict.fromkeys(column for line in lines for column in line))
+    texts = [[str(line.get(name, "")) for name in columns] for line in lines]
+    assert rows == [columns, *texts]
+
+
+@pytest.mark.parametrize("name", ["plot", "products", "gains", "gates"])
+def test_a_table_in_a_file_has_the_median_and_the_ends_of_each_row(name, capsys):
+    assert run(name, *RHN2, "--output", "a.npz", "--csv", "a.csv", "--curves", "steps.csv") == 0
+    printed_lines = capsys.readouterr().out.splitlines()
+    assert printed_lines[-3:] == ["file: a.csv", "file: steps.csv", "file: a.npz"]
+    with Path("a.csv").open(newline="") as file:
+        lines = {line["row"]: line for line in csv.DictReader(file)}
+    with Path("steps.csv").open(newline="") as file:
+        steps = [*csv.DictReader(file)]
+    found = load("a.npz")
+    assert [*lines] == [*found.table()]
+    assert [line["step"] for line in steps] == [str(t) for t in range(found.steps)]
+    for row, value in found.table().items():
+        numbers = {key: float(text) for key, text in lines[row].items() if text and key != "row"}
+        if not np.ndim(value):
+            assert numbers == {"value": pytest.approx(value, nan_ok=True)}
+            continue
+        known = value[~np.isnan(value)]
+        ends = {"median": np.median(known), "smallest": min(known), "largest": max(known)}
+        assert numbers == pytest.approx(ends, rel=1e-15)
+        np.testing.assert_array_equal([float(line[row]) for line in steps], value)
+
+
+def test_growth_and_running_exponents_go_over_steps(capsys):
+    half = ["--module", "nets.py:half", "--state-size", 1, "--steps", 9, "--output", "a.npz"]
+    Path("nets.py").write_text("def half(x, s):\n    return s / 2\n")
+    for name, column, wanted in (
+        ("plot", "log10 ||ds[t+1]/ds[0]||", np.log10(0.5) * np.arange(1, 10)),
+        ("lyapunov", "exponent 1", np.full(9, np.log(0.5))),
+    ):
+        assert run(name, *half, "--curves", "a.csv") == 0, capsys.readouterr().err
+        with Path("a.csv").open(newline="") as file:
+            steps = [*csv.DictReader(file)]
+        first = 1 if name == "lyapunov" else 0  # the number of steps that were counted
+        assert [int(line["step"]) for line in steps] == list(range(first, 9 + first))
+        np.testing.assert_allclose([float(line[column]) for line in steps], wanted)
+
+
+def test_curves_of_a_comparison_have_the_medians_of_each_network(capsys):
+    words = ["compare", "--cell", "rnn", "gru", "--seeds", 3, *SMALL, "--output", "a.npz"]
+    assert run(*words, "--curves", "a.csv") == 0, capsys.readouterr().err
+    with Path("a.csv").open(newline="") as file:
+        steps = [*csv.DictReader(file)]
+    found = load("a.npz")
+    assert [line["network"] for line in steps] == ["rnn"] * 7 + ["gru"] * 7
+    assert [line["step"] for line in steps] == [str(t) for t in range(7)] * 2
+    for name, column in (("spectral_radius", "spectral radius"), ("norm", "2-norm")):
+        wanted = [np.median(getattr(one, name), 0) for one in found.networks]
+        got = [float(line[column]) for line in steps]
+        np.testing.assert_allclose(got, np.concatenate(wanted), rtol=1e-15)
+    growth = [float(line["log10 ||ds[t+1]/ds[0]||"]) for line in steps]
+    wanted = [np.median(one.log_norm_product, 0) / np.log(10) for one in found.networks]
+    np.testing.assert_allclose(growth, np.concatenate(wanted), rtol=1e-12)
 
 
 def test_influence_of_outputs_and_of_a_loss(capsys):
     found = influence(cell_of(LSTM), x_of(), **DATA)
     got = printed(capsys, "influence", "--cell", "lstm", "--seed", 3, *SMALL)
-    assert got["influence"] == json.loads(json.dumps(found.to_dict()))["influence"]
+    assert got["arrays"]["influence"] == found.influence.tolist()
     model, _ = trained_model("lstm", 1)
     found = influence(model, x_of()[:-1], of="bernoulli", y=x_of()[1:], **DATA, seed=3)
     words = ["--checkpoint", "mine.safetensors", "--seed", 3, "--steps", 7, "--of", "bernoulli"]
@@ -151,8 +205,9 @@ def test_compare_of_trained_networks_and_modules(capsys):
         ("", "nets.py:Net"),
     ]
     for one, wanted in zip(found[:2], (before, model), strict=True):
-        expected = wanted_radii(wanted.double().cells[0], x_of(5))
-        assert one["spectral_radius"][0] == expected
+        expected = wanted_radii(wanted.double().cells[0], x_of(5)).expected
+        (radius,) = one["summary"]["numbers"]["spectral radius"]
+        assert radius == pytest.approx(np.median(expected))
 
 
 def test_compare_of_a_trained_network_beside_new_cells_and_of_a_step(capsys):
@@ -161,13 +216,14 @@ def test_compare_of_a_trained_network_beside_new_cells_and_of_a_step(capsys):
     assert (alone["row"], alone["column"]) == ("", "mine.safetensors")
     words = ["mine.safetensors", "--cell", "rnn", "--hidden-size", 4, "--seeds", 2, "--steps", 5]
     found = printed(capsys, "compare", *words)["networks"]
-    runs = {one["column"]: len(one["spectral_radius"]) for one in found}
+    runs = {one["column"]: len(one["steps"]) for one in found}
     assert runs == {"rnn": 2, "mine.safetensors": 1}
     Path("nets.py").write_text(NETS)
     np.savetxt("flags.csv", [1, 0] * 3)
     step = ["nets.py:turns", "--state-size", 2, "--input", "flags.csv"]
     (found,) = printed(capsys, "compare", *step)["networks"]
-    np.testing.assert_allclose(found["log_norm_product"], [np.arange(1, 7) * np.log(2)])
+    numbers = found["summary"]["numbers"]
+    np.testing.assert_allclose(numbers["log10 ||ds[T]/ds[0]||"], [6 * np.log10(2)])
 
 
 def trained_model(cell: str, depth: int, **train):
@@ -190,7 +246,7 @@ def test_a_checkpoint_of_chorales_is_read(capsys):
     assert radii(found) == wanted_radii(model.double().cells[0], x_of(5))
     save("cell.safetensors", model.cells[0])
     alone = printed(capsys, "plot", "--checkpoint", "cell.safetensors", "--steps", 5)
-    assert alone["eigenvalues"] == found["eigenvalues"]
+    assert alone["arrays"]["eigenvalues"] == found["arrays"]["eigenvalues"]
 
 
 def test_weights_of_a_layer_of_torch(capsys):
@@ -256,7 +312,7 @@ def test_a_language_model_runs_along_a_text(capsys):
     assert (found["data"], found["unit"]) == ("novel.txt", "tokens")
     x = model.double().embedding[[0, 2, 4, 0, 3, 1, 0]]  # the cat sees the dog <eos> the
     assert radii(found) == wanted_radii(model.cells[0], x)
-    assert len(printed(capsys, "products", *trained[1:])["log_norm"]) == 100
+    assert len(printed(capsys, "products", *trained[1:])["arrays"]["log_norm"]) == 100
     save("two.safetensors", build_model(replace(config, layers=2), len(words)),
                     train=asdict(config), vocabulary=words.to_json())  # fmt: skip
     two = ["gates", "--checkpoint", "two.safetensors", "--input", "novel.txt"]
@@ -331,11 +387,11 @@ def test_a_step_of_a_file_and_its_gates(name, network, capsys):
     np.savetxt("flags.csv", [1, 0] * 10)
     step = ["--module", f"nets.py:{name}", "--state-size", 2, "--input", "flags.csv"]
     found = printed(capsys, "products", *step)
-    np.testing.assert_allclose(found["log_norm"], np.arange(1, 21) * np.log(2))
+    np.testing.assert_allclose(found["arrays"]["log_norm"], np.arange(1, 21) * np.log(2))
     assert found["network"].startswith(network)
     assert (found["data"], found["unit"], found["steps"]) == ("flags.csv", "steps", 20)
     mean = printed(capsys, "gates", *step, "--of", "nets.py:gates_of")
-    assert mean["names"] == ["mine"] and mean["mean"] == [[0.5]] * 20
+    assert mean["names"] == ["mine"] and mean["arrays"]["mean"] == [[0.5]] * 20
 
 
 LORENZ = """
@@ -362,7 +418,7 @@ def test_a_first_state_is_given_by_its_numbers_or_in_a_file(capsys):
     rest = printed(capsys, *words, "--state-size", 3)
     numbers = printed(capsys, *words, "--s0", -1, 1, 20)
     assert rest["largest_move"] == 0 < numbers["largest_move"]
-    assert rest["exponents"] != numbers["exponents"]
+    assert rest["arrays"]["exponents"] != numbers["arrays"]["exponents"]
     assert numbers == printed(capsys, *words, "--s0", "start.npy", "--state-size", 3)
     step = runpy.run_path("lorenz.py")["f"]
     s, found = np.array([-1.0, 1.0, 20.0]), []
@@ -414,7 +470,7 @@ def test_a_step_may_import_when_it_runs(word, name, capsys):
     (folder / f"{name}.py").write_text("A = 0.5\n")
     (folder / ("nets.py" if "/" in word else "late_nets.py")).write_text(IMPORTS.format(name=name))
     found = printed(capsys, "products", "--module", word, "--state-size", 2, "--steps", 3)
-    np.testing.assert_allclose(found["log_norm"], np.arange(1, 4) * np.log(0.5))
+    np.testing.assert_allclose(found["arrays"]["log_norm"], np.arange(1, 4) * np.log(0.5))
 
 
 def test_a_module_of_a_file_new_and_with_weights(capsys):
@@ -433,7 +489,10 @@ def test_a_module_of_a_file_new_and_with_weights(capsys):
     assert radii(printed(capsys, "plot", *sizes)) == radii(found)
     assert run("plot", "--module", "nets.py:Sized", *words) == 2
     assert "nets.py:Sized cannot be called" in capsys.readouterr().err
-    assert len(printed(capsys, "plot", "--module", "nets.py:layer", *words)["centers"][0]) == 3
+    assert (
+        len(printed(capsys, "plot", "--module", "nets.py:layer", *words)["arrays"]["centers"][0])
+        == 3
+    )
     around = torch.nn.RNN(2, 3)
     torch.save({f"rnn.{name}": p for name, p in around.state_dict().items()}, "net.pt")
     found = printed(capsys, "plot", "--module", "nets.py:Around", "--checkpoint", "net.pt", *words)
@@ -493,7 +552,7 @@ def test_options_are_keywords_of_functions_and_figures(name):
         )
         function = inspect.signature(function_of(command.analysis)).parameters
         own = {f.name for f in fields(command)} - {f.name for f in fields(AnalysisOptions)}
-        assert own - {*command.drawn} <= function.keys()
+        assert own - {*command.drawn, "curves"} <= function.keys()
     assert main([name, "--help"]) == 0
 
 

@@ -194,15 +194,30 @@ def test_a_product_of_0_is_the_low_end_of_a_band():
 
 def test_a_comparison_is_saved_and_read_back(tmp_path):
     found = compare({("rhn", 2): networks(2), "f": cell("rnn")[0]}, [X, X[:5]], panels=["norm"])
-    for suffix in (".json", ".npz"):
-        again = Comparison.load(found.save(tmp_path / f"a{suffix}"))
-        assert str(again) == str(found) and again.panels == ("norm",)
-        for name in (*MEASURES, "steps"):
-            one, other = (getattr(each.network(("rhn", 2)), name) for each in (again, found))
-            np.testing.assert_array_equal(one, other)
-        np.testing.assert_array_equal(again["f"].eigenvalues, found["f"].eigenvalues)
-    written = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
-    assert written["networks"][0]["norm"][1][20] == "nan"
+    again = Comparison.load(found.save(tmp_path / "a.npz"))
+    assert str(again) == str(found) and again.panels == ("norm",)
+    for name in (*MEASURES, "steps"):
+        one, other = (getattr(each.network(("rhn", 2)), name) for each in (again, found))
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(again["f"].eigenvalues, found["f"].eigenvalues)
+
+
+def test_a_json_file_of_a_comparison_has_its_table_and_no_numbers_of_steps(tmp_path):
+    found = compare({("rhn", 2): networks(2), "f": cell("rnn")[0]}, [X, X[:5]])
+    found.networks[0].norm[1, 0] = np.nan
+    path = found.save(tmp_path / "a.json")
+    written = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert path.stat().st_size < 8_000 and not {*MEASURES, "first"} & {*written["networks"][0]}
+    assert written["table"] == found.records()
+    again = Comparison.load(path)
+    for one in (again, Comparison.load(again.save(tmp_path / "b.json"))):
+        assert str(one) == str(found) and one.notes() == found.notes()
+        for share in (0.1, 0.5, 0.9):
+            for row, numbers in found.table(share).items():
+                np.testing.assert_array_equal(one.table(share)[row], numbers)
+    for call in (again.figure, again.plot, again.to_xarray, again.by_step, lambda: again["f"]):
+        with pytest.raises(InvalidInputError, match="has no numbers of steps: expected one from"):
+            call()
 
 
 def test_runs_are_compared_as_they_are_and_progress_is_counted():

@@ -2,6 +2,7 @@
 is killed, stopped or shared, the results are the same bits.
 """
 
+import csv
 import os
 import re
 import shutil
@@ -147,6 +148,14 @@ def test_plot_draws_folders_and_tables_and_counts_a_copy_once(kind, loss, study,
     deep = sorted((row for row in study.trials if row.depth == 2), key=lambda row: row.arch)
     assert found == [asdict(share) for share in training_shares(deep, loss, 9.9, regions)]
     assert read_csv("trials.csv") == deep
+
+
+def test_plot_writes_the_whole_table_one_network_and_region_a_line(study, answer):
+    found = answer(f"optim-study plot {study.csv} --kind map --csv shares.csv")
+    with Path("shares.csv").open(newline="") as file:
+        lines = [*csv.DictReader(file)]
+    texts = [{k: "" if v is None else str(v) for k, v in share.items()} for share in found]
+    assert lines == texts and len(lines) > 4
 
 
 def test_plot_writes_a_figure_with_the_name_of_its_kind_by_default(study, answer, own_folder):

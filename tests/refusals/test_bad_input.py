@@ -36,19 +36,21 @@ TRAIN = "--data chorales.json --epochs 1 --hidden-size 2"
 OF_CELLS = ("--cell rhn --depth 2 --transform-bias -1", "--cell dts-rnn --cell-option skip=last",
             "--cell lstm --init gaussian:0.1", "--seed 9", "--hidden-size 1")  # fmt: skip
 OF_RESULTS = ("--json", "--csv a.csv", "--figure 6.5", "--title ∂s", "--device cpu")
+CURVES = "--curves b.csv"
 OF_DATA = ("--chorale bwv66.6", "--data chorales.json --chorale test-0 --steps 4", "--steps 2")
 OF_STEPS = OF_CELLS + OF_RESULTS + OF_DATA
 OF_TRAINED = (*OF_RESULTS, "--split train", "--chorale 0")
 LINES = {  # command: (a sound line, further words that are sound)
-    "gersgorin plot": (SMALL, (*OF_STEPS, "--leading 1", "--step 0", "--limit 2")),
-    "gersgorin products": (SMALL, OF_STEPS),
-    "gersgorin gains": (SMALL, OF_STEPS),
-    "gersgorin gates": (SMALL, OF_STEPS),
+    "gersgorin plot": (SMALL, (*OF_STEPS, CURVES, "--leading 1", "--step 0", "--limit 2")),
+    "gersgorin products": (SMALL, (*OF_STEPS, CURVES)),
+    "gersgorin gains": (SMALL, (*OF_STEPS, CURVES)),
+    "gersgorin gates": (SMALL, (*OF_STEPS, CURVES)),
     "gersgorin influence": (SMALL, (*OF_STEPS, "--of outputs", "--feature 87", "--probes 0")),
     "gersgorin fixed-points": (SMALL, (*OF_STEPS, "--starts 1", "--period 2", "--margin 1")),
-    "gersgorin lyapunov": (SMALL, (*OF_STEPS, "--count 1", "--warmup 1", "--repeat 2")),
+    "gersgorin lyapunov": (SMALL, (*OF_STEPS, CURVES, "--count 1", "--warmup 1", "--repeat 2")),
     "gersgorin pseudospectra": (SMALL, (*OF_STEPS, "--side 3")),
-    "gersgorin compare": (SMALL, (*OF_STEPS, "--cell rnn gru", "--seeds 2", "--panels reach")),
+    "gersgorin compare": (SMALL,
+        (*OF_STEPS, CURVES, "--cell rnn gru", "--seeds 2", "--panels reach")),
     "gersgorin run": (SMALL.replace("json", "npz"), (*OF_CELLS, *OF_DATA, "--jacobians")),
     "gersgorin recording": ("run.npz --output a.json", OF_RESULTS[:-1]),
     "trainability check": ("train.py:parts --steps 8", ("--seed 7",)),
@@ -68,10 +70,11 @@ LINES = {  # command: (a sound line, further words that are sound)
         ("--dry-run", "--transform-bias 3", "--learning-rate 1e-9 1e-3", "--json")),
     "optim-study status": ("--out study", ("--json",)),
     "optim-study plot": ("study --output a.csv",
-        ("--below -1", "--objective valid", "--kind map", "--depth 1", "--title x", "--json")),
+        ("--below -1", "--objective valid", "--kind map", "--depth 1", "--title x", "--csv b.csv",
+        "--json")),
     "optim-study export": ("--out study", ("--json",)),
     "rhn-analyze gates": ("gated.safetensors --data chorales.json --output a.json",
-        OF_TRAINED),
+        (*OF_TRAINED, CURVES)),
     "rhn-analyze lesion": ("gated.safetensors --data chorales.json --output a.json",
         (*OF_TRAINED, "--mode carry", "--pairs")),
     "rhn-analyze report": ("trained --output a.html", ()),

@@ -83,5 +83,5 @@ def wrong_words(option: str, hint: Any, command: str) -> tuple[str, ...]:
         makes = command in ("rhn train", "optim-study run")
         if option == "--out" and makes:  # a folder that a command makes
             return PLACES[3:]
-        return PLACES if option in ("--csv", "--output") else FILES
+        return PLACES if option in ("--csv", "--curves", "--output") else FILES
     return NAMES.get(option, ())

@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 import pytest
 
-from rhn.errors import DamagedError, DataError
+from rhn.errors import DamagedError, DataError, InvalidInputError
+from rhn.utils.lazy import import_extra
 from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 
@@ -54,18 +55,32 @@ def test_a_table_has_median_and_extremes_without_nan_and_a_note_counts_these():
 
 def test_a_dataset_has_the_arrays_with_their_axes_and_the_other_values_as_attributes(monkeypatch):
     """A stand-in for xarray, which is optional, returns what it gets."""
-    monkeypatch.setitem(
-        sys.modules, "xarray", SimpleNamespace(Dataset=lambda arrays, attrs: (arrays, attrs))
-    )
-    arrays, attributes = SIZES.to_xarray()
+    monkeypatch.setitem(sys.modules, "xarray", SimpleNamespace(Dataset=lambda *given: given))
+    arrays, axes, attributes = SIZES.to_xarray()
     assert arrays.keys() == {"sizes"} and attributes == {"result": "Sizes", "half_life": 1.25}
+    assert {axis: numbers.tolist() for axis, numbers in axes.items()} == {"step": [0, 1, 2, 3]}
     modes = np.ones((4, 2))
-    arrays, _ = replace(SIZES, modes=modes).to_xarray()
+    arrays, axes, _ = replace(SIZES, modes=modes).to_xarray()
+    assert axes["mode"].tolist() == [0, 1]
     assert {name: axes for name, (axes, _) in arrays.items()} == {
         "sizes": ("step",),
         "modes": ("step", "mode"),
     }
     assert arrays["sizes"][1] is SIZES.sizes and arrays["modes"][1] is modes
+
+
+def test_a_result_without_arrays_has_no_dataset():
+    with pytest.raises(InvalidInputError, match=r"^Sizes has no arrays: expected to_frame\(\)$"):
+        replace(SIZES, sizes=None).to_xarray()
+
+
+def test_a_library_that_is_there_but_misses_another_one_is_not_called_missing(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "half_installed.py").write_text("import nowhere_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
+        import_extra("half_installed", "frames")
 
 
 @pytest.mark.parametrize("suffix", [".json", ".npz"])
@@ -81,7 +96,7 @@ def test_a_file_gives_back_every_field(suffix, tmp_path):
     assert {name: getattr(found, name) for name in more} == more and str(found) == str(saved)
     if suffix == ".json":
         content = json.loads(path.read_text(), parse_constant=pytest.fail)
-        assert content["sizes"] == [1.0, 4.0, "nan", 2.0]
+        assert content["arrays"]["sizes"] == [1.0, 4.0, "nan", 2.0]
         for text in ("{}", "[1]", '{"result": "Other"}', "no json"):
             path.write_text(text)
             with pytest.raises(DataError, match="was not written by save"):

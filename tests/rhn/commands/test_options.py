@@ -13,7 +13,7 @@ from commands import COMMANDS, help_of
 import rhn.cli.main
 from rhn.training.configure import preset
 
-MOST = 76
+MOST = 77
 
 
 def test_all_commands_together_have_few_different_options():
