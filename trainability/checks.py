@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
+from rhn.utils.lazy import import_extra
 from rhn.utils.progress import Progress, reported
-from rhn.utils.results import Result
+from rhn.utils.results import EXTRA, Result
 from rhn.utils.tables import MISSING, formatted
 from rhn.utils.validation import number
 from trainability.changes import (
@@ -108,9 +109,8 @@ class ResultOfRows(Result):
 
     def to_frame(self) -> Any:
         """Return `rows` as a data frame of pandas, with a column for each of their fields."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(row) for row in self.rows])
+        pandas = import_extra("pandas", EXTRA)
+        return pandas.DataFrame([asdict(row) for row in self.rows])
 
     def to_xarray(self) -> Any:
         """Raise InvalidInputError: rows are no arrays."""
