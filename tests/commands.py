@@ -37,8 +37,11 @@ def commands_in(*words: str) -> list[tuple[str, ...]]:
     return [(*words, name) for name in re.findall(r"^  ([a-z][a-z-]+) ", listed, re.MULTILINE)]
 
 
-COMMANDS = [call for name in SUBCOMMANDS for call in [(name,), *commands_in(name)]]
-COMMANDS += commands_in("rhn", "data")
+@cache
+def all_commands() -> list[tuple[str, ...]]:
+    """All commands and subcommands, each as words."""
+    calls = [call for name in SUBCOMMANDS for call in [(name,), *commands_in(name)]]
+    return [*calls, *commands_in("rhn", "data")]
 
 
 def complaint(line: str) -> str | None:
