@@ -56,22 +56,21 @@ class LossSlopes:
 
     def of_chunks(self, K: int, offset: int = 0) -> Tensor:
         """The gradient of chunks of K steps whose first one ends at `offset`, or at K, (P,)."""
-        found = self.direct.sum(0)
-        for length, starts in chunks(len(self.x), K, offset).items():
-            found = found + self._of_equal_chunks(torch.tensor(starts), length)
-        return found
-
-    def _of_equal_chunks(self, starts: Tensor, length: int) -> Tensor:
-        """The gradient of chunks of one length by their first steps, (P,), without `direct`."""
-        s, total = self.s[starts].flatten(0, 1), self.s.new_zeros(())
-        for t in starts + torch.arange(length)[:, None]:
-            s = self.step.rows(self.x[t].flatten(0, 1), s)
-            w = self.after[t]
-            is_inside = int(t[0]) + 1 < int(starts[0]) + length
-            if is_inside:  # the next step reads this state in the same chunk
-                w = w + self.before[t + 1]
-            total = total + (w.flatten(0, 1) * s).sum()
-        return self._slopes(total, [])[1]
+        starts = chunks(len(self.x), K, offset)
+        longest = max(starts)
+        steps = torch.empty(0, dtype=torch.long, device="cpu")
+        s, total = self.s[steps], self.s.new_zeros(())
+        for left in range(longest, 0, -1):  # all chunks end together; shorter ones join later
+            joining = torch.tensor(starts.get(left, []), dtype=torch.long, device="cpu")
+            steps, s = torch.cat((steps, joining)), torch.cat((s, self.s[joining]))
+            after = self.step.rows(self.x[steps].flatten(0, 1), s.flatten(0, 1))
+            s = after.unflatten(0, s.shape[:2])
+            w = self.after[steps]
+            if left > 1:  # the next step of the chunk reads this state
+                w = w + self.before[steps + 1]
+            total = total + (w * s).sum()
+            steps = steps + 1
+        return slopes_of(total, [], self.weights)[1] + self.direct.sum(0)
 
     def by_lag(self) -> Iterator[Tensor]:
         """Yield G_0, ..., G_{T-1}, (P,) each."""
@@ -80,14 +79,10 @@ class LossSlopes:
         next_s = self.step.rows(self.x.flatten(0, 1), s.flatten(0, 1)).unflatten(0, s.shape[:2])
         w = self.after
         for k in range(T):
-            (slopes,), of_weights = self._slopes((next_s * w).sum(), [s])
+            (slopes,), of_weights = slopes_of((next_s * w).sum(), [s], self.weights)
             yield of_weights + self.direct.sum(0) if k == 0 else of_weights
             earlier = slopes + self.before if k == 0 else slopes
             w = torch.cat((earlier[1:], torch.zeros_like(earlier[:1])))
-
-    def _slopes(self, total: Tensor, leaves: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """The derivatives of a number in leaves, and in the weights, (P,)."""
-        return slopes_of(total, leaves, self.weights)
 
 
 def slopes_of(
@@ -208,9 +203,7 @@ def loss_slopes(
     """
     model = copied(model)
     part, step = model.get_submodule(name), runs[0].step
-    owner = step.cell if step.module is None else step.module
-    weights = [*owner.requires_grad_(True).parameters()]
-    checks.require(len(weights) > 0, f"number of weights of {step.name}", 0, "at least 1")
+    weights = weights_of(step, part)
     outputs, calls = list[Tensor](), list[list[_Call]]()
     for x in xs:
         output, found = _read(model, part, x)
@@ -219,7 +212,10 @@ def loss_slopes(
     total = loss(outputs)
     wanted = f"a function of what the layer {step.name} returns"
     checks.require(total.requires_grad, "loss", "no function of it", wanted)
-    parts = [_of_states(each, run, weights, total) for each, run in zip(calls, runs, strict=True)]
+    parts = [
+        _of_states(each, replace(run, step=step), weights, total)
+        for each, run in zip(calls, runs, strict=True)
+    ]
     return LossSlopes(
         step=step,
         weights=weights,
@@ -229,6 +225,21 @@ def loss_slopes(
         after=torch.stack([part.after for part in parts], 1),
         direct=torch.stack([part.direct for part in parts]),
     )
+
+
+def weights_of(step: Step, part: nn.Module) -> list[nn.Parameter]:
+    """The weights of the step of a layer, which then have gradients, without biases that the layer
+    does not have.
+    """
+    owner = step.cell if step.module is None else step.module
+    is_without_bias = isinstance(part, nn.RNNBase | nn.RNNCellBase) and not part.bias
+    found = list[nn.Parameter]()
+    for name, weight in owner.requires_grad_(True).named_parameters():
+        is_bias = "bias" in name
+        if not (is_bias and is_without_bias):
+            found.append(weight)
+    checks.require(len(found) > 0, f"number of weights of {step.name}", 0, "at least 1")
+    return found
 
 
 @dataclass
