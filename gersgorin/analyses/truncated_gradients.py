@@ -92,7 +92,7 @@ def slopes_of(
     kept.
     """
     given = [*leaves, *weights]
-    how = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    how: Any = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
     with checks.users_code("the layer cannot be differentiated"):
         found = (
             torch.autograd.grad(total, given, **how)
@@ -144,7 +144,7 @@ def measured(of: LossSlopes, windows: list[int], progress: Progress) -> Errors:
     whole = of.of_chunks(T)
     is_finite = bool(whole.isfinite().all())
     checks.require(is_finite, "gradient of the loss", "NaN or infinite", "numbers")
-    chunks, sliding, norms = list[np.ndarray](), list[np.ndarray](), list[float]()
+    found, sliding, norms = list[np.ndarray](), list[np.ndarray](), list[float]()
     with reported(progress, "truncation", total=len(windows)) as advance:
         total = torch.zeros_like(whole)
         for k, part in enumerate(of.by_lag(), 1):
@@ -154,9 +154,16 @@ def measured(of: LossSlopes, windows: list[int], progress: Progress) -> Errors:
                 sliding.append(error_and_cosine(total, whole))
         for done, K in enumerate(windows, 1):
             each = [error_and_cosine(of.of_chunks(K, start), whole) for start in offsets(K, T)]
-            chunks.append(np.mean(each, 0))
+            found.append(np.mean(each, 0))
             advance(done, len(windows))
-    return Errors(*np.transpose(chunks), *np.transpose(sliding), np.array(norms))
+    (error, cosine), (sliding_error, sliding_cosine) = np.transpose(found), np.transpose(sliding)
+    return Errors(
+        error=error,
+        cosine=cosine,
+        sliding_error=sliding_error,
+        sliding_cosine=sliding_cosine,
+        by_lag=np.array(norms),
+    )
 
 
 def error_and_cosine(g: Tensor, whole: Tensor) -> np.ndarray:
@@ -291,7 +298,7 @@ def _of_states(
     inputs_of_step = run.inputs[0].numel()
     for call in calls:
         steps = call.size // inputs_of_step
-        how = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        how: Any = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
         slopes = torch.autograd.grad(loss, call.returned, **how)
         last = run.states[t + steps].clone().requires_grad_()
         state = tree_leaves(step.unpack(last)) if step.unpack else [last]

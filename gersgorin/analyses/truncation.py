@@ -265,6 +265,14 @@ def _loss_of(model: nn.Module, loss_fn: str | Loss | None) -> str | Loss:
     return loss_fn  # type: ignore[return-value]
 
 
+def _tensor(x: Any, model: nn.Module) -> Tensor:
+    """Numbers (T, ...) or ids as a tensor on the device of the model."""
+    t = checks.argument(x, model)
+    is_sequence = isinstance(t, Tensor) and t.dim() > 0
+    checks.require(is_sequence, "x", checks.kind(x), "numbers (T, m), or ids (T,)")
+    return t
+
+
 class Data(NamedTuple):
     """Sequences of one length, and their targets."""
 
@@ -281,25 +289,33 @@ class Data(NamedTuple):
     def read(cls, model: nn.Module, x: Any, y: Any, batch_first: bool | None) -> "Data":
         """Check x and y. Raises InvalidInputError."""
         first = batch_first_of(model) if batch_first is None else batch_first
-        is_list = isinstance(x, list)
-        each = [checks.argument(x_b, model) for x_b in (x if is_list else [x])]
-        shapes = {tuple(t.shape) if isinstance(t, Tensor) else None for t in each}
-        is_even = len(shapes) == 1 and None not in shapes
-        checks.require(is_even, "x", [*map(checks.kind, each)], "sequences of one length")
-        y = torch.stack([checks.numbers("y", y_b) for y_b in y]) if is_list else y
-        y = checks.numbers("y", y).to(each[0].device)
-        axes_of_one = 2 if each[0].is_floating_point() else 1
-        has_batch = each[0].dim() > axes_of_one and not is_list
-        if not has_batch:
-            read = [as_read(t, first, model) for t in each]
-            axes = StepAxes(len(each[0]), len(each), 0 if is_list else None)
-            return cls(read, y, first, axes, has_batch)
+        if isinstance(x, list):
+            return cls._of_list(model, x, y, first)
+        t, y = _tensor(x, model), checks.numbers("y", y)
+        axes_of_one = 2 if t.is_floating_point() else 1
+        if t.dim() <= axes_of_one:
+            axes = StepAxes(len(t), 1, None)
+            return cls([as_read(t, first, model)], y.to(t.device), first, axes, has_batch=False)
         wanted = "True for (B, T, ...), False for (T, B, ...)"
-        said = f"batch_first of x {tuple(each[0].shape)}"
-        checks.require(first is not None, said, None, wanted)
+        checks.require(first is not None, f"batch_first of x {tuple(t.shape)}", None, wanted)
         batch, time = (0, 1) if first else (1, 0)
-        axes = StepAxes(each[0].shape[time], each[0].shape[batch], batch)
-        return cls([*each[0].split(1, batch)], y, first, axes, has_batch)
+        axes = StepAxes(t.shape[time], t.shape[batch], batch)
+        return cls([*t.split(1, batch)], y.to(t.device), first, axes, has_batch=True)
+
+    @classmethod
+    def _of_list(cls, model: nn.Module, x: list, y: Any, first: bool | None) -> "Data":
+        each = [_tensor(x_b, model) for x_b in x]
+        is_even = len({t.shape for t in each}) == 1
+        checks.require(is_even, "x", [*map(checks.kind, each)], "sequences of one length")
+        is_like_x = isinstance(y, list) and len(y) == len(each)
+        checks.require(is_like_x, "y", checks.kind(y), "a list like x")
+        targets = [checks.numbers("y", y_b) for y_b in y]
+        are_even = len({t.shape for t in targets}) == 1
+        checks.require(are_even, "y", [*map(checks.kind, targets)], "targets of one shape")
+        together = torch.stack(targets).to(each[0].device)
+        read = [as_read(t, first, model) for t in each]
+        axes = StepAxes(len(each[0]), len(each), 0)
+        return cls(read, together, first, axes, has_batch=False)
 
     def loss(self, loss_fn: str | Loss) -> LossOfOutputs:
         """The loss as a function of the outputs of each sequence."""

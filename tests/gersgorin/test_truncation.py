@@ -304,7 +304,7 @@ def test_after_training_on_a_delay_the_window_is_longer_than_the_delay():
         x = torch.rand(48, B, 1, generator=generator) - 0.5
         return x, F.pad(x[:-delay], (0, 0, 0, 0, delay, 0))
 
-    for _ in range(150):
+    for _ in range(80):
         x, y = batch(16)
         loss = F.mse_loss(model(x)[delay:], y[delay:])
         optimizer.zero_grad()
@@ -368,6 +368,10 @@ def both_ways():
     [
         pytest.param(lambda x, y: truncation(both_ways(), x, y, F.mse_loss), "bidirectional",
                      id="two directions"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0]], y, "squared"), "y is",
+                     id="targets that are no list"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), 3, y, "squared"), "x is int",
+                     id="a number"),
         pytest.param(lambda x, y: truncation(model_of("GRU"), x, y), "loss_fn is None",
                      id="no loss"),
         pytest.param(lambda x, y: truncation(model_of("GRU"), x, y, "hinge"), "loss_fn is 'hinge'",
