@@ -128,7 +128,7 @@ def offsets(K: int, T: int) -> list[int]:
     return [K * k // count for k in range(count)]
 
 
-class Errors(NamedTuple):
+class TruncationErrors(NamedTuple):
     """The arrays of a `Truncation`."""
 
     error: np.ndarray
@@ -138,7 +138,7 @@ class Errors(NamedTuple):
     by_lag: np.ndarray
 
 
-def measured(of: LossSlopes, windows: list[int], progress: Progress) -> Errors:
+def truncation_errors(of: LossSlopes, windows: list[int], progress: Progress) -> TruncationErrors:
     """The errors of chunks and of sliding windows, and the norms by lag."""
     T = len(of.x)
     whole = of.of_chunks(T)
@@ -157,7 +157,7 @@ def measured(of: LossSlopes, windows: list[int], progress: Progress) -> Errors:
             found.append(np.mean(each, 0))
             advance(done, len(windows))
     (error, cosine), (sliding_error, sliding_cosine) = np.transpose(found), np.transpose(sliding)
-    return Errors(
+    return TruncationErrors(
         error=error,
         cosine=cosine,
         sliding_error=sliding_error,
@@ -210,7 +210,7 @@ def loss_slopes(
     """
     model = copied(model)
     part, step = model.get_submodule(name), runs[0].step
-    weights = weights_of(step, part)
+    weights = _step_weights(step, part)
     outputs, calls = list[Tensor](), list[list[_Call]]()
     for x in xs:
         output, found = _read(model, part, x)
@@ -234,7 +234,7 @@ def loss_slopes(
     )
 
 
-def weights_of(step: Step, part: nn.Module) -> list[nn.Parameter]:
+def _step_weights(step: Step, part: nn.Module) -> list[nn.Parameter]:
     """The weights of the step of a layer, which then have gradients, without biases that the layer
     does not have.
     """

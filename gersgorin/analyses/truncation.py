@@ -20,8 +20,8 @@ from gersgorin.analyses.truncated_gradients import (
     LossOfOutputs,
     listed_windows,
     loss_slopes,
-    measured,
     shortest,
+    truncation_errors,
 )
 from gersgorin.autodiff import with_gradients
 from gersgorin.kinds import batch_first_of, is_recurrent
@@ -164,7 +164,7 @@ class Truncation(StepResult):
         return ax
 
 
-class Names(TypedDict, total=False):
+class NameOptions(TypedDict, total=False):
     """The names of the network, the sequence and a time step in a result."""
 
     title: str | None
@@ -172,7 +172,7 @@ class Names(TypedDict, total=False):
     unit: str | None
 
 
-@names_options(Names)
+@names_options(NameOptions)
 @with_gradients()
 def truncation(
     model: Any,
@@ -183,7 +183,7 @@ def truncation(
     layer: str | None = None,
     batch_first: bool | None = None,
     progress: Progress | None = None,
-    **names: Unpack[Names],
+    **names: Unpack[NameOptions],
 ) -> Truncation:
     """Measure the error of truncated backpropagation by the length of its window.
 
@@ -222,7 +222,7 @@ def truncation(
     wanted = "a module with a recurrent layer"
     checks.require(isinstance(model, nn.Module), "model", checks.kind(model), wanted)
     loss_fn = _loss_of(model, loss_fn)
-    data = Data.read(model, x, y, batch_first)
+    data = LossData.read(model, x, y, batch_first)
     is_layer = layer is None and is_recurrent(model)
     name = "" if is_layer else recurrent_layer(model, layer)
     how: Any = {"layer": layer, "batch_first": batch_first, **names, "progress": False}
@@ -231,7 +231,7 @@ def truncation(
     B, T = len(runs), len(runs[0])
     windows = listed_windows(T)
     groups = [slopes] if B == 1 else [slopes, *(slopes.alone(b) for b in range(B))]
-    found, *alone = [measured(each, windows, progress) for each in groups]
+    found, *alone = [truncation_errors(each, windows, progress) for each in groups]
     single = alone or [found]
     return Truncation(
         **runs[0].heading,
@@ -273,7 +273,7 @@ def _tensor(x: Any, model: nn.Module) -> Tensor:
     return t
 
 
-class Data(NamedTuple):
+class LossData(NamedTuple):
     """Sequences of one length, and their targets."""
 
     sequences: list[Tensor]
@@ -286,7 +286,7 @@ class Data(NamedTuple):
     """Whether the model reads x with the axis of the batch that the user gave."""
 
     @classmethod
-    def read(cls, model: nn.Module, x: Any, y: Any, batch_first: bool | None) -> "Data":
+    def read(cls, model: nn.Module, x: Any, y: Any, batch_first: bool | None) -> "LossData":
         """Check x and y. Raises InvalidInputError."""
         first = batch_first_of(model) if batch_first is None else batch_first
         if isinstance(x, list):
@@ -303,7 +303,7 @@ class Data(NamedTuple):
         return cls([*t.split(1, batch)], y.to(t.device), first, axes, has_batch=True)
 
     @classmethod
-    def _of_list(cls, model: nn.Module, x: list, y: Any, first: bool | None) -> "Data":
+    def _of_list(cls, model: nn.Module, x: list, y: Any, first: bool | None) -> "LossData":
         each = [_tensor(x_b, model) for x_b in x]
         is_even = len({t.shape for t in each}) == 1
         checks.require(is_even, "x", [*map(checks.kind, each)], "sequences of one length")
