@@ -99,7 +99,11 @@ for cell, depth in (("rhn", 5), ("lstm", 1), ("rnn", 1)):
 PASSES = 6  # for each listed window
 
 
-@benchmark("truncation, GRU n=128, T=200", f"{PASSES} training steps for each listed window")
+@benchmark(
+    "truncation, GRU n=128, T=200",
+    f"{PASSES} training steps for each listed window",
+    full=True,
+)
 def _(device):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(200, 1, 4, generator=generator, dtype=torch.float64)
