@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from benchmarks.registry import benchmark, on_both
-from gersgorin import Recorder, eigenvalues, gersgorin_discs, temporal_jacobian
+from gersgorin import Recorder, eigenvalues, gersgorin_discs, temporal_jacobian, truncation
+from gersgorin.analyses.truncated_gradients import listed_windows
 from rhn.cells import RHN
 from rhn.models import PolyphonicModel
 
@@ -93,6 +94,27 @@ for cell, depth in (("rhn", 5), ("lstm", 1), ("rnn", 1)):
     @benchmark(name, "without", 0.7, pairs=3)
     def _(device, cell=cell, depth=depth):
         return _training_steps(cell, depth, 100), _training_steps(cell, depth, None)
+
+
+PASSES = 6  # for each listed window
+
+
+@benchmark(
+    "truncation, GRU n=128, T=200",
+    f"{PASSES} training steps for each listed window",
+    full=True,
+)
+def _(device):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 1, 4, generator=generator, dtype=torch.float64)
+    y = torch.zeros(200, 1, 128, dtype=torch.float64)
+    model = torch.nn.GRU(4, 128).double()
+
+    def training_steps():
+        for _ in range(PASSES * len(listed_windows(len(x)))):
+            torch.nn.functional.mse_loss(model(x)[0], y).backward()
+
+    return (lambda: truncation(model, x, y, torch.nn.functional.mse_loss)), training_steps
 
 
 @benchmark(

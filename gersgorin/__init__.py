@@ -11,6 +11,7 @@ sequence: numbers (T, m) or ids (T,). Every analysis returns numbers in one tabl
     fixed_points(network, x)     fixed points and cycles under constant input
     pseudospectra(network, x)    pseudospectra of a few steps
     influence(model, x)          how far back outputs, or a loss, depend on inputs, for any model
+    truncation(model, x, y, loss_fn)    errors of truncated backpropagation by its window
     compare({"a": a}, x)         networks side by side, or bands over seeds and sequences
     Recorder(model, x)           spectra and gradients during training
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from gersgorin.analyses.products import products as products
     from gersgorin.analyses.pseudospectra import pseudospectra as pseudospectra
     from gersgorin.analyses.spectra import spectra as spectra
+    from gersgorin.analyses.truncation import truncation as truncation
     from gersgorin.layers import layer_inputs as layer_inputs
     from gersgorin.linalg.discs import gersgorin_discs as gersgorin_discs
     from gersgorin.linalg.jacobian_products import jacobian_product as jacobian_product

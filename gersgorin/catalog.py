@@ -36,6 +36,7 @@ ANALYSES = (
     Analysis("plot", "analyses.spectra:spectra", "Spectra"),
     Analysis("compare", "analyses.compare:compare", "Comparison"),
     Analysis("influence", "analyses.influence:influence", "Influence"),
+    Analysis("truncation", "analyses.truncation:truncation", "Truncation"),
     Analysis("fixed-points", "analyses.fixed_points:fixed_points", "FixedPoints"),
     Analysis("lyapunov", "analyses.lyapunov:lyapunov", "LyapunovSpectrum"),
     Analysis(

@@ -91,7 +91,7 @@ def record(
     model = copied(model)
     part = model.get_submodule(name)
     one_direction(part)
-    given = _as_read(x, batch_first_of(model) if batch_first is None else batch_first, model)
+    given = as_read(x, batch_first_of(model) if batch_first is None else batch_first, model)
     calls = _calls(model, part, given)
     _one_sequence_read(x, name, calls, batch_first_of_step(part))
     starts = sum(not call.state for call in calls[1:]) + bool(calls)
@@ -145,7 +145,7 @@ def _rows_of(calls: list[Call], part: nn.Module) -> Tensor:
     return torch.cat([_rows(call.x, batch_first_of_step(part)) for call in calls])
 
 
-def _as_read(x: Any, batch_first: bool | None, model: nn.Module) -> Any:
+def as_read(x: Any, batch_first: bool | None, model: nn.Module) -> Any:
     """x as the model reads it, in float64, with an axis of the batch if its place is known."""
     t = tree_map(lambda value: checks.argument(value, model), x)
     if batch_first is None or not isinstance(t, Tensor):

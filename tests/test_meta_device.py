@@ -237,7 +237,7 @@ READS_NUMBERS = {
     "gersgorin": (
         "Recorder", "Run", "compare", "eigenvalues", "fixed_points", "gains", "gates",
         "gersgorin_discs", "influence", "layer_inputs", "lyapunov", "open_run", "products",
-        "pseudospectra", "spectra", "trajectory",
+        "pseudospectra", "spectra", "trajectory", "truncation",
     ),
     "gersgorin.linalg": ("eigenvalue_conditions", "numerical_radius", "pseudospectrum"),
 }  # fmt: skip

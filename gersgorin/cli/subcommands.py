@@ -84,6 +84,24 @@ class InfluenceCommand(AnalysisOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TruncationCommand(AnalysisOptions):
+    """Errors of truncated backpropagation by the length of its window.
+
+    The loss is that of predicting the next step.
+
+    examples:
+      gersgorin truncation --checkpoint runs/mine
+      gersgorin truncation --module models.py:Net --input x.npy --loss-fn squared
+    """
+
+    analysis = BY_COMMAND["truncation"]
+    reads: ClassVar[str] = "model"
+
+    loss_fn: Annotated[str | None, OWN_OPTIONS] = None
+    """bernoulli, categorical or squared (default: that of the checkpoint)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FixedPointsCommand(AnalysisOptions):
     """Fixed points of the step under the mean of the sequence, or cycles, and their spectra.
 

@@ -57,11 +57,16 @@ def run_on_network(command: AnalysisOptions) -> None:
     model = network_of(command, data.x, command.device)
     if command.reads == "model":
         x = data.all
-        is_of_loss = keywords.get("of", "outputs") != "outputs"
+        needs_loss = "loss_fn" in signature_of(function).parameters
+        is_of_loss = needs_loss or keywords.get("of", "outputs") != "outputs"
         if is_of_loss:  # of predicting the next step
             x = [each[:-1] for each in data.all]
             keywords["y"] = [each[1:] for each in data.all]
-        found = function(model, x, **keywords, **how_of(command, model, data))
+        how = how_of(command, model, data)
+        for name in how:
+            takes = name in signature_of(function).parameters
+            checks.require(takes, f"--{name.replace('_', '-')}", "given", "none, for this command")
+        found = function(model, x, **keywords, **how)
     else:
         run = opened_network(command, model, data)
         check_figure(command, len(run))

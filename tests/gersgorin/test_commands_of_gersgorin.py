@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gersgorin import Recorder, compare, fixed_points, influence, open_run, spectra
+from gersgorin import Recorder, compare, fixed_points, influence, open_run, spectra, truncation
 from gersgorin.catalog import ANALYSES as ROWS
 from gersgorin.cli.commands import COMMANDS, main
 from gersgorin.cli.options import AnalysisOptions, NetworkOptions
@@ -76,7 +76,7 @@ def wanted_radii(cell, x) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in ANALYSES if name not in ("influence", "fixed-points")]
+    "name", [name for name in ANALYSES if name not in ("influence", "truncation", "fixed-points")]
 )
 def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
     own = {"lyapunov": {"count": 2, "seed": 3}, "pseudospectra": {"side": 5}}.get(name, {})
@@ -160,6 +160,17 @@ def test_influence_of_outputs_and_of_a_loss(capsys):
     found = influence(model, x_of()[:-1], of="bernoulli", y=x_of()[1:], **DATA, seed=3)
     words = ["--checkpoint", "mine.safetensors", "--seed", 3, "--steps", 7, "--of", "bernoulli"]
     assert printed(capsys, "influence", *words) == json.loads(json.dumps(found.to_dict()))
+
+
+def test_truncation_for_the_loss_of_a_checkpoint(capsys):
+    model, _ = trained_model("lstm", 1)
+    found = truncation(model, [x_of()[:-1]], [x_of()[1:]], "bernoulli", **DATA)
+    words = ["--checkpoint", "mine.safetensors", "--steps", 7]
+    assert printed(capsys, "truncation", *words) == json.loads(json.dumps(found.to_dict()))
+    assert run("truncation", *words, "--csv", "t.csv", "--output", "t.npz", "t.png") == 0
+    assert str(load("t.npz")) == str(found)
+    assert run("truncation", *words, "--state-size", 3) == 2
+    assert run("truncation", "--cell", "lstm") == 2
 
 
 def test_fixed_points(capsys):
@@ -574,6 +585,7 @@ def lazily_annotated(kind: type) -> type:
     [
         ("plot", {"leading": 3}),
         ("influence", {"of": "squared", "feature": 1, "probes": 4}),
+        ("truncation", {"loss_fn": "squared"}),
         ("fixed-points", {"starts": 7, "period": 2, "margin": 0.25}),
         ("lyapunov", {"count": 3, "warmup": 2, "repeat": 4}),
         ("pseudospectra", {"side": 9}),

@@ -1,0 +1,394 @@
+"""Truncated backpropagation against plain loops of torch that detach the state."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gersgorin import load, truncation
+from rhn.cells import RHN
+from rhn.errors import InvalidInputError
+from rhn.models import LanguageModel, PolyphonicModel
+from tests.user_modules import LastState, OwnLoop, Stacked
+
+T, M, N = 21, 3, 5
+CLOSE = {"rtol": 1e-9, "atol": 1e-12}
+
+
+class Model(nn.Module):
+    """A recurrent layer and a linear output, of (T, B, m)."""
+
+    def __init__(self, layer, units=N):
+        super().__init__()
+        self.layer, self.out = layer, nn.Linear(units, 2)
+
+    def forward(self, x):
+        return self.out(self.layer(x)[0])
+
+
+class ReadsBefore(nn.Module):
+    """A step (x, s) -> (output, next state): the output reads the state before the step."""
+
+    state_size = N
+
+    def __init__(self):
+        super().__init__()
+        self.move, self.read = nn.Linear(M + N, N), nn.Linear(N, N)
+
+    def forward(self, x, s):
+        return self.read(s).tanh() * s, self.move(torch.cat((x, s), -1)).tanh()
+
+
+class Loop(nn.Module):
+    """A layer that reads (T, B, m) with a step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def forward(self, x, s=None):
+        s, outputs = x.new_zeros(x.shape[1], N) if s is None else s, []
+        for x_t in x:
+            o, s = self.step(x_t, s)
+            outputs.append(o)
+        return torch.stack(outputs), s
+
+
+LAYERS = {
+    "RNN": lambda: nn.RNN(M, N),
+    "GRU": lambda: nn.GRU(M, N),
+    "LSTM of two layers": lambda: nn.LSTM(M, N, 2),
+    "RHN of depth 3": lambda: RHN(M, N, 3),
+    "own step": lambda: Loop(ReadsBefore()),
+}
+
+
+def model_of(name):
+    torch.manual_seed(3)
+    model = Model(LAYERS[name]()).double()
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.5)
+    return model
+
+
+def data_of(B=1, outputs=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (T, B, M), (T, B, outputs)
+    return [torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
+
+
+def slopes(loss, layer):
+    """The gradient in the weights of a layer; added biases once."""
+    found = []
+    names, weights = zip(*layer.named_parameters(), strict=True)
+    how = {"allow_unused": True, "materialize_grads": True}
+    for name, slope in zip(names, torch.autograd.grad(loss, weights, **how), strict=True):
+        if "bias_hh" not in name:
+            found.append(slope.flatten())
+        elif isinstance(layer, nn.GRU):
+            found.append(slope[2 * N :])
+    return torch.cat(found)
+
+
+def detached(state):
+    return tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
+
+
+def by_chunks(model, x, y, loss_fn, K, offset):
+    """A plain loop that detaches the state at each end of a chunk."""
+    state, outputs, start = None, [], 0
+    ends = [*range(offset or K, len(x), K), len(x)]
+    for end in ends:
+        given = () if state is None else (detached(state),)
+        o, state = model.layer(x[start:end], *given)
+        outputs.append(o)
+        start = end
+    return slopes(loss_fn(model.out(torch.cat(outputs)), y), model.layer)
+
+
+def by_sliding(model, x, y, loss_fn, K):
+    """Each output from a loop of its own over K steps, from a detached state."""
+    states, outputs = [None], []
+    for x_t in x:
+        given = () if states[-1] is None else (states[-1],)
+        states.append(detached(model.layer(x_t[None], *given)[1]))
+    for t in range(len(x)):
+        # an output of ReadsBefore reads the state before its step
+        start = max(0, t - K + 1)
+        given = () if states[start] is None else (states[start],)
+        outputs.append(model.layer(x[start : t + 1], *given)[0][-1:])
+    return slopes(loss_fn(model.out(torch.cat(outputs)), y), model.layer)
+
+
+def error_and_cosine(g, whole):
+    cosine = F.cosine_similarity(g, whole, dim=0) if g.any() else math.nan
+    return float((g - whole).norm() / whole.norm()), float(cosine)
+
+
+def masked(o, y):
+    weight = (torch.arange(len(o)) % 3 == 0).to(o)[:, None, None]
+    return ((o - y) ** 2 * weight).sum() / weight.sum()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_chunks_are_loops_that_detach_at_four_offsets(name):
+    model, (x, y) = model_of(name), data_of()
+    found = truncation(model, x, y, F.mse_loss, **how_of(name))
+    whole = by_chunks(model, x, y, F.mse_loss, T, 0)
+    offsets = {1: [0], 2: [0, 1], 3: [0, 1, 2], 8: [0, 2, 4, 6], 12: [0, 3, 6, 9], T: [0]}
+    for K, starts in offsets.items():
+        each = [by_chunks(model, x, y, F.mse_loss, K, start) for start in starts]
+        error, cosine = np.mean([error_and_cosine(g, whole) for g in each], 0)
+        at = found.windows.tolist().index(K)
+        np.testing.assert_allclose(found.error[at], error, **CLOSE)
+        np.testing.assert_allclose(found.cosine[at], cosine, **CLOSE)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_sliding_windows_and_lags_are_loops_of_each_output(name):
+    model, (x, y) = model_of(name), data_of()
+    found = truncation(model, x, y, F.mse_loss, **how_of(name))
+    sums = [by_sliding(model, x, y, F.mse_loss, K) for K in range(1, T + 1)]
+    for at, K in enumerate(found.windows):
+        error, cosine = error_and_cosine(sums[K - 1], sums[-1])
+        np.testing.assert_allclose(found.sliding_error[at], error, **CLOSE)
+        np.testing.assert_allclose(found.sliding_cosine[at], cosine, **CLOSE)
+    parts = [sums[0], *(b - a for a, b in pairwise(sums))]
+    np.testing.assert_allclose(found.by_lag, [float(part.norm()) for part in parts], **CLOSE)
+
+
+def how_of(name):
+    return {"layer": "layer.step", "batch_first": False} if name == "own step" else {}
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        pytest.param(lambda o, y: F.mse_loss(o[-1], y[-1]), id="the last step"),
+        pytest.param(masked, id="masked"),
+        pytest.param(lambda o, y: (o - y) ** 2, id="a number for each output"),
+    ],
+)
+def test_a_loss_is_differentiated_as_it_is_written(loss_fn):
+    model, (x, y) = model_of("GRU"), data_of()
+
+    def mean(o, y):
+        return loss_fn(o, y).mean()
+
+    found = truncation(model, x, y, loss_fn)
+    whole = by_chunks(model, x, y, mean, T, 0)
+    each = [by_chunks(model, x, y, mean, 4, start) for start in range(4)]
+    errors = [error_and_cosine(g, whole)[0] for g in each]
+    np.testing.assert_allclose(found.error[3], np.mean(errors), **CLOSE)
+
+
+def test_a_loss_of_the_returned_state_reads_the_last_step():
+    class OfState(Model):
+        def forward(self, x):
+            return self.out(self.layer(x)[1][0])
+
+    torch.manual_seed(0)
+    model = OfState(nn.LSTM(M, N)).double()
+    x, y = data_of()[0], torch.ones(1, 1, 2).double()
+    by_state = truncation(model, x, y, F.mse_loss)
+    model.__class__ = Model
+    by_output = truncation(model, x, y, lambda o, y: F.mse_loss(o[-1:], y))
+    np.testing.assert_allclose(by_state.error, by_output.error, **CLOSE)
+    np.testing.assert_allclose(by_state.by_lag, by_output.by_lag, **CLOSE)
+
+
+@pytest.mark.parametrize("batch_first", [True, False], ids=["batch first", "time first"])
+def test_a_batch_has_the_gradient_of_its_loss_and_the_windows_of_each_sequence(batch_first):
+    torch.manual_seed(1)
+    model = Model(nn.GRU(M, N, batch_first=batch_first)).double()
+    x, y = data_of(B=4)
+    given = [t.transpose(0, 1) if batch_first else t for t in (x, y)]
+    found = truncation(model, *given, F.mse_loss)
+    model.layer.batch_first = False
+    whole = by_chunks(model, x, y, F.mse_loss, T, 0)
+    each = [by_chunks(model, x, y, F.mse_loss, 4, start) for start in range(4)]
+    errors = [error_and_cosine(g, whole)[0] for g in each]
+    np.testing.assert_allclose(found.error[3], np.mean(errors), **CLOSE)
+    alone = [truncation(model, x[:, b], y[:, b], F.mse_loss) for b in range(4)]
+    np.testing.assert_array_equal(found.windows_10, [one.window_10 for one in alone])
+    np.testing.assert_array_equal(found.windows_1, [one.window_1 for one in alone])
+
+
+def test_a_list_of_sequences_is_a_batch():
+    model, (x, y) = model_of("RNN"), data_of(B=3)
+    listed = truncation(model, [*x.unbind(1)], [*y.unbind(1)], "squared")
+    np.testing.assert_allclose(listed.error, truncation(model, x, y, "squared").error, **CLOSE)
+
+
+def test_one_output_for_each_sequence():
+    torch.manual_seed(2)
+    model = LastState(inputs=M).double()
+    x, y = torch.randn(3, T, M).double(), torch.randn(3, 1).double()
+    found = truncation(model, x, y, F.mse_loss)
+    alone = truncation(model, x[:1], y[:1], F.mse_loss)
+    assert found.windows_10[0] == pytest.approx(alone.window_10, nan_ok=True)
+    assert len(found.windows_10) == 3
+
+
+@pytest.mark.parametrize("cell", [nn.GRUCell, nn.LSTMCell], ids=["GRUCell", "LSTMCell"])
+def test_a_loop_over_a_cell_gives_the_numbers_of_the_layer(cell):
+    torch.manual_seed(4)
+    loop = OwnLoop(cell(M, N), batch_first=False).double()
+    layer = getattr(nn, cell.__name__.removesuffix("Cell"))(M, N).double()
+    layer.load_state_dict({f"{name}_l0": weight for name, weight in loop.cell.state_dict().items()})
+    x, y = data_of(outputs=N)
+    by_loop, by_layer = (truncation(each, x, y, F.mse_loss) for each in (loop, layer))
+    np.testing.assert_allclose(by_loop.error, by_layer.error, **CLOSE)
+    np.testing.assert_allclose(by_loop.by_lag, by_layer.by_lag, **CLOSE)
+
+
+def test_lags_count_from_the_state_that_outputs_read():
+    """The upper layer carries the state of the lower one on: it stays at lag 0 of its own step."""
+    torch.manual_seed(5)
+    model, (x, y) = Stacked(M).double(), data_of(outputs=M)
+    found = truncation(model, x, y, F.mse_loss, layer="a")
+    states = model.a(x)[0].detach().requires_grad_()
+    loss = F.mse_loss(model.out(model.b(states)[0]), y)
+    (of_states,) = torch.autograd.grad(loss, states)
+    before = torch.cat((torch.zeros_like(states[:1]), states[:-1])).detach()
+    each = [model.a(x_t[None], s[None])[0][0] for x_t, s in zip(x, before, strict=True)]
+    total = (torch.stack(each) * of_states).sum()
+    weights = [*model.a.parameters()]
+    of_weights = torch.autograd.grad(total, weights)
+    n = 2 * model.a.hidden_size
+    lag_0 = torch.cat([g.flatten() for g in (*of_weights[:3], of_weights[3][n:])])
+    np.testing.assert_allclose(found.by_lag[0], float(lag_0.norm()), **CLOSE)
+
+
+def test_a_linear_network_of_one_unit_has_the_errors_of_its_series():
+    """s' = r s + x with x = 1 and s[0] = 1 / (1 - r), in the loss s[T]: G_k is r^k (s, 1)."""
+    r = 0.8
+    rnn = nn.RNN(1, 1, bias=False, nonlinearity="relu").double()
+    with torch.no_grad():
+        rnn.weight_ih_l0.fill_(1 - r)
+        rnn.weight_hh_l0.fill_(r)
+
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = rnn
+
+        def forward(self, x):
+            return self.rnn(x, x.new_ones(1, 1, 1))[0]
+
+    found = truncation(Constant(), torch.ones(T, 1, 1), torch.ones(1), lambda o, y: o[-1].sum())
+    lags = np.arange(T)
+    np.testing.assert_allclose(found.by_lag, math.sqrt(2) * r**lags, **CLOSE)
+    error = (r**found.windows - r**T) / (1 - r**T)
+    np.testing.assert_allclose(found.sliding_error, error, **CLOSE)
+    last = [(T - start - 1) % 4 + 1 for start in range(4)]  # steps of the last chunk, K = 4
+    errors = [(r**length - r**T) / (1 - r**T) for length in last]
+    np.testing.assert_allclose(found.error[3], np.mean(errors), **CLOSE)
+    np.testing.assert_allclose(found.cosine, 1, **CLOSE)
+
+
+def test_after_training_on_a_delay_the_window_is_longer_than_the_delay():
+    delay, units, generator = 12, 20, torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = Model(nn.RNN(1, units), units)
+    model.out = nn.Linear(units, 1)
+    with torch.no_grad():  # a shift register, from which training starts
+        model.layer.weight_hh_l0.copy_(0.9 * torch.eye(units).roll(1, 0))
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+
+    def batch(B):
+        x = torch.rand(48, B, 1, generator=generator) - 0.5
+        return x, F.pad(x[:-delay], (0, 0, 0, 0, delay, 0))
+
+    for _ in range(80):
+        x, y = batch(16)
+        loss = F.mse_loss(model(x)[delay:], y[delay:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.5 * float(y[delay:].var())
+    found = truncation(model, *batch(1), lambda o, y: F.mse_loss(o[delay:], y[delay:]))
+    is_short = found.windows <= delay
+    assert found.error[is_short].min() > 0.1
+    assert not found.window_10 <= delay  # NaN if only the whole sequence is long enough
+
+
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [
+        pytest.param(lambda: PolyphonicModel("gru", hidden_size=4), "bernoulli", id="chorales"),
+        pytest.param(lambda: LanguageModel("gru", vocabulary_size=6, hidden_size=4), "categorical",
+                     id="text"),
+    ],
+)  # fmt: skip
+def test_a_model_of_ours_knows_its_loss(model, loss):
+    torch.manual_seed(0)
+    model = model()
+    x = torch.randint(6, (T,)) if loss == "categorical" else (torch.rand(T, 88) < 0.1).float()
+    found = truncation(model, x[:-1], x[1:])
+    assert found.loss == loss
+    np.testing.assert_array_equal(found.error, truncation(model, x[:-1], x[1:], loss).error)
+    by_torch = F.cross_entropy if loss == "categorical" else F.binary_cross_entropy_with_logits
+    wanted = truncation(model, x[:-1], x[1:], by_torch)
+    np.testing.assert_allclose(found.error, wanted.error, **CLOSE)
+
+
+def test_the_window_holds_for_all_longer_ones_and_is_missing_if_only_the_whole_has_it():
+    model, (x, y) = model_of("GRU"), data_of()
+    found = truncation(model, x, y, F.mse_loss)
+    holds = [K for k, K in enumerate(found.windows[:-1]) if (found.error[k:] <= 0.1).all()]
+    assert found.window_10 == pytest.approx(min(holds, default=math.nan), nan_ok=True)
+    nothing = truncation(model, x, y, lambda o, y: o.sum() * 0)
+    assert math.isnan(nothing.window_10)
+    assert "-" in str(nothing)
+
+
+def test_a_result_is_saved_loaded_and_drawn(tmp_path):
+    model, (x, y) = model_of("RNN"), data_of(B=2)
+    found = truncation(model, x, y, F.mse_loss)
+    for name in ("a.json", "a.npz"):
+        assert str(load(found.save(tmp_path / name))) == str(found)
+    axes = found.plot()
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    labels = {line.get_label(): line.get_xdata() for line in axes.lines}
+    assert labels["error at most 10 %"] == pytest.approx([found.window_10], nan_ok=True)
+    found.figure()
+
+
+def both_ways():
+    return Model(nn.GRU(M, N, bidirectional=True), 2 * N)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        pytest.param(lambda x, y: truncation(both_ways(), x, y, F.mse_loss), "bidirectional",
+                     id="two directions"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0]], y, "squared"), "y is",
+                     id="targets that are no list"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), 3, y, "squared"), "x is int",
+                     id="a number"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), x, y), "loss_fn is None",
+                     id="no loss"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), x, y, "hinge"), "loss_fn is 'hinge'",
+                     id="unknown loss"),
+        pytest.param(lambda x, y: truncation(nn.Linear(M, 2), x[:, 0], y[:, 0], F.mse_loss),
+                     "layer is None",
+                     id="no layer"),
+        pytest.param(lambda x, y: truncation(torch.sin, x, y, F.mse_loss), "model is",
+                     id="a function"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), x, y, lambda o, y: y.sum()),
+                     "loss is no function", id="a loss of the targets"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), x, y, lambda o, y: 1.0),
+                     "what loss_fn returns", id="a loss that is no tensor"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0], x[1:, 0]], y, "squared"),
+                     "sequences of one length", id="two lengths"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_measured_is_refused(call, said):
+    with pytest.raises(InvalidInputError, match=said):
+        call(*data_of())
