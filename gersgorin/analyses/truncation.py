@@ -7,7 +7,7 @@
 Legend: T time steps; B sequences; W listed windows; K steps of a window.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypedDict, Unpack
 
@@ -65,6 +65,7 @@ class Truncation(StepResult):
     """
 
     page: ClassVar[str] = "docs/guides/truncation.md"
+    item: ClassVar[str] = WINDOW
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, WINDOW, LAG, LOSS, ERROR, COSINE, SLIDING_ERROR, SLIDING_COSINE,
         SHORTEST, WINDOW_10, WINDOW_1, OF_MEAN, LOW, MEDIAN, HIGH, NORM, SEQUENCES, MODE, CHUNKS,
@@ -120,6 +121,17 @@ class Truncation(StepResult):
             NORM: self.by_lag,
             SEQUENCES: len(self.windows_10),
         }
+
+    def listed(self) -> dict[str, Sequence[Any]]:
+        names = (WINDOW, ERROR, COSINE, SLIDING_ERROR, SLIDING_COSINE)
+        return {name: self.table()[name].tolist() for name in names}
+
+    def records(self) -> list[dict[str, Any]]:
+        by_lag = [{LAG: lag, NORM: norm} for lag, norm in enumerate(self.by_lag.tolist())]
+        return [*super().records(), *by_lag]
+
+    def coordinates(self) -> Mapping[str, Any]:
+        return {"window": self.windows}
 
     def blocks(self) -> list[list[list[str]]]:
         names = (ERROR, COSINE, SLIDING_ERROR, SLIDING_COSINE)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import gate_activity, lesion
+from analysis import gate_activity, lesion, refinement
 from gersgorin import (
     compare,
     fixed_points,
@@ -23,6 +23,7 @@ from gersgorin import (
     products,
     pseudospectra,
     spectra,
+    truncation,
 )
 from gersgorin.recorder import Recorder
 from rhn import PolyphonicModel
@@ -59,7 +60,9 @@ MAKE = {
     "fixed points": lambda: fixed_points(CELL, X, starts=5),
     "compare": lambda: compare({("rhn", 2): [CELL, CELL], "f": CELL}, [X, X[:5]]),
     "recording": recording,
+    "truncation": lambda: truncation(torch.nn.GRU(3, N), X[:6], torch.rand(6, N), "squared"),
     "lesions": lambda: lesion(model(), PIECES),
+    "refinement": lambda: refinement(model(), PIECES),
     "gates of layers": lambda: gate_activity(model(), PIECES),
 }
 STEPS = [*range(T)]
@@ -74,7 +77,9 @@ INDEX = {
     "fixed points": ("point", [1]),
     "compare": ("network", ["rhn, 2", "f"]),
     "recording": ("optimiser step", [0, 5, 10]),
+    "truncation": ("window (steps)", [1, 2, 3, 4, 6]),
     "lesions": ("lesioned", ["none", "1", "2"]),
+    "refinement": ("readout after layer", ["before 1", "1", "2"]),
     "gates of layers": ("layer", ["1", "2"]),
 }
 COORDINATES = {
@@ -92,6 +97,8 @@ COORDINATES = {
         "row_kind": ["layer", "layer", "blind", "beyond blind"],
         "label": ["1", "2", "1", "1"],
     },
+    "truncation": {"window": [1, 2, 3, 4, 6], "lag": [*range(6)]},
+    "refinement": {"row": ["before 1", "1", "2"], "sequence": [0, 1]},
     "gates of layers": {"layer": ["1", "2"], "sequence": ["sequence 1"] * 6 + ["sequence 2"] * 9},
 }
 
