@@ -114,7 +114,8 @@ def test_a_frame_has_the_items_as_index_and_a_column_for_each_array_of_the_table
     frame, (label, items) = found.to_frame(), INDEX[name]
     assert frame.index.name == label and frame.index.tolist() == items
     table = found.table()
-    arrays = {row: value for row, value in table.items() if np.ndim(value) and row != label}
+    columns = {row: value for row, value in table.items() if np.ndim(value) and row != label}
+    arrays = {row: value for row, value in columns.items() if len(value) == len(items)}
     assert [*frame.columns] == [*arrays]
     for row, value in arrays.items():
         np.testing.assert_array_equal(frame[row], np.asarray(value, float))
