@@ -272,7 +272,10 @@ def radius_of_random_weights() -> float:
 def chaotic_network() -> float:
     W = random_weights(200, 2.0)
     s0 = torch.randn(200, dtype=d, generator=torch.Generator().manual_seed(1992))
-    step = lambda x, s: torch.tanh(W @ s)  # noqa: E731
+
+    def step(x: Tensor, s: Tensor) -> Tensor:
+        return torch.tanh(W @ s)
+
     return gersgorin.lyapunov(step, steps(300), s0, count=1, warmup=100).exponents[0]
 
 
@@ -362,7 +365,10 @@ def tent_exponent() -> float:
 @known("cat map: largest exponent", "log((3 + sqrt 5) / 2)", math.log(GOLDEN), 0.01, LENGTH)
 def cat_exponent() -> float:
     A = torch.tensor([[2.0, 1.0], [1.0, 1.0]], dtype=d)
-    step = lambda x, s: torch.remainder(A @ s, 1.0)  # noqa: E731
+
+    def step(x: Tensor, s: Tensor) -> Tensor:
+        return torch.remainder(A @ s, 1.0)
+
     return gersgorin.lyapunov(step, steps(500), torch.tensor([0.1, 0.2], dtype=d)).exponents[0]
 
 

@@ -10,7 +10,7 @@ each of 88 inputs is 1 with probability 0.05. Values are medians and quartiles o
 
 import torch
 
-from paper.medians import Value, median_and_quartiles, print_rows
+from paper.values import Value, median_and_quartiles, print_rows
 from rhn.cells import RHN
 
 KEYS, UNITS, DEPTH, STEPS = 88, 32, 4, 200

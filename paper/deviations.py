@@ -11,7 +11,7 @@ and quartiles over 10 seeds.
 import torch
 
 from gersgorin import eigenvalues, gersgorin_discs
-from paper.medians import Value, median_and_quartiles, print_rows
+from paper.values import Value, median_and_quartiles, print_rows
 
 SIZES = (16, 64, 256)
 DEVIATION, SEEDS = 0.05, 10

@@ -16,7 +16,7 @@ import torch
 
 from gersgorin.recorder import Recorder
 from gersgorin.recording import Recording
-from paper.medians import Value, median_and_quartiles, print_rows
+from paper.values import Value, median_and_quartiles, print_rows
 from rhn.data import chorales
 from rhn.models import PolyphonicModel
 

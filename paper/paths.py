@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from paper.medians import Value, print_rows
+from paper.values import Value, print_rows
 from rhn.cells import DTRNN, RHN, Cell
 from rhn.utils.figures import BLUE, GREY, ORANGE, save_figure
 

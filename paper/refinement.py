@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis import Refinement, refinement
-from paper.medians import Value, print_rows
+from paper.values import Value, print_rows
 from rhn import load, train
 from rhn.data import chorales
 

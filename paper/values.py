@@ -33,6 +33,12 @@ def seeds(values: Sequence[float] | np.ndarray) -> Value:
     return float(np.mean(values)), float(np.min(values)), float(np.max(values))
 
 
+def median_and_quartiles(values: Sequence[float] | np.ndarray) -> Value:
+    """Return the median of values, and their lower and upper quartile."""
+    median, low, high = np.quantile(values, (0.5, 0.25, 0.75)).tolist()
+    return median, low, high
+
+
 def number_text(value: float) -> str:
     """Return a number with three digits; a count whole."""
     is_count = float(value).is_integer() and abs(value) < 1e6
@@ -68,3 +74,11 @@ def read_values(path: Path = STORED) -> dict[str, Value]:
             interval = (value, float(row["from"] or "nan"), float(row["to"] or "nan"))
             found[row["name"]] = interval if has_interval else value
     return found
+
+
+def print_rows(rows: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Print each value with its ends, and return them all."""
+    for name, value in rows.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        print(f"{name:32}", *(f"{number:10.4g}" for number in numbers))
+    return rows

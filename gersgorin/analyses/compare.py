@@ -58,7 +58,6 @@ MEASURES = {RADIUS: "spectral_radius", ROW_REACH: "reach", NORM: "norm", GROWTH:
 PANELS = {"discs": "", "radius": RADIUS, "reach": ROW_REACH, "norm": NORM, "product": GROWTH}
 """The panels of a figure: the complex plane of a step, and curves over time."""
 COLUMNS = (RUNS, RADIUS, ROW_REACH, NORM, LOG_NORM, HALF_LIFE)
-PER_STEP = ("spectral_radius", "norm", "reach", "log_norm_product")
 NOTES = (NOT_CONVERGED, NORM_NOT_CONVERGED, NO_NUMBER)
 WITHOUT_STEPS = "a comparison from a .json file has no numbers of steps: expected one from .npz"
 HEADING = 10  # letters of a line in the heading of a column
@@ -322,12 +321,12 @@ class Comparison(FigureResult):
         runs = max(len(one.steps) for one in self.networks)
         longest = max(one.norm.shape[1] for one in self.networks)
         shape = len(self.networks), runs, longest
-        found = {name: np.full(shape, np.nan) for name in PER_STEP}
+        found = {name: np.full(shape, np.nan) for name in MEASURES.values()}
         steps = np.zeros(shape[:2], int)
         for k, one in enumerate(self.networks):
             R, T = one.norm.shape
             steps[k, :R] = one.steps
-            for name in PER_STEP:
+            for name in MEASURES.values():
                 found[name][k, :R, :T] = getattr(one, name)
         axes = (NETWORK, "run", STEP)
         return {name: (axes, array) for name, array in found.items()} | {"steps": (axes[:2], steps)}
@@ -345,7 +344,7 @@ class Comparison(FigureResult):
         ]
         found = super(Comparison, replace(self, networks=tuple(light))).to_dict()
         for network in found["networks"]:
-            for name in ("first", *PER_STEP):
+            for name in ("first", *MEASURES.values()):
                 del network[name]
         return found
 

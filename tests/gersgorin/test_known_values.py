@@ -76,3 +76,53 @@ def test_the_command_ends_with_1_beyond_an_allowance(monkeypatch, command, chang
         "logistic",
         "tent",
     ]
+
+
+def slopes_of_lorenz(v):
+    """The derivatives of states and of small changes of them, (6, K)."""
+    a, b, c, da, db, dc = v
+    states = [10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c]
+    changes = [10 * (db - da), da * (28 - c) - a * dc - db, da * b + a * db - 8 / 3 * dc]
+    return np.stack([*states, *changes])
+
+
+def next_of_lorenz(v, h=0.02):
+    first = slopes_of_lorenz(v)
+    second = slopes_of_lorenz(v + h / 2 * first)
+    third = slopes_of_lorenz(v + h / 2 * second)
+    return v + h / 6 * (first + 2 * second + 2 * third + slopes_of_lorenz(v + h * third))
+
+
+def next_of_henon(v):
+    a, b, da, db = v
+    return np.stack([1 - 1.4 * a * a + b, 0.3 * a, -2.8 * a * da + db, 0.3 * da])
+
+
+def next_of_logistic(v):
+    s, ds = v
+    return np.stack([4 * s * (1 - s), (4 - 8 * s) * ds])
+
+
+RUNS_OF = {  # case: (step of states and changes, first states, steps, those not counted, time)
+    "logistic map, r = 4: exponent": (next_of_logistic, [0.5], 2000, 100, 1),
+    "Henon: largest exponent": (next_of_henon, [0.0, 0.0], 3000, 300, 1),
+    "Lorenz: largest exponent (1 / time unit)": (next_of_lorenz, [1.0, 1.0, 20.0], 6000, 500, 0.02),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", RUNS_OF)
+def test_allowances_for_the_length_of_a_run_are_four_standard_deviations(case):
+    step, middle, steps, warmup, time = RUNS_OF[case]
+    n, rng = len(middle), np.random.default_rng(0)
+    states = np.array(middle)[:, None] + rng.uniform(-0.1, 0.1, (n, 200))
+    v, logs = np.concatenate([states, np.ones_like(states)]), 0.0
+    for t in range(steps):
+        v = step(v)
+        size = np.linalg.norm(v[n:], axis=0)
+        v[n:] /= size
+        logs = logs + np.log(size) if t >= warmup else logs
+    exponents = logs / (steps - warmup) / time
+    row = ROWS[case]
+    assert abs(exponents.mean() - row.known) < 0.2 * row.allowance
+    assert 0.5 * row.allowance < 4 * exponents.std() < row.allowance

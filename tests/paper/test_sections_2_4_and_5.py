@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from paper import coupling, deviations, identity, paths, schematic
-from paper.medians import median_and_quartiles
+from paper.values import median_and_quartiles
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_arguments_of_check_that_are_none_of_these_functions_are_refused(functio
 
 
 @pytest.mark.parametrize("function", [check, cure, assert_learns, opened_run])
-def test_arguments_of_a_training_run_have_the_same_types_everywhere(function):
+def test_arguments_of_a_training_run_have_the_same_names_everywhere(function):
     """Those beside the arguments of one function, by name in `check`, together elsewhere."""
     own = {"steps", "losses", "seconds", "progress", "below"}
     given = inspect.signature(function).parameters.values()
