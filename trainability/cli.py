@@ -15,7 +15,7 @@ from typing import Any
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_class, command_line, run_read
-from rhn.utils.io import check_result
+from rhn.utils.io import check_output, check_result
 from rhn.utils.results import Result
 from rhn.utils.validation import in_short, signature_of, unknown_name
 
@@ -35,6 +35,10 @@ class CheckCommand:
     """Optimiser steps (default: those of FILE.py:NAME, or 1000)."""
     seed: int | None = None
     """First of three seeds (default: that of FILE.py:NAME, or 0)."""
+    whole: bool = False
+    """Print all rows of the table."""
+    csv: Path | None = None
+    """File for the whole table (.csv)."""
     output: tuple[Path, ...] = ()
     """Files for all numbers (.json, .npz)."""
 
@@ -91,6 +95,8 @@ def run(options: Any) -> None:
 
     for path in options.output:
         check_result(path)
+    if options.csv:
+        check_output(options.csv, (".csv",))
     parts = arguments_in(options.training)
     for name in ("steps", "seed"):
         if getattr(options, name) is not None:
@@ -100,7 +106,9 @@ def run(options: Any) -> None:
         parts = {name: value for name, value in parts.items() if name not in OF_CHECK}
     work: Callable[..., Result] = cure if isinstance(options, CureCommand) else check
     found = work(**parts)
-    print(found)
+    print(found.whole() if options.whole else found)
+    if options.csv:
+        found.csv(options.csv)
     for path in options.output:
         found.save(path)
 
