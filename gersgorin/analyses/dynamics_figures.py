@@ -45,7 +45,7 @@ def draw_exponents_and_means(part: SubFigure, found: Any) -> float:
                linewidth=0.7 * rcParams["lines.linewidth"])  # fmt: skip
     for k in {*known[:1].tolist(), *known[-1:].tolist()}:
         name_end(right, f"{ONE} {k + 1}", float(found.exponents[k]), BLUE)
-    right.set(xlabel=f"{COUNTED} ({found.unit})", ylabel=MEANS)
+    right.set(xlabel=COUNTED, ylabel=MEANS)
     return height
 
 

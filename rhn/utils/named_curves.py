@@ -30,8 +30,8 @@ DASH = 2.5  # widths of a line: so much is seen of each of several curves that c
 DECADES = 1  # spanned by curves above 0, from which their axis is logarithmic
 NARROW = 0.42  # of a figure's width: the longest line of a curve's name
 NAME, CURVE = "name of a curve", "curve"  # ids of these texts and lines
-TIME, BAND = "time step", "10 to 90 % of the runs"
-CURVE_TEXTS = (TIME, BAND)
+TIME, AXIS, BAND = "time step", "time", "10 to 90 % of the runs"
+CURVE_TEXTS = (TIME, AXIS, BAND)
 
 
 def over_steps(
@@ -69,7 +69,7 @@ def over_steps(
         subs = (1, 3) if known.max() < 100 * known.min() else (1,)
         ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=5))
         ax.yaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel(f"{TIME} ({unit})", parse_math=False)
+    ax.set_xlabel(f"{AXIS} ({unit})", parse_math=False)
     ax.set_ylabel(label)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     ax.margins(x=0.01)
