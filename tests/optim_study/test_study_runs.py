@@ -287,7 +287,7 @@ def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path):
 
 def test_status_counts_trials_and_workers_of_a_killed_driver_leave(tmp_path, monkeypatch, answer):
     def status(folder):
-        (row,) = answer("optim-study status --out", folder)
+        (row,) = answer("optim-study status", folder)
         return row, [row[name] for name in ("running", "interrupted", "complete", "trials")]
 
     monkeypatch.setenv("STUDY_PAUSE", "0.05")
@@ -480,7 +480,7 @@ def test_a_torn_last_line_of_a_journal_is_cut_off_and_a_damaged_one_refused(tmp_
     assert journal.read_bytes() == damaged
     journal.write_bytes(whole.replace(b'"epochs":24', b'"epochs":"x"'))
     says = "protocol cannot be read: epochs is 'x': expected a whole"
-    refused("optim-study status --out", tmp_path, says=says)
+    refused("optim-study status", tmp_path, says=says)
     journal.write_text("no JSON\n")
     with pytest.raises(DataError, match=r"journal\.log is of another format"):
         drive(config(), tmp_path)
