@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from matplotlib.axis import Axis
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.results import FigureResult
+from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 
 DATA, SPLIT, SEQUENCES = "data", "split", "sequences"
@@ -18,7 +18,7 @@ DIGITS = ".5g"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class LayerResult(FigureResult):
+class LayerResult(Result):
     """Numbers of the layers of a network along some sequences."""
 
     page: ClassVar[str] = "docs/guides/gates-lesions.md"

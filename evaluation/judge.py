@@ -28,7 +28,8 @@ from evaluation.threads import SETS, THREADS, load_set
 from evaluation.threads.trainings import Training
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability import facts
-from trainability.checks import Check, check
+from trainability.check_table import Check
+from trainability.checks import check
 from trainability.training import model_output
 
 TABLE = Path(__file__).with_name("right_parts.csv")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 
-from gersgorin.results import FigureResult
 from rhn.utils.io import arrays_of
+from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ PerWeight = Annotated[np.ndarray, "measurement", "weight"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Recording(FigureResult):
+class Recording(Result):
     """Measurements of a network on one probe at M moments of its training; NaN if unknown.
 
     >>> import torch

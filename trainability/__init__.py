@@ -19,7 +19,7 @@ from rhn.version import __version__ as __version__
 if TYPE_CHECKING:
     from trainability import cures as cures
     from trainability import initial_weights as initial_weights
-    from trainability.checks import Check as Check
+    from trainability.check_table import Check as Check
     from trainability.checks import check as check
     from trainability.cures import Cure as Cure
     from trainability.cures import cure as cure
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 __all__, _load, __dir__ = lazy_names(
     __name__,
     {
-        "checks": ("Check", "check"),
+        "check_table": ("Check",),
+        "checks": ("check",),
         "cures": ("Cure", "cure"),
         "testing": ("assert_learns",),
     },

@@ -21,17 +21,20 @@ from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
 from rhn.utils.tables import formatted
 from trainability.changes import Known
-from trainability.checks import (
+from trainability.check_table import (
     CLOSED,
     ERROR_COLUMN,
+    SEED,
     STAR,
+    STARRED,
     THREE,
     Failure,
     ResultOfRows,
     failures_as_text,
-    failures_of,
+    numbered,
     shown_error,
 )
+from trainability.checks import failures_of
 from trainability.door import TrainingOptions, opened_run, refuse_few, refuse_unknown
 from trainability.initial_weights import chrono_, orthogonal_, remembering_, reset_
 from trainability.races import FIRST, SEEDS, Race
@@ -127,6 +130,20 @@ class Cure(ResultOfRows):
     def table(self) -> Mapping[str, Any]:
         """Return the error of each pair, the best first."""
         return {f"{row.weights}, {FACTOR} {row.rate:g}": row.error for row in self.rows}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a line {column: number} for each pair."""
+        return [
+            {
+                WEIGHTS: row.weights,
+                FACTOR: row.rate,
+                STEPS: row.steps,
+                ERROR_COLUMN: row.error,
+                **numbered(SEED, row.seeds),
+                STARRED: int(row.starred),
+            }
+            for row in self.rows
+        ]
 
     def notes(self) -> Mapping[str, int]:
         return {FAILED: self.failed}

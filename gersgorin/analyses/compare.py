@@ -39,11 +39,11 @@ from gersgorin.growth import (
     growth_curve,
     growth_rows,
 )
-from gersgorin.results import FROM_FIRST, FigureResult
+from gersgorin.results import FROM_FIRST
 from gersgorin.run import ReadOptions, names_options
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
-from rhn.utils.results import STEP
+from rhn.utils.results import STEP, Result
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def quantiles(values: np.ndarray, share: float) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Comparison(FigureResult):
+class Comparison(Result):
     """Networks along sequences, in the order in which they were given.
 
     >>> import torch

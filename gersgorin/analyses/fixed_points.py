@@ -34,7 +34,8 @@ from gersgorin.results import (
 )
 from gersgorin.run import Run, RunOptions, names_options, open_run
 from rhn.utils.progress import reported
-from rhn.utils.results import ARRAYS_FIELD, median_and_ends
+from rhn.utils.result_files import ARRAYS_FIELD
+from rhn.utils.results import median_and_ends
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 

@@ -12,7 +12,7 @@ from user_modules import EachState, LastState
 from rhn.errors import InvalidInputError
 from trainability import assert_learns, check, checks, cure
 from trainability.changes import ADAM, NONE, SINGLE
-from trainability.checks import ERROR_ON_TRAINING, FAILED
+from trainability.check_table import ERROR_ON_TRAINING, FAILED
 from trainability.facts import FACTS, PROPORTIONAL, READ, SPREAD
 
 STEPS = 2
