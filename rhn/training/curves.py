@@ -11,7 +11,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.utils.composer import composed
-from rhn.utils.figures import COLOURS, figure_width
+from rhn.utils.figures import COLOURS, call_text, figure_width
 from rhn.utils.io import check_file, read_config
 from rhn.utils.seed_folders import home_of
 
@@ -90,4 +90,4 @@ def draw_curves(curves: Sequence[Curves], size: str = "page") -> Figure:
             name.set_parse_math(False)
         return 0.6 * figure_width(part)
 
-    return composed(draw, TITLE, size)
+    return composed(draw, TITLE, size, call=call_text(draw_curves.__name__, size=size))

@@ -9,20 +9,31 @@ legend above them.
 
 import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from rhn.utils.figures import GREY, SLIDE_HEIGHT, figure_width, inches_of, our_style
+from rhn.utils.figures import GREY, SLIDE_HEIGHT, figure_width, inches_of, metadata, our_style
 from rhn.utils.named_curves import name_heights, place_names
 
 STACKED, SLIDE = 5, 12  # inches: no pairs side by side in a narrower figure; a slide is wider
 
 
 class Shown(Figure):
-    """A figure that a notebook displays as a picture."""
+    """A figure that a notebook displays as a picture, and whose files name their origin."""
+
+    call: str = ""
+    """The call that drew it."""
+
+    def savefig(self, fname: Any, **how: Any) -> None:
+        """Write the figure to a file, with its origin in the metadata of .png, .svg and .pdf."""
+        named = Path(fname).suffix if isinstance(fname, str | Path) else ""
+        kind = how.get("format") or named.removeprefix(".") or "png"
+        how.setdefault("metadata", metadata(kind.lower(), self.call))
+        super().savefig(fname, **how)
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()
@@ -36,16 +47,21 @@ def new_axes() -> Axes:
 
 
 def composed(
-    draw: Callable[[SubFigure], float], title: str, size: str | float, source: str = ""
+    draw: Callable[[SubFigure], float],
+    title: str,
+    size: str | float,
+    source: str = "",
+    call: str = "",
 ) -> Shown:
     """Return a new figure in our style, with a title, and a footer that names the source.
 
     draw: adds the panels and returns the height of the figure in inches. size: "page", "column",
-    "slide" or the width in inches.
+    "slide" or the width in inches. call: the call that draws it, for the metadata of files.
     """
     with our_style(size):
         width, points = inches_of(size), rcParams["font.size"]
         figure = Shown(figsize=(width, SLIDE_HEIGHT), layout="constrained")
+        figure.call = call
         figure.get_layout_engine().set(h_pad=points / 180, w_pad=points / 180)  # type: ignore
         whole = figure.add_subfigure(figure.add_gridspec(1, 1)[0])
         left: dict[str, Any] = {"x": 0.01, "ha": "left", "wrap": True, "parse_math": False}

@@ -224,9 +224,11 @@ class Result:
         width in inches. source: the footer. how: arguments of `draw`.
         """
         from rhn.utils.composer import composed  # loads matplotlib
+        from rhn.utils.figures import call_text
 
         title = self.figure_title() if title is None else title
-        return composed(partial(self.draw, **how), title, size, source)
+        call = call_text(f"{type(self).__name__}.figure", size=size, **how)
+        return composed(partial(self.draw, **how), title, size, source, call)
 
     def figure_title(self) -> str:
         """Return the usual title of the figure."""
