@@ -8,10 +8,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._utils import _flatten_dense_tensors as flattened
+from torch.multiprocessing.reductions import StorageWeakRef as StorageReference
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.dropout import _DropoutNd as Dropout
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils.data.dataloader import _BaseDataLoaderIter as LoaderIterator
 
-__all__ = ["Dropout", "TreeSpec", "tree_flatten", "tree_leaves", "tree_map", "tree_unflatten"]
+__all__ = [
+    "BatchNorm",
+    "Dropout",
+    "LoaderIterator",
+    "StorageReference",
+    "TreeSpec",
+    "flattened",
+    "tree_flatten",
+    "tree_leaves",
+    "tree_map",
+    "tree_unflatten",
+]
 
 
 def is_transformed(t: Tensor) -> bool:
