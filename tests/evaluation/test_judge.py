@@ -103,7 +103,8 @@ def test_the_counts_of_a_table():
     lines = table(rows).splitlines()
     assert lines[0] == (
         "later: trainings: 3, refused: 1, with a star: 2, with a fact with a star: 1, "
-        "first star right: 1, first star wrong: 1, fact or star of a right part: 1, always the GRU: right: 2, always the GRU: wrong: 1"
+        "first star right: 1, first star wrong: 1, fact or star of a right part: 1, "
+        "always the GRU: right: 2, always the GRU: wrong: 1"
     )
     assert lines[1] == (
         "later_healthy: trainings: 3, refused: 0, with a star: 1, with a fact with a star: 1"
