@@ -150,6 +150,15 @@ def test_a_record_of_which_a_part_is_missing_is_damaged(left, tmp_path, caplog):
     assert f"0001.json is damaged: {expected}; renamed to" in message
 
 
+def test_a_record_whose_curve_has_other_than_numbers_is_damaged(tmp_path, caplog):
+    record_of(study := config(), tmp_path)
+    path = (folder := StudyFolder(tmp_path, study)).file(1, ".json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"curve": [[9.0, "low"]]}))
+    assert folder.load_record(1) is None and not path.exists()
+    assert "0001.json is damaged: could not convert" in caplog.text
+
+
 def test_a_study_of_0_7_0_continues_and_its_trials_have_no_versions(tmp_path):
     """0.7.0 wrote no versions, and the largest float for a test loss that is not finite."""
     study, record = config(), reference(config(), 1)
