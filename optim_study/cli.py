@@ -177,8 +177,8 @@ class Plot:
     """Draw only the networks with these recurrence depths (default: all)."""
     kind: Literal["swarm", "map"] = "swarm"
     """swarm: the losses of the trials, one column per network. map: learning rate against initial
-    standard deviation, one panel per network; filled symbols are trials that trained, and the table
-    has the counts in the paper's range, outside it, and of each scheme too.
+    standard deviation, one panel per network; filled symbols are trials that trained. The table
+    then also counts the trials in the paper's range, outside it, and of each scheme.
     """
     objective: Objective = "train"
     """Judge a trial by its lowest training loss (train) or validation loss (valid)."""

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +22,7 @@ from optim_study import ray_engine, read_csv, run, smoke
 from optim_study.config import RunConfig
 from optim_study.engines import engine_of
 from optim_study.ray_engine import ray_devices, ray_tasks
-from optim_study.results import csv_text
+from optim_study.results import csv_text, write_csv
 from optim_study.runner import OUTPUTS
 from optim_study.shares import REGIONS, share_table, training_shares
 from rhn.errors import InvalidInputError
@@ -151,11 +151,13 @@ def test_plot_draws_folders_and_tables_and_counts_a_copy_once(kind, loss, study,
 
 
 def test_plot_writes_the_whole_table_one_network_and_region_a_line(study, answer):
-    found = answer(f"optim-study plot {study.csv} --kind map --csv shares.csv")
+    first, *others = study.trials
+    write_csv([replace(first, init_std=0.1), *others], "trials.csv")
+    found = answer("optim-study plot trials.csv --kind map --csv shares.csv")
     with Path("shares.csv").open(newline="") as file:
         lines = [*csv.DictReader(file)]
     texts = [{k: "" if v is None else str(v) for k, v in share.items()} for share in found]
-    assert lines == texts and len(lines) > 4
+    assert lines == texts and len(lines) == 4 + 2
 
 
 def test_plot_writes_a_figure_with_the_name_of_its_kind_by_default(study, answer, own_folder):
