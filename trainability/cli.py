@@ -150,7 +150,7 @@ def run_watch(options: WatchCommand) -> int:
     print(f"\n{found}")
     for path in options.output:
         if path.suffix.lower() in FIGURE_SUFFIXES:
-            save_figure(path, found.plot)
+            save_figure(path, found.figure)
         else:
             found.save(path)
     return code

@@ -1,15 +1,14 @@
 """Facts of the outermost calls of modules: their weights, their mode, and carried states."""
 
 import weakref
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rhn.utils.torch_private import BatchNorm, Dropout, StorageReference
-from trainability.watching.tensors import storage_of, tensors_in
+from rhn.utils.torch_private import BatchNorm, Dropout, StorageWeakRef, storage_key
+from trainability.watching.tensors import tensors_in
 from trainability.watching.weights import Weight, Weights
 
 
@@ -32,22 +31,23 @@ class CalledModule:
         return any(part is not None and not part.training for part in parts)
 
 
-@dataclass(eq=False)
 class Outputs:
-    """The memory of outputs, by its address. It is not kept."""
+    """The memory of outputs of calls. It is not kept."""
 
-    known: dict[int, StorageReference] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.known: dict[int, StorageWeakRef] = {}
 
-    def add(self, storages: Iterable[StorageReference]) -> None:
-        self.known.update((storage.cdata, storage) for storage in storages)
+    def add(self, key: int, output: Tensor) -> None:
+        self.known[key] = StorageWeakRef(output.untyped_storage())
 
-    def has(self, storage: StorageReference) -> bool:
-        known = self.known.get(storage.cdata)
-        return known is not None and not known.expired()
+    def has(self, key: int) -> bool:
+        return key in self.known and not self.known[key].expired()
 
-    def forget_freed(self) -> None:
-        """Remove references to memory that was freed."""
-        self.known = {key: each for key, each in self.known.items() if not each.expired()}
+    def take(self, other: "Outputs") -> None:
+        """Take those of another, and forget memory that was freed."""
+        every = self.known | other.known
+        self.known = {key: each for key, each in every.items() if not each.expired()}
+        other.known = {}
 
 
 class Calls:
@@ -73,16 +73,14 @@ class Calls:
             for weight in called.weights:
                 tensor = weight.tensor()
                 weight.trainable |= tensor is not None and tensor.requires_grad
-        inputs, outputs = list(tensors_in(given)), list(tensors_in(output))
-        self._compare(inputs, outputs)
+        outputs = tensors_in(output)
+        self._compare(tensors_in(given), outputs)
         if called.has_part_in_evaluation():
             _count_if_reached(called, outputs)
 
     def backward_ends(self) -> None:
         """Outputs until now are those of calls before the last backward pass."""
-        self._older.known.update(self._recent.known)
-        self._older.forget_freed()
-        self._recent = Outputs()
+        self._older.take(self._recent)
 
     def in_evaluation(self) -> int:
         """Return how many calls in evaluation mode a backward pass reached, of modules of which an
@@ -99,7 +97,7 @@ class Calls:
         if called is None or called.module() is not module:
             weights = [self.weights.of(tensor) for tensor in module.parameters()]
             for weight in weights:
-                weight.in_module = True
+                weight.is_called = True
             parts = [weakref.ref(part) for part in module.modules() if _is_active(part)]
             called = CalledModule(weakref.ref(module), weights, parts)
             self._by_id[id(module)] = called
@@ -108,15 +106,16 @@ class Calls:
 
     def _compare(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         """Count a call that gets an earlier output, and keep its own outputs in mind."""
-        storages = [(t, storage) for t in inputs if (storage := storage_of(t)) is not None]
-        states = [t for t, storage in storages if self._older.has(storage)]
+        keys = {storage_key(t): t for t in inputs}
+        states = [t for key, t in keys.items() if key is not None and self._older.has(key)]
         if states:
             self.with_state += 1
         if any(t.requires_grad for t in states):
             self.with_graph += 1
-        taken = {storage.cdata for _, storage in storages}
-        own = (storage for t in outputs if (storage := storage_of(t)) is not None)
-        self._recent.add(storage for storage in own if storage.cdata not in taken)
+        for output in outputs:
+            key = storage_key(output)
+            if key is not None and key not in keys:  # an output may be an input as it was
+                self._recent.add(key, output)
 
 
 def _is_active(part: nn.Module) -> bool:

@@ -15,15 +15,13 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from torch.utils.hooks import RemovableHandle
 
 from rhn.errors import InvalidInputError
 from rhn.utils.torch_private import LoaderIterator
@@ -53,19 +51,39 @@ class Listener(Protocol):
     def scaler_steps(self, optimizer: Optimizer, step: Callable[[], Any]) -> Any:
         """A GradScaler calls `step`, in which the optimiser steps or not."""
 
+    def loss_scaled(self, loss: Any, scaled: Any, factor: float) -> None:
+        """A GradScaler multiplies a loss by a factor before its backward pass."""
+
     def minibatch_read(self, iterator: Any, minibatch: Any) -> None:
         """The iterator of a DataLoader gives a minibatch."""
 
+    def minibatches_end(self, iterator: Any) -> None:
+        """The iterator of a DataLoader has no further minibatch."""
+
 
 class Hooks:
-    """Functions that torch calls. They pass events of the thread of the loop to a listener."""
+    """Functions that torch calls. They pass events of the thread of the loop to a listener.
+
+    Only the outermost call of a module is reported. While it runs, its module has a hook, and other
+    modules have none: calls of parts cost nothing, and are compiled without hooks.
+    """
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.thread = threading.get_ident()
-        self.depth = 0
-        """Calls of modules that have begun and not ended."""
         self.in_backward = False
+        self.handle: RemovableHandle | None = None
+        """Of the one hook for calls: that of all modules, or that of the module in the call."""
+
+    def wait_for_call(self) -> None:
+        """Install the hook for the next call of any module, in place of the present one."""
+        self.remove()
+        self.handle = register_module_forward_pre_hook(self.before_call)
+
+    def remove(self) -> None:
+        """Remove the hook for calls."""
+        if self.handle is not None:
+            self.handle.remove()
 
     def is_elsewhere(self) -> bool:
         """Return True in another thread, and in a call that a backward pass makes again."""
@@ -74,22 +92,23 @@ class Hooks:
     def before_call(self, module: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling() or self.is_elsewhere():
             return
-        self.depth += 1
-        if self.depth == 1:
-            self.listener.call_begins()
-
-    def after_call(self, module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
-        if torch.compiler.is_compiling() or self.is_elsewhere():
+        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
             return
-        self.depth = max(self.depth - 1, 0)
-        if self.depth == 0:
-            self.listener.call_ends(module, (args, kwargs), output)
+        self.listener.call_begins()
+        self.remove()
+        self.handle = module.register_forward_hook(
+            self.after_call, with_kwargs=True, always_call=True
+        )
+
+    def after_call(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        self.wait_for_call()
+        self.listener.call_ends(module, (args, kwargs), output)
 
     def around_backward(self, call: Callable) -> Callable:
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
             if self.is_elsewhere():
                 return call(tensors, *args, **kwargs)
-            self.depth = 0  # of calls that an interrupt has ended
+            self.wait_for_call()  # an interrupt has ended a call without its hook
             self.listener.backward_begins(tensors)
             self.in_backward = True
             try:
@@ -116,11 +135,24 @@ class Hooks:
 
         return step
 
+    def around_scale(self, call: Callable) -> Callable:
+        def scale(scaler: GradScaler, outputs: Any) -> Any:
+            scaled = call(scaler, outputs)
+            self.listener.loss_scaled(outputs, scaled, float(scaler.get_scale()))
+            return scaled
+
+        return scale
+
     def around_minibatch(self, call: Callable) -> Callable:
         def __next__(iterator: Any) -> Any:
-            minibatch = call(iterator)
-            if threading.get_ident() == self.thread:
-                self.listener.minibatch_read(iterator, minibatch)
+            if threading.get_ident() != self.thread:
+                return call(iterator)
+            try:
+                minibatch = call(iterator)
+            except StopIteration:
+                self.listener.minibatches_end(iterator)
+                raise
+            self.listener.minibatch_read(iterator, minibatch)
             return minibatch
 
         return __next__
@@ -137,15 +169,16 @@ def hooks_for(listener: Listener) -> Iterator[None]:
     hooks = Hooks(listener)
     with ExitStack() as stack:
         stack.callback(_in_use.release)
+        hooks.wait_for_call()
+        stack.callback(hooks.remove)
         for handle in (
-            register_module_forward_pre_hook(hooks.before_call),
-            register_module_forward_hook(hooks.after_call, with_kwargs=True, always_call=True),
             register_optimizer_step_pre_hook(hooks.before_step),
             register_optimizer_step_post_hook(hooks.after_step),
         ):
             stack.callback(handle.remove)
         _replace(stack, torch.autograd, "backward", hooks.around_backward)
         _replace(stack, GradScaler, "step", hooks.around_scaler)
+        _replace(stack, GradScaler, "scale", hooks.around_scale)
         _replace(stack, LoaderIterator, "__next__", hooks.around_minibatch)
         yield
 

@@ -93,8 +93,8 @@ LOOP_FACTS = (
     ),
     LoopFact(
         name=FOREIGN,
-        measure=lambda loop: (loop.steps.without_gradient(),),
-        meaning="The optimiser has the weights of another model.",
+        measure=lambda loop: (len(loop.steps.foreign()),),
+        meaning="No module that was called has these tensors, and no backward pass reached them.",
         sound=(0,),
     ),
     LoopFact(

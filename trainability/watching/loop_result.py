@@ -7,21 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 
 from rhn.utils.lazy import import_extra
-from rhn.utils.results import EXTRA, Result
+from rhn.utils.results import EXTRA, ROW, Result
 from rhn.utils.tables import MISSING, formatted
+from trainability.check_table import SOUND, STAR, STARRED, YOURS, numbered
 from trainability.facts import Fact
 from trainability.watching.loop_facts import LOOP_FACTS, LOOP_MEANINGS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
 
-YOURS, SOUND, STAR = "yours", "sound", "*"
-OPTIMISER, TENSORS, STEPS = "optimiser", "tensors", "steps"
-AFTER_BACKWARD = "norm of gradient after backward"
-AT_STEP = "at the step"
+OPTIMIZER, TENSORS, STEPS = "optimiser", "tensors", "steps"
+AFTER_BACKWARD, AT_STEP = "gradient after backward", "at the step"
 FIRST_RATE, LAST_RATE = "first rate", "last rate"
-LOSS, PASS, OPTIMISER_STEP = "loss", "backward pass", "step of the optimiser"
-NORM, RATE = "norm of the gradient", "learning rate"
+LOSS, RATE = "loss", "learning rate"
+PASS, OPTIMIZER_STEP = "backward pass", "step of the optimiser"
+MORE = "further optimisers"
+MOST = 20  # optimisers in the printed table
+DRAWN = 3  # optimisers in the figure: two curves each
+HEIGHT = 6.0  # inches of the figure
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,8 @@ class OptimizerRow:
     tensors: int
     steps: int
     after_backward: np.ndarray
-    """Norm of the gradient after the last backward pass before each step, (steps,). It is NaN at
-    the first step.
+    """Norm of the gradient after the last backward pass before each step, (steps,). NaN: it was not
+    read, as at the first step.
     """
     at_step: np.ndarray
     """Norm of the gradient that each step used, (steps,)."""
@@ -55,7 +59,7 @@ class OptimizerRow:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class LoopResult(Result):
-    """Facts of a training loop.
+    """Facts of a training loop, and norms and rates of its optimisers.
 
     >>> found = LoopResult(facts=(), optimizers=(), losses=np.array([2.0, 1.0]))
     >>> found.starred
@@ -65,8 +69,8 @@ class LoopResult(Result):
     page: ClassVar[str] = "docs/guides/watch.md"
     texts: ClassVar[tuple[str, ...]] = (
         *(fact.name for fact in LOOP_FACTS), *LOOP_MEANINGS.values(), YOURS, SOUND, STAR,
-        OPTIMISER, TENSORS, STEPS, AFTER_BACKWARD, AT_STEP, FIRST_RATE, LAST_RATE, LOSS, PASS,
-        OPTIMISER_STEP, NORM, RATE,
+        OPTIMIZER, TENSORS, STEPS, AFTER_BACKWARD, AT_STEP, FIRST_RATE, LAST_RATE, LOSS, RATE,
+        PASS, OPTIMIZER_STEP, MORE,
     )  # fmt: skip
 
     facts: tuple[Fact, ...]
@@ -96,29 +100,60 @@ class LoopResult(Result):
     def _optimizers_as_text(self) -> list[list[str]]:
         if not self.optimizers:
             return []
-        rows = [[row.name, *map(formatted, row.numbers().values())] for row in self.optimizers]
-        return [[OPTIMISER, *self.optimizers[0].numbers()], *rows]
+        shown = self.optimizers[:MOST]
+        rows = [[row.name, *map(formatted, row.numbers().values())] for row in shown]
+        return [[OPTIMIZER, *shown[0].numbers()], *rows]
+
+    def notes(self) -> Mapping[str, int]:
+        return {MORE: max(0, len(self.optimizers) - MOST)}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a line {column: number} for each fact and each optimiser."""
+        of_facts = [
+            {
+                ROW: fact.name,
+                **numbered(YOURS, fact.numbers),
+                **numbered(SOUND, fact.sound),
+                STARRED: int(fact.starred),
+            }
+            for fact in self.facts
+        ]
+        return of_facts + [{ROW: row.name, **row.numbers()} for row in self.optimizers]
 
     def to_frame(self) -> Any:
-        """Return the rows of the optimisers as a data frame of pandas."""
+        """Return the optimisers as a data frame of pandas, a row for each."""
         pandas = import_extra("pandas", EXTRA)
-        return pandas.DataFrame([{OPTIMISER: row.name, **row.numbers()} for row in self.optimizers])
+        index = pandas.Index([row.name for row in self.optimizers], name=OPTIMIZER)
+        return pandas.DataFrame([row.numbers() for row in self.optimizers], index)
 
-    def plot(self) -> "Figure":
-        """Draw the loss over backward passes, and norms of the gradient and rates over steps."""
-        from matplotlib.figure import Figure
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the loss over backward passes into these axes or new ones."""
+        from rhn.utils.composer import new_axes  # loads matplotlib
 
-        figure = Figure(figsize=(6.75, 5.0), layout="constrained")
-        loss, norm, rate = figure.subplots(3)
-        loss.plot(self.losses)
-        for row in self.optimizers:
-            norm.plot(row.after_backward, label=AFTER_BACKWARD)
-            norm.plot(row.at_step, label=AT_STEP)
-            rate.plot(row.rates, label=row.name)
-        loss.set(ylabel=LOSS, xlabel=PASS)
-        norm.set(ylabel=NORM)
-        rate.set(ylabel=RATE, xlabel=OPTIMISER_STEP)
-        return figure
+        ax = new_axes() if ax is None else ax
+        return _over(ax, {LOSS: self.losses}, PASS)
+
+    def draw(self, part: "SubFigure") -> float:
+        """Draw the loss, the norms of the gradient and the rates one above the other."""
+        loss, norm, rate = part.subplots(3)
+        norms, rates = dict[str, np.ndarray](), dict[str, np.ndarray]()
+        for k, row in enumerate(self.optimizers[:DRAWN], 1):
+            norms[f"{row.name} {k}, {AFTER_BACKWARD}"] = row.after_backward
+            norms[f"{row.name} {k}, {AT_STEP}"] = row.at_step
+            rates[f"{row.name} {k}, {RATE}"] = row.rates
+        self.plot(loss)
+        _over(norm, norms, OPTIMIZER_STEP)
+        _over(rate, rates, OPTIMIZER_STEP)
+        return HEIGHT
+
+
+def _over(ax: "Axes", curves: Mapping[str, np.ndarray], unit: str) -> "Axes":
+    """Draw curves with their names at their ends."""
+    from rhn.utils.named_curves import over_steps  # loads matplotlib
+
+    over_steps(ax, curves, unit)
+    ax.set_xlabel(unit)
+    return ax
 
 
 def _cells(fact: Fact) -> list[str]:

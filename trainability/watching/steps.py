@@ -2,15 +2,28 @@
 
 import math
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from trainability.watching.tensors import content_of, norm_of
+from trainability.watching.contents import Contents, versions_of
+from trainability.watching.tensors import norm_of
 from trainability.watching.used_gradients import UsedGradients
 from trainability.watching.weights import Weight, Weights
+
+EVERY, FIRST_STEPS = 10, 100
+
+
+def is_read(step: int) -> bool:
+    """Return True for steps at which all is read: the first hundred, then each tenth."""
+    return step < FIRST_STEPS or step % EVERY == 0
+
+
+def is_power_of_two(number: int) -> bool:
+    """Return True for 1, 2, 4, 8, ...: how often is read what rarely changes."""
+    return number & (number - 1) == 0
 
 
 @dataclass(eq=False)
@@ -23,18 +36,26 @@ class Tensors:
     with_gradient: set[Weight] = field(default_factory=set)
     """Those that had a gradient at a step."""
     after_backward: list[float] = field(default_factory=list)
-    """Norm of the gradient after the last backward pass before each step; NaN at the first."""
+    """Norm of the gradient after the last backward pass before each step; NaN where not read."""
     at_step: list[float] = field(default_factory=list)
     """Norm of the gradient that each step used."""
     rates: list[float] = field(default_factory=list)
     latest: float = math.nan
     """Norm of the gradient after the latest backward pass."""
-    contents: dict[Weight, int | None] = field(default_factory=dict)
-    """Contents after the last step; empty if another optimiser has changed them."""
+    contents: Contents | None = None
+    """Numbers after the last step; None if another optimiser has changed them."""
+
+    @property
+    def steps(self) -> int:
+        return len(self.rates)
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors that are alive."""
         return [t for weight in self.weights if (t := weight.tensor()) is not None]
+
+    def lonely(self) -> list[Weight]:
+        """Return the weights without a gradient that belong to no called module."""
+        return [w for w in self.weights if w not in self.with_gradient and not w.is_called]
 
     def gradients(self) -> list[Tensor]:
         """Return the gradients as they are now."""
@@ -77,25 +98,30 @@ class Steps:
         for each in self._alive():
             each.used.backward_begins()
 
-    def backward_ends(self, loss: float) -> None:
+    def backward_ends(self, loss: float, scale: float) -> None:
+        """Read gradients. scale: the factor of the loss that the pass began from."""
         self.last_loss = loss
         for each in self._alive():
             each.used.backward_ends()
         for group in self.groups:
-            group.latest = norm_of(group.gradients())
+            if is_read(group.steps):
+                group.latest = norm_of(group.gradients()) / scale
 
     def step_begins(self, optimizer: Optimizer) -> None:
         watched = self._watched(optimizer)
         if watched.had_state and not optimizer.state:
             watched.lost_state = True
-        before = watched.tensors.contents
-        now = contents_of(before)
-        changed = [weight for weight in before if before[weight] != now[weight]]
-        self.changed_tensors.update(changed)
-        if changed:
-            self.changed_steps += 1
+        group = watched.tensors
+        if group.contents is not None and self._may_differ(group, group.contents):
+            changed = group.contents.differing(Contents(group.weights))
+            self.changed_tensors.update(changed)
+            if changed:
+                self.changed_steps += 1
 
     def step_ends(self, optimizer: Optimizer) -> None:
+        if is_skipped_inside(optimizer):
+            self.skipped += 1
+            return
         self.count += 1
         watched = self._watched(optimizer)
         watched.last_step = self.count
@@ -115,17 +141,17 @@ class Steps:
             tensor = weight.tensor()
             if tensor is not None and tensor.grad is not None:
                 group.with_gradient.add(weight)
+        if is_power_of_two(group.steps):  # later the modules may be gone
+            self.foreign()
         self._keep_contents(group)
 
-    def without_gradient(self) -> int:
+    def foreign(self) -> list[Weight]:
         """Return the tensors of optimisers that had a gradient at none of its steps, and belong to
-        no module that was called.
+        no module that was called, nor to one of which a part was called.
         """
-        return sum(
-            weight not in group.with_gradient and not weight.in_module
-            for group in self.groups
-            for weight in group.weights
-        )
+        lonely = [weight for group in self.groups for weight in group.lonely()]
+        self.weights.read_modules(lonely)
+        return [weight for weight in lonely if not weight.beside_called]
 
     def lost_states(self) -> int:
         """Return how many optimisers lost their state: it was emptied, or a later optimiser of the
@@ -148,12 +174,16 @@ class Steps:
             self.not_finite += 1
             self.first_not_finite = self.first_not_finite or self.count
 
+    def _may_differ(self, group: Tensors, before: Contents) -> bool:
+        """Return True if numbers are compared: at each n-th step, and after changes in place."""
+        return is_read(group.steps) or before.versions != versions_of(group.weights)
+
     def _keep_contents(self, group: Tensors) -> None:
-        group.contents = contents_of(group.weights)
+        group.contents = Contents(group.weights)
         own = set(group.weights)
         for other in self.groups:
             if other is not group and not own.isdisjoint(other.weights):
-                other.contents = {}
+                other.contents = None
 
     def _alive(self) -> Iterator[WatchedOptimizer]:
         return (each for each in self.optimizers if each.optimizer() is not None)
@@ -187,7 +217,7 @@ class Steps:
         return group
 
 
-def contents_of(weights: Iterable[Weight]) -> dict[Weight, int | None]:
-    """Return the content of each tensor; None for one that is gone."""
-    alive = {weight: weight.tensor() for weight in weights}
-    return {weight: None if t is None else content_of(t) for weight, t in alive.items()}
+def is_skipped_inside(optimizer: Optimizer) -> bool:
+    """Return True if a GradScaler has told a fused optimiser to skip this step."""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found)

@@ -1,27 +1,33 @@
-"""Read tensors without changing or keeping them: their norm, content and storage."""
+"""Read tensors without changing or keeping them: their norm and content."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rhn.utils.torch_private import StorageReference, flattened, is_transformed
+from rhn.utils.torch_private import flattened, is_transformed
 
 SMALL = 2**16  # elements of a tensor that is joined with others before it is read
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples, lists and dictionaries."""
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dictionaries."""
+    found = list[Tensor]()
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[Tensor]) -> None:
     if isinstance(value, Tensor):
-        yield value
+        found.append(value)
     elif isinstance(value, tuple | list):
         for each in value:
-            yield from tensors_in(each)
+            _collect(each, found)
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from tensors_in(each)
+            _collect(each, found)
 
 
 def is_readable(t: Tensor) -> bool:
@@ -67,8 +73,3 @@ def content_of(t: Tensor) -> int | None:
         return None
     bits = t.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return hash((tuple(t.shape), bits.numpy().tobytes()))
-
-
-def storage_of(t: Tensor) -> StorageReference | None:
-    """Return a weak reference to the memory of a tensor; None if it has none."""
-    return StorageReference(t.untyped_storage()) if is_readable(t) else None

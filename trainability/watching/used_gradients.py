@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rhn.utils.torch_private import version_of
 from trainability.watching.tensors import dense, norm_of
 from trainability.watching.weights import Weight
 
@@ -54,7 +55,7 @@ class UsedGradients:
             tensor = weight.tensor()
             if tensor is not None and tensor.grad is not None:
                 gradient = tensor.grad
-                used = UsedGradient(weight, weakref.ref(gradient), gradient._version)
+                used = UsedGradient(weight, weakref.ref(gradient), version_of(gradient))
                 self._used.append(used)
         return again
 
@@ -79,4 +80,4 @@ def _gradient(used: UsedGradient) -> Tensor | None:
 def _is_same(used: UsedGradient) -> bool:
     """Return True unless other numbers were written into the gradient."""
     gradient = used.gradient()
-    return used.is_added_to or (gradient is not None and gradient._version == used.version)
+    return used.is_added_to or (gradient is not None and version_of(gradient) == used.version)

@@ -7,8 +7,10 @@ print(found)
 """
 
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,29 @@ from trainability.watching.hooks import hooks_for
 from trainability.watching.loop_facts import LOOP_FACTS, Loop
 from trainability.watching.loop_result import LoopResult, OptimizerRow
 from trainability.watching.minibatches import Minibatches
-from trainability.watching.steps import Steps, Tensors
+from trainability.watching.steps import Steps, Tensors, is_power_of_two
 from trainability.watching.weights import Weights
 
 
 class EnoughPassesError(BaseException):
     """Ends a watched loop. It is no Exception, so that `except Exception` does not catch it."""
+
+
+@dataclass(frozen=True)
+class ScaledLoss:
+    """A loss that a GradScaler has multiplied by a factor."""
+
+    scaled: "weakref.ref[Tensor] | None"
+    loss: float
+    factor: float
+
+    def before(self, tensors: Any) -> float:
+        """Return the loss of a backward pass from these tensors, before it was scaled."""
+        is_known = self.scaled is not None and self.scaled() is tensors
+        return self.loss if is_known else _loss_of(tensors) / self.factor
+
+
+UNSCALED = ScaledLoss(None, math.nan, 1.0)
 
 
 class WatchedLoop:
@@ -39,6 +58,8 @@ class WatchedLoop:
         self._step_follows = True
         """False from the begin of a backward pass until a step."""
         self._in_step = False
+        self._scaled = UNSCALED
+        """The next loss, if a GradScaler has multiplied it."""
         self._losses: list[float] = []
         self._weights = Weights()
         self._calls = Calls(self._weights)
@@ -77,15 +98,16 @@ class WatchedLoop:
             self._without_step += 1
         self._step_follows = self._in_step
         self._passes += 1
-        self._losses.append(_loss_of(tensors))
+        self._losses.append(self._scaled.before(tensors))
         self._minibatches.used()
         self._steps.backward_begins()
-        if _is_power_of_two(self._passes):
+        if is_power_of_two(self._passes):
             self._weights.read_changes()
 
     def backward_ends(self) -> None:
         self._calls.backward_ends()
-        self._steps.backward_ends(self._losses[-1])
+        self._steps.backward_ends(self._losses[-1], self._scaled.factor)
+        self._scaled = UNSCALED
         self._weights.read_gradients()
 
     def step_begins(self, optimizer: Optimizer) -> None:
@@ -98,14 +120,22 @@ class WatchedLoop:
         self._steps.step_ends(optimizer)
 
     def scaler_steps(self, optimizer: Optimizer, step: Callable[[], Any]) -> Any:
-        before = self._steps.count
+        before = self._steps.count + self._steps.skipped
         done = step()
-        if self._steps.count == before:
+        if self._steps.count + self._steps.skipped == before:
             self._steps.skipped += 1
         return done
 
+    def loss_scaled(self, loss: Any, scaled: Any, factor: float) -> None:
+        is_one = isinstance(scaled, Tensor)
+        known = weakref.ref(scaled) if is_one else None
+        self._scaled = ScaledLoss(known, _loss_of(loss) if is_one else math.nan, factor)
+
     def minibatch_read(self, iterator: Any, minibatch: Any) -> None:
         self._minibatches.read(iterator, minibatch)
+
+    def minibatches_end(self, iterator: Any) -> None:
+        self._minibatches.ended(iterator)
 
     def _is_over(self) -> bool:
         return self._most is not None and self._passes >= self._most
@@ -156,7 +186,3 @@ def _loss_of(tensors: Any) -> float:
     if all(isinstance(t, Tensor) and t.numel() == 1 and not t.is_meta for t in every):
         return math.fsum(float(t.detach()) for t in every)
     return math.nan
-
-
-def _is_power_of_two(number: int) -> bool:
-    return number & (number - 1) == 0

@@ -1,10 +1,11 @@
 """The weight tensors of a loop: which are called, trained, and changed."""
 
+import gc
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainability.watching.tensors import content_of, dense
 
@@ -16,8 +17,10 @@ class Weight:
     tensor: "weakref.ref[Tensor]"
     first: int | None
     """Content of the tensor when it was first seen."""
-    in_module: bool = False
+    is_called: bool = False
     """Belongs to a module that was called."""
+    beside_called: bool = False
+    """Belongs to a module of which another part was called."""
     trainable: bool = False
     """Requires a gradient in a call outside `no_grad`."""
     in_optimiser: bool = False
@@ -53,6 +56,18 @@ class Weights:
         for weight, tensor in _alive(w for w in self.all if not w.is_changed):
             weight.is_changed = content_of(tensor) != weight.first
 
+    def read_modules(self, weights: Iterable[Weight]) -> None:
+        """Note which of some weights stand beside called ones in a module."""
+        sought = {id(tensor): weight for weight, tensor in _alive(weights)}
+        if not sought:
+            return
+        called = {id(t) for _, t in _alive(w for w in self.all if w.is_called)}
+        for module in _living_modules():
+            own = {id(tensor) for tensor in module.parameters()}
+            if not own.isdisjoint(called):
+                for key in own & sought.keys():
+                    sought[key].beside_called = True
+
     def trainable(self) -> list[Weight]:
         """Return the tensors of called modules that require a gradient."""
         return [weight for weight in self.all if weight.trainable]
@@ -63,3 +78,8 @@ def _alive(weights: Iterable[Weight]) -> Iterator[tuple[Weight, Tensor]]:
         tensor = weight.tensor()
         if tensor is not None:
             yield weight, tensor
+
+
+def _living_modules() -> Iterator[nn.Module]:
+    """Yield all modules in memory."""
+    return (one for one in gc.get_objects() if issubclass(type(one), nn.Module))
