@@ -33,6 +33,8 @@ DAMAGE, BEYOND = "damage", "beyond blind"
 DAMAGE_FROM, DAMAGE_TO = "damage from", "damage to"
 BEYOND_FROM, BEYOND_TO = "beyond blind from", "beyond blind to"
 BLIND, PAIRS = "input removed (blind)", "two layers; diagonal: one layer"
+SHOWN_MODES = {"bias": "gates shut (bias)", "carry": "layer skipped (carry)", "blind": BLIND}
+"""The names of modes in a figure; a mode of the user's has its own."""
 UNITS = {"frame": "damage (nats per frame)", "token": "damage (nats per token)", "": DAMAGE}
 
 
@@ -55,7 +57,8 @@ class LesionTable(LayerResult):
     printed: ClassVar[tuple[str, ...]] = (BEST_CONSTANT,)
     texts: ClassVar[tuple[str, ...]] = (
         SEQUENCES, FRAMES, MODE, ENDS, BEST_CONSTANT, LESIONED, NONE, LOSS, DAMAGE, DAMAGE_FROM,
-        DAMAGE_TO, BEYOND, BEYOND_FROM, BEYOND_TO, LAYER, BLIND, PAIRS, *UNITS.values(),
+        DAMAGE_TO, BEYOND, BEYOND_FROM, BEYOND_TO, LAYER, PAIRS,
+        *SHOWN_MODES.values(), *UNITS.values(),
     )  # fmt: skip
 
     mode: str
@@ -150,7 +153,8 @@ class LesionTable(LayerResult):
         layers = self.of_kind()
         place = {label: x for x, label in enumerate(layers, start=1)}
         blind = {label: row for label, row in self.of_kind("blind").items() if label in place}
-        _points(ax, [*place.values()], layers, fmt="o", color=BLUE, label=self.mode)
+        _points(ax, [*place.values()], layers, fmt="o", color=BLUE,
+                label=SHOWN_MODES.get(self.mode, self.mode))  # fmt: skip
         if blind:
             beside = [place[label] + 0.2 for label in blind]
             _points(ax, beside, blind, fmt="D", color=ORANGE, label=BLIND, mfc="white")
