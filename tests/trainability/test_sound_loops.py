@@ -15,14 +15,6 @@ from trainability.watching.loop_facts import (
     STEPS_AND_SKIPPED,
 )
 
-AWAITED = {
-    "grad_scaler": "the scaled loss is not finite, the gradient is",
-    "loss_method_in_place_of_a_call": "the parent of a called module is not known",
-}
-LOOPS_OF_TESTS = [
-    pytest.param(name, marks=pytest.mark.xfail(reason=AWAITED[name])) if name in AWAITED else name
-    for name in LOOPS
-]
 NUMBERS = [
     ("plain", CALLED, (6, 0, 0, 0)),
     ("plain", MINIBATCHES, (16, 16, 1)),
@@ -53,7 +45,7 @@ def facts_of(loop):
     return seen.result()
 
 
-@pytest.mark.parametrize("name", LOOPS_OF_TESTS)
+@pytest.mark.parametrize("name", LOOPS)
 def test_a_sound_loop_has_no_star(name):
     assert facts_of(LOOPS[name]).starred == ()
 
