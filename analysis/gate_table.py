@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 
-from analysis.layer_results import FRAMES, HEADER, LAYER, SEQUENCES, LayerResult, layer_ticks
+from analysis.layer_results import FRAMES, LAYER, SEQUENCES, LayerResult, layer_ticks
 from rhn.utils.results import STEP
 from rhn.utils.validation import unexpected
 
@@ -44,9 +44,10 @@ class GateActivity(LayerResult):
     ((2, 4), ('1', '2'))
     """
 
-    columns: ClassVar[tuple[str, ...]] = (MEAN, BELOW, ABOVE)
+    printed: ClassVar[tuple[str, ...]] = (SUM,)
     texts: ClassVar[tuple[str, ...]] = (
-        *HEADER, LAYER, MEAN, BELOW, ABOVE, SUM, GATE, CURVE_OF, SEQUENCE, *UNITS.values(),
+        SEQUENCES, FRAMES, LAYER, MEAN, BELOW, ABOVE, SUM, GATE, CURVE_OF, SEQUENCE,
+        *UNITS.values(),
     )  # fmt: skip
 
     labels: tuple[str, ...]
@@ -88,9 +89,6 @@ class GateActivity(LayerResult):
         """Mean gate of each layer over all steps and units, (L,)."""
         return self.activity.mean(1)
 
-    def header(self) -> dict[str, Any]:
-        return {SEQUENCES: len(self.names), FRAMES: self.activity.shape[1]}
-
     def items(self) -> Sequence[str]:
         return [*self.labels]
 
@@ -107,17 +105,17 @@ class GateActivity(LayerResult):
         }
 
     def table(self) -> Mapping[str, Any]:
-        shares = {BELOW: self.closed.mean(1), ABOVE: self.open.mean(1)}
-        return {MEAN: self.mean_by_layer, **shares, SUM: float(self.mean_by_layer.sum())}
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        table = self.table()
-        numbers = [table[name].tolist() for name in self.columns]
-        return [*zip(self.labels, *numbers, strict=True), (SUM, table[SUM])]
+        return {
+            MEAN: self.mean_by_layer,
+            BELOW: self.closed.mean(1),
+            ABOVE: self.open.mean(1),
+            SUM: float(self.mean_by_layer.sum()),
+            SEQUENCES: len(self.names),
+            FRAMES: self.activity.shape[1],
+        }
 
     def figure_title(self) -> str:
-        numbers = f"{SUM} {self.table()[SUM]:.3g}"
-        return f"{self.network}; {self.data} {self.split}".strip() + f"\n{numbers}"
+        return f"{self.title_of_data()}\n{SUM} {self.table()[SUM]:.3g}"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the mean gate of each layer along the first sequence, into these axes or new ones.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 
-from gersgorin.results import FigureResult
 from rhn.utils.io import arrays_of
-from rhn.utils.tables import formatted
+from rhn.utils.results import Result
+from rhn.utils.tables import Block, formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +34,8 @@ MEASURES = {
     "relative_rate": "2-norm of the gradient / 2-norm of the weight",
 }
 """The rows of the table by the names of their arrays."""
+IN_WHOLE = "bulk", "input_gain"
+"""The measures that are not printed unless the whole table is."""
 FEW = tuple(MEASURES[name] for name in ("loss", "radius", "exponent", "gradient_norm"))
 CONSTANT = "loss of the constant predictor"
 MANY, EVERY = "measurements", "optimiser steps between measurements, as asked"
@@ -51,7 +53,7 @@ PerWeight = Annotated[np.ndarray, "measurement", "weight"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Recording(FigureResult):
+class Recording(Result):
     """Measurements of a network on one probe at M moments of its training; NaN if unknown.
 
     >>> import torch
@@ -63,6 +65,9 @@ class Recording(FigureResult):
 
     page: ClassVar[str] = "docs/guides/recorder.md"
     item: ClassVar[str] = STEP
+    printed: ClassVar[tuple[str, ...]] = (
+        *(row for name, row in MEASURES.items() if name not in IN_WHOLE), CONSTANT, POSITIONS,
+    )  # fmt: skip
     texts: ClassVar[tuple[str, ...]] = (
         STEP, *MEASURES.values(), CONSTANT, MANY, EVERY, POSITIONS, MULTIPLIED, LOST, NO_GRADIENT,
         LAYER,
@@ -163,12 +168,26 @@ class Recording(FigureResult):
         lost = np.isnan(self.radius).any(1)
         return {LOST: int(lost.sum()), NO_GRADIENT: int(unknown[1:].sum())}
 
-    def blocks(self) -> list[list[list[str]]]:
-        """Four measurements from the first to the last, then the single numbers."""
-        table, shown = self.table(), self.shown
-        each = {row: value[shown] for row, value in table.items() if np.ndim(value)}
-        single = [[row, formatted(table[row])] for row in table if row not in each]
-        return [[[row, *map(formatted, values.tolist())] for row, values in each.items()], single]
+    def blocks(self) -> list[Block]:
+        """Return a row for each measure, four measurements side by side; and the single numbers."""
+        *_, single = super().blocks()
+        groups = np.split(np.arange(len(self)), range(SHOWN, len(self), SHOWN))
+        return [*map(self._side_by_side, groups), single]
+
+    def short(self) -> list[Block]:
+        """Return the rows that `printed` names of four measurements, from the first to the last."""
+        *_, single = self.blocks()
+        first = self._side_by_side(self.shown)
+        return [first.shortened(self.printed), single.shortened(self.printed)]
+
+    def _side_by_side(self, moments: np.ndarray) -> Block:
+        """The measures of some measurements, a column for each."""
+        steps, *rows = [
+            [row, *map(formatted, value[moments].tolist())]
+            for row, value in self.table().items()
+            if np.ndim(value)
+        ]
+        return Block(rows, heads=[steps])
 
     @property
     def shown(self) -> np.ndarray:

@@ -14,8 +14,8 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from rhn.utils.results import COLUMNS, EXPLAINED, NOTE
-from rhn.utils.tables import MISSING
+from rhn.utils.results import COLUMNS, NOTE
+from rhn.utils.tables import EXPLAINED, MISSING, MORE
 
 WIDTHS = ["column", *(pytest.param(width, marks=pytest.mark.slow) for width in ("page", "slide"))]
 TOUCH = 0.5  # pixels that two boxes may share
@@ -163,6 +163,7 @@ def other_words(text, found, more=()):
         found.data,
         found.network.split(", depth")[0],
         EXPLAINED,
+        MORE,
         NOTE,
         *COLUMNS,
     )

@@ -24,7 +24,7 @@ from gersgorin.linalg.threads import one_thread
 from gersgorin.results import StepResult
 from gersgorin.run import RunOptions, names_options, open_run
 from rhn.utils.progress import reported
-from rhn.utils.tables import formatted
+from rhn.utils.tables import Block, formatted
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -75,10 +75,13 @@ class Pseudospectra(StepResult):
     middle: float
     """Centre of the grid: 0, or the middle of the numerical ranges if these are small."""
 
-    def blocks(self) -> list[list[list[str]]]:
+    def blocks(self) -> list[Block]:
+        """Return a row for each measure, with a column for each step; and the single number."""
         table = self.table()
         single = [LEAST_AT, formatted(table.pop(LEAST_AT))]
-        return [[[row, *map(formatted, values)] for row, values in table.items()], [single]]
+        steps = [[STEP, *map(str, table.pop(STEP).tolist())]]
+        rows = [[row, *map(formatted, values)] for row, values in table.items()]
+        return [Block(rows, heads=steps), Block([single])]
 
     def table(self) -> dict[str, Any]:
         moduli = np.abs(self.eigenvalues)

@@ -20,6 +20,7 @@ from gersgorin.run import open_run
 from rhn.cells import RNN, make_cell
 from rhn.errors import InvalidInputError
 from rhn.utils.named_curves import names_of
+from rhn.utils.tables import MORE
 from tests.numbers.record import X, cell, filled
 
 MEASURES = ("spectral_radius", "norm", "reach", "log_norm_product")
@@ -233,7 +234,7 @@ def test_runs_are_compared_as_they_are_and_progress_is_counted():
 def test_all_printed_words_are_literals_or_names():
     found = compare({("mine", 1): networks(2), ("mine", 2): cell("rnn")[0]}, X, data="bwv269")
     texts = [word for text in found.texts for word in text.split()]
-    known = {*texts, "mine,", "bwv269,", "x;", "note:", "rows", "explained:", found.page}
+    known = {*texts, "mine,", "bwv269,", "x;", "note:", *MORE.split(), found.page}
     words = {word.rstrip(";,") for word in str(found).split()}
     assert {w for w in words if not re.fullmatch(r"-?[\d.]+(e-?\d+)?|inf|-", w)} <= {
         word.rstrip(";,") for word in known
