@@ -155,7 +155,7 @@ def row_of(judge: Judge, name: str, number: str, make: Callable[..., Training]) 
     named = shown(found)
     row |= {
         "steps": str(found.steps),
-        "stars": " | ".join(found.starred),
+        "stars": " | ".join(found.starred_rows),
         "seeds": json.dumps({r.label: r.seeds for r in found.rows if r.seeds}),
         "facts": " | ".join(named),
         "line": found.line,
@@ -163,10 +163,10 @@ def row_of(judge: Judge, name: str, number: str, make: Callable[..., Training]) 
     }
     if healthy:
         return row
-    judged = {label: judge.judged(key, label) for label in found.starred}
+    judged = {label: judge.judged(key, label) for label in found.starred_rows}
     if judged:
-        row["first"] = found.starred[0]
-        row["verdict"], row["share"] = judged[found.starred[0]]
+        row["first"] = found.starred_rows[0]
+        row["verdict"], row["share"] = judged[found.starred_rows[0]]
     helps = any(verdict == RIGHT for verdict, _ in judged.values())
     by_fact = any(judge.is_owners(key, PARTS_OF_FACTS.get(fact, set())) for fact in named)
     return row | {"helps": "yes" if helps or by_fact else "no"}

@@ -4,7 +4,6 @@ its `save` wrote. This module does not import torch.
 Legend: T time steps.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -67,21 +66,6 @@ class StepResult(Result):
     def curves(self) -> dict[str, np.ndarray]:
         """The curves of a figure by their names, from time step 0 on."""
         return {name: row for name, row in self.table().items() if np.ndim(row)}
-
-
-def listed_blocks(item: str, rows: Mapping[str, Any]) -> list[list[list[str]]]:
-    """The printed tables of several items: each array of a table is a column with a row for each
-    item. item: the name of an item, over the column of their numbers.
-    """
-    table = {name: np.asarray(values) for name, values in rows.items()}
-    columns = {name: values.tolist() for name, values in table.items() if values.ndim}
-    listed = [
-        [str(number), *map(formatted, values)]
-        for number, values in enumerate(zip(*columns.values(), strict=True), 1)
-    ]
-    single = [[name, formatted(values.item())] for name, values in table.items()
-              if not values.ndim]  # fmt: skip
-    return [[[item, *columns], *listed], single]
 
 
 def largest_move(states: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """`optim-study`: run a study, show its progress, and draw or print its trials."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,15 @@ from cyclopts import Parameter
 from optim_study.config import COMMAND_OPTIONS, PRESETS, RunConfig, SharedSettings
 from optim_study.folder import progress_of, rows_in, the_only_run
 from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
-from optim_study.shares import BELOW, REGIONS, share_table, training_shares, write_shares
+from optim_study.shares import (
+    BELOW,
+    REGIONS,
+    share_block,
+    short_table,
+    training_shares,
+    whole_table,
+    write_shares,
+)
 from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
@@ -21,7 +29,7 @@ from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
 from rhn.utils.io import check_output
 from rhn.utils.old_names import INSTEAD, sentence
 from rhn.utils.resources import resolve_device
-from rhn.utils.tables import aligned, formatted, printable
+from rhn.utils.tables import Block, aligned, formatted, printable
 from rhn.utils.validation import check_fields
 
 DESCRIPTION = """\
@@ -52,6 +60,8 @@ class RunCommand:
     settings: Fields = field(default_factory=dict)
     dry_run: bool = False
     """Train nothing. Only print the plan, the settings, and on a CPU the estimates."""
+    whole: bool = False
+    """Print all rows of the table."""
     json: bool = False
     """Print the trials (with --dry-run: the plan) as one JSON list instead of text."""
 
@@ -72,9 +82,17 @@ class RunCommand:
             print_estimates(config, presets, sys.stdout)
             return
         results = runner.run(config, announce=partial(print_estimates, config, presets, sys.stderr))
-        table = share_table(results.shares, results.trials, config.objective, BELOW)
-        rows = [asdict(row) for row in results.rows]
-        print_rows(rows if self.json else table, (config.folder / name for name in runner.OUTPUTS))
+        files = [config.folder / name for name in runner.OUTPUTS]
+        block = share_block(results.shares, results.trials, config.objective, BELOW)
+        if self.json:
+            print_rows([asdict(row) for row in results.rows], files)
+        else:
+            print_rows(table_of(block, self), files)
+
+
+def table_of(block: Block, command: "RunCommand | Plot") -> str:
+    """Return the whole table, or the part of it that is printed."""
+    return whole_table(block) if command.whole else short_table(block)
 
 
 def print_estimates(config: RunConfig, presets: Mapping[str, RunConfig], file: Any) -> None:
@@ -192,6 +210,8 @@ class Plot:
     """Width of the figure: column, page, slide, or inches."""
     title: str | None = None
     """Title of the figure."""
+    whole: bool = False
+    """Print all rows of the table."""
     json: bool = False
     """Print the counts of trained trials as one JSON list instead of a table."""
 
@@ -211,15 +231,22 @@ class Plot:
         how: dict = {"size": self.figure, "title": self.title, "source": source}
         how |= {"loss": self.objective, "below": self.below}
         for path in outputs:
-            if path.suffix.lower() == ".csv":
-                write_csv(rows, path)
-            else:
-                save_figure(path, lambda: draw(rows, **how), self.figure)
+            self._write(path, rows, partial(draw, rows, **how))
         if self.csv:
             write_shares(found, self.csv)
-        table = share_table(found, rows, self.objective, self.below)
         files = filter(None, (self.csv, *outputs))
-        print_rows([asdict(share) for share in found] if self.json else table, files)
+        block = share_block(found, rows, self.objective, self.below)
+        if self.json:
+            print_rows([asdict(share) for share in found], files)
+        else:
+            print_rows(table_of(block, self), files)
+
+    def _write(self, path: Path, rows: Sequence[TrialRow], draw: Callable[[], Any]) -> None:
+        """Write a figure, or a table of trials."""
+        if path.suffix.lower() == ".csv":
+            write_csv(rows, path)
+        else:
+            save_figure(path, draw, self.figure)
 
 
 def _check_files(outputs: Iterable[Path], table: Path | None) -> None:

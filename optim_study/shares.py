@@ -26,7 +26,7 @@ from optim_study.results import (
 )
 from rhn.training.state import Objective
 from rhn.utils.io import write_rows
-from rhn.utils.tables import EXPLAINED, aligned, formatted
+from rhn.utils.tables import EXPLAINED, Block, below_shortened, formatted
 from rhn.utils.validation import number, unexpected
 
 BELOW = 9.5  # nats per frame; the constant predictor has 11.16 on the chorales
@@ -36,6 +36,7 @@ REGIONS = (ALL_TRIALS, PAPERS_RANGE, OUTSIDE, *SCHEMES[1:])
 """Sets of trials: all, Gaussian weights in or outside the paper's range, and other schemes."""
 HEADER = "Holm over {} tests against {}"
 CONSTANT, PAGE = "constant predictor", "docs/guides/study.md"
+GAP = 2  # between columns
 _COMPARED = sorted(set(ALIKE) - {"arch", "hidden_size", "transform_biases"})  # equal columns
 
 
@@ -161,20 +162,33 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def share_table(
+def share_block(
     found: Sequence[Share], rows: Sequence[TrialRow], loss: Objective, below: float
-) -> str:
-    """Format the shares as a table, with the number of its tests, and the loss of the constant
-    predictor of these trials.
+) -> Block:
+    """Return the shares as a printed table, with the number of its tests, and the loss of the
+    constant predictor of the training data of these trials.
     """
     tests = sum(share.p is not None for share in found)
-    heads = {name: name.replace("_", " ") for name in SHARE_COLUMNS} | {"below": f"below {below:g}"}
-    last = dict.fromkeys(SHARE_COLUMNS) | {"best": constant_of(rows, loss)}
-    lines = [list(heads.values())]
-    for cells in (*map(vars, found), {**last, "network": CONSTANT}):
-        lines.append([v if isinstance(v, str) else formatted(v) for v in cells.values()])
-    header = HEADER.format(tests, COMPARED_WITH)
-    return "\n".join([header, *aligned(lines, 2), EXPLAINED + PAGE])
+    heads = {name: name.replace("_", " ") for name in SHARE_COLUMNS}
+    heads |= {"below": f"below {below:g}", "low": "share from", "high": "share to"}
+    last = dict.fromkeys(SHARE_COLUMNS) | {"best": constant_of(rows, loss), "network": CONSTANT}
+    *lines, constant = [
+        [v if isinstance(v, str) else formatted(v) for v in cells.values()]
+        for cells in (*map(vars, found), last)
+    ]
+    title = HEADER.format(tests, COMPARED_WITH)
+    return Block(lines, heads=[[*heads.values()]], feet=[constant], is_list=True, title=title)
+
+
+def whole_table(block: Block) -> str:
+    """Return the table of `share_block` as text."""
+    return "\n".join([*block.lines(GAP), EXPLAINED + PAGE])
+
+
+def short_table(block: Block) -> str:
+    """Return the first rows of the table of `share_block` as text."""
+    short = block.shortened()
+    return "\n".join([*short.lines(GAP), below_shortened([block], [short], PAGE)])
 
 
 def write_shares(found: Iterable[Share], path: Path) -> None:

@@ -3,12 +3,12 @@
     python -m tests.faults trainability 24 3735928559
 
 The faults are drawn by the seed from the committed code, in a copy. A map of which test runs which
-line (pytest-cov, one run of the package's tests and of the recorded numbers) tells which tests can
-catch a fault; tests that fail without one are left out. A fault changes one place of a function
-that computes: an operator, a constant, a sign, a function such as min or mean; or it removes an
-operand of `and` and `or`, or the condition of a comprehension. A run of the tests that does not end
-counts as caught. Faults that change no result stand in `equivalent_faults.txt` with the reason, and
-are counted apart.
+line (pytest-cov, one run of the package's tests and examples, of the table of refusals and of the
+recorded numbers) tells which tests can catch a fault; tests that fail without one are left out. A
+fault changes one place of a function that computes: an operator, a constant, a sign, a function
+such as min or mean; or it removes an operand of `and` and `or`, or the condition of a
+comprehension. A run of the tests that does not end counts as caught. Faults that change no result
+stand in `equivalent_faults.txt` with the reason, and are counted apart.
 """
 
 import ast
@@ -61,6 +61,7 @@ NAMES = {
 TEXT = {"str", "list[str]", "list[list[list[str]]]", "Iterator[str]", "str | None"}
 DRAWS = ("draw", "plot", "panel", "figure", "label", "title", "legend", "table")
 QUICK = "not slow and not chaos and not docs"
+REFUSALS, NUMBERS = "tests/refusals/test_refusal_tables.py", "tests/numbers"  # of all packages
 LEAST_SECONDS = 120  # before a run of tests counts as one that does not end
 EQUIVALENT = Path(__file__).with_name("equivalent_faults.txt")
 
@@ -187,7 +188,8 @@ def run_pytest(
 def tests_by_line(root: Path, package: str) -> dict[str, dict[int, set[str]]]:
     """Return the tests that run each line of each file, but those that fail."""
     mapped = f"--cov={package}", "--cov-context=test", "--cov-report="
-    _, printed = run_pytest(root, f"tests/{package}", "tests/numbers", *mapped)
+    places = package, f"tests/{package}", REFUSALS, NUMBERS
+    _, printed = run_pytest(root, *places, *mapped)
     bad = [row for row in printed.splitlines() if row.startswith(("FAILED", "ERROR"))]
     failing = {row.split()[1] for row in bad}
     data = coverage.CoverageData(str(root / ".coverage"))

@@ -1,7 +1,7 @@
 """Why does a training run not learn? Facts of it, and its error if one part is changed at a time.
 
     found = check(model, x, y, loss_fn, optimizer, steps=1000)
-    found.starred, found.facts, found.rows                         # print(found) shows them all
+    found.starred, found.facts, found.rows                         # found.whole() shows them all
 
     found = cure(model, x, y, loss_fn, optimizer, steps=1000)      # initial weights x learning rate
     found.best.weights, found.best.rate

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rhn.errors import InvalidInputError
 from rhn.utils.lazy import import_extra
 from rhn.utils.results import EXTRA, ROW, Result
-from rhn.utils.tables import MISSING, formatted
-from trainability.changes import ROW_LABELS, TABLE
+from rhn.utils.tables import MISSING, PRINTED, Block, formatted
+from trainability.changes import NONE, ROW_LABELS, TABLE
 from trainability.facts import FACTS, PROBES, Fact
 from trainability.scores import MEANINGS, RAW
 
@@ -28,6 +28,7 @@ YOURS, SOUND, ERROR_COLUMN, THREE, STAR = "yours", "sound", "error", "three seed
 SEED, STARRED = "seed", "star"  # columns of a .csv file
 CHANGE, CLOSED = "change", "* closes 80 % of the gap in as many steps"
 LINE = "line of the first number that is not finite: "
+OF_FACTS, OF_ROWS, WITH_STAR = "facts", "changes", "with a star"
 FAILED = "rows that raised an error"
 DIVERGED = "rows whose error is not finite"
 LINE_HEIGHT = 0.2  # inches of a row in the figure
@@ -92,8 +93,8 @@ class Check(ResultOfRows):
     page: ClassVar[str] = "docs/guides/check.md"
     texts: ClassVar[tuple[str, ...]] = (
         *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
-        ERROR_ON_TRAINING, THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED,
-        *MEANING_OF.values(),
+        ERROR_ON_TRAINING, THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED, OF_FACTS, OF_ROWS,
+        WITH_STAR,        *MEANING_OF.values(),
     )  # fmt: skip
 
     examples: int
@@ -125,17 +126,29 @@ class Check(ResultOfRows):
 
     @property
     def starred(self) -> tuple[str, ...]:
+        """The names of the facts and rows with a star."""
+        return (*self.starred_facts, *self.starred_rows)
+
+    @property
+    def starred_facts(self) -> tuple[str, ...]:
+        """The names of the facts that differ from those of every sound run."""
+        return tuple(fact.name for fact in self.facts if fact.starred)
+
+    @property
+    def starred_rows(self) -> tuple[str, ...]:
         """The labels of the rows that close the gap."""
         return tuple(row.label for row in self.rows if row.starred)
 
     def title(self) -> list[str]:
         data = f"{self.examples} examples ({self.distinct} distinct), {self.held_out} held out, "
         first, last = map(formatted, self.rates)
-        rates = f"{self.optimizer}, rate {first} to {last}, {self.steps} steps"
+        rates = f"{self.optimizer}, rate {first} to {last}, {self.steps} optimiser steps"
         error = ERROR_COLUMN if self.held_out else ERROR_ON_TRAINING
         return [
-            f"{data}{self.time_steps} steps; {OF_Y[self.kind]}: {self.entries}",
+            f"{data}{self.time_steps} time steps; {OF_Y[self.kind]}: {self.entries}",
             f"{error}: {MEANINGS[self.kind]}; {rates}",
+            f"{len(self.facts)} {OF_FACTS}, {len(self.starred_facts)} {WITH_STAR}; "
+            f"{len(self.rows)} {OF_ROWS}, {len(self.starred_rows)} {WITH_STAR}",
         ]
 
     def table(self) -> Mapping[str, Any]:
@@ -167,29 +180,39 @@ class Check(ResultOfRows):
     def notes(self) -> Mapping[str, int]:
         return {FAILED: self.failed, DIVERGED: sum(row.error == math.inf for row in self.rows)}
 
-    def blocks(self) -> list[list[list[str]]]:
-        line = [[f"{LINE}{self.line or MISSING}"]]
-        names = [fact.name for fact in self.facts if fact.starred] + [*self.starred]
-        meanings = [[f"{name}: {MEANING_OF[name]}"] for name in names]
-        blocks = [self._facts_as_text(), line, self._rows_as_text()]
-        if meanings:
-            blocks.append(meanings)
-        return [*blocks, *failures_as_text(FAILED, self.failures)]
+    def blocks(self) -> list[Block]:
+        """Return all facts and rows, the meanings of those with a star, and the failures."""
+        own = self._as_blocks(self.facts, self.rows)
+        return [*own, failures_as_block(FAILED, self.failures)]
 
-    def _facts_as_text(self) -> list[list[str]]:
-        known = [["", YOURS, SOUND]]
-        for fact in self.facts:
-            shown = (map(formatted, numbers or ()) for numbers in (fact.numbers, fact.sound))
-            pair = (" ".join(words) or MISSING for words in shown)
-            known.append([fact.name, *pair, STAR if fact.starred else ""])
-        return known
+    def short(self) -> list[Block]:
+        """Return the facts with a star, and `none`, the rows with a star and the one with the
+        lowest error, ten in all; and the meanings.
+        """
+        known = [row.error for row in self.rows if not math.isnan(row.error)]
+        rows = [
+            row
+            for row in self.rows
+            if row.label == NONE or row.starred or row.error == min(known, default=math.nan)
+        ]
+        facts = [fact for fact in self.facts if fact.starred][: PRINTED - len(rows)]
+        return self._as_blocks(facts, rows[:PRINTED])
 
-    def _rows_as_text(self) -> list[list[str]]:
-        rows = [[CHANGE, ERROR_COLUMN, THREE]]
-        for row in self.rows:
-            error, *seeds = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
-            rows.append([row.label, error, " ".join(seeds), STAR if row.starred else ""])
-        return [*rows, [CLOSED]]
+    def _as_blocks(self, facts: Sequence[Fact], rows: Sequence[Row]) -> list[Block]:
+        """Some facts and rows, the meanings of all with a star, and the line of the user's code."""
+        meanings = [[f"{name}: {MEANING_OF[name]}"] for name in self.starred]
+        line = [[f"{LINE}{self.line}"]] if self.line else []
+        changes = [self._row_as_text(row) for row in rows]
+        return [
+            Block([*map(_fact_as_text, facts)], heads=[["", YOURS, SOUND]]),
+            Block([], feet=line),
+            Block(changes, heads=[[CHANGE, ERROR_COLUMN, THREE]], feet=[[CLOSED]]),
+            Block([], feet=meanings),
+        ]
+
+    def _row_as_text(self, row: Row) -> list[str]:
+        error, *seeds = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
+        return [row.label, error, " ".join(seeds), STAR if row.starred else ""]
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the errors of all rows, and those of three seeds as smaller dots, into these axes or
@@ -211,11 +234,17 @@ class Check(ResultOfRows):
         return 1.5 + LINE_HEIGHT * len(self.rows)
 
 
-def failures_as_text(title: str, failures: Sequence[Failure]) -> list[list[list[str]]]:
-    """Return a printed table of failures; none without one."""
-    if not failures:
-        return []
-    return [[[title], *([each.label, each.error] for each in failures)]]
+def _fact_as_text(fact: Fact) -> list[str]:
+    yours, sound = (
+        " ".join(map(formatted, numbers or ())) or MISSING for numbers in (fact.numbers, fact.sound)
+    )
+    return [fact.name, yours, sound, STAR if fact.starred else ""]
+
+
+def failures_as_block(title: str, failures: Sequence[Failure]) -> Block:
+    """Return a printed table of failures, which are not counted as rows; empty without one."""
+    lines = [[each.label, each.error] for each in failures]
+    return Block([], feet=[[title], *lines] if lines else [])
 
 
 def numbered(name: str, numbers: Sequence[float] | None) -> dict[str, float]:

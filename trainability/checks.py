@@ -2,7 +2,7 @@
 
 found = check(model, x, y, loss_fn, optimizer, steps=1000)
 print(found)
-found.starred                   # labels of the changes that close the gap
+found.starred                   # names of the facts and changes with a star
 found.facts[0].numbers          # of this run, beside those of every sound run
 """
 

@@ -18,7 +18,7 @@ from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_class, command_line, run_read
 from rhn.utils.figures import FIGURE_SUFFIXES, save_figure
-from rhn.utils.io import SUFFIXES, check_result
+from rhn.utils.io import SUFFIXES, check_output, check_result
 from rhn.utils.results import Result
 from rhn.utils.validation import Range, in_short, signature_of, unknown_name
 
@@ -38,6 +38,10 @@ class CheckCommand:
     """Optimiser steps (default: those of FILE.py:NAME, or 1000)."""
     seed: int | None = None
     """First of three seeds (default: that of FILE.py:NAME, or 0)."""
+    whole: bool = False
+    """Print all rows of the table."""
+    csv: Path | None = None
+    """File for the whole table (.csv)."""
     output: tuple[Path, ...] = ()
     """Files for all numbers (.json, .npz)."""
 
@@ -163,6 +167,8 @@ def run_check(options: CheckCommand) -> None:
 
     for path in options.output:
         check_result(path)
+    if options.csv:
+        check_output(options.csv, (".csv",))
     parts = arguments_in(options.training)
     for name in ("steps", "seed"):
         if getattr(options, name) is not None:
@@ -172,7 +178,9 @@ def run_check(options: CheckCommand) -> None:
         parts = {name: value for name, value in parts.items() if name not in OF_CHECK}
     work: Callable[..., Result] = cure if isinstance(options, CureCommand) else check
     found = work(**parts)
-    print(found)
+    print(found.whole() if options.whole else found)
+    if options.csv:
+        found.csv(options.csv)
     for path in options.output:
         found.save(path)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
-from rhn.utils.tables import formatted
+from rhn.utils.tables import PRINTED, Block, formatted
 from trainability.changes import Known
 from trainability.check_table import (
     CLOSED,
@@ -30,7 +30,7 @@ from trainability.check_table import (
     THREE,
     Failure,
     ResultOfRows,
-    failures_as_text,
+    failures_as_block,
     numbered,
     shown_error,
 )
@@ -148,13 +148,20 @@ class Cure(ResultOfRows):
     def notes(self) -> Mapping[str, int]:
         return {FAILED: self.failed}
 
-    def blocks(self) -> list[list[list[str]]]:
-        rows = [[WEIGHTS, FACTOR, STEPS, ERROR_COLUMN, THREE]]
+    def blocks(self) -> list[Block]:
+        """Return all pairs, the best first, and the failures."""
+        heads, rows = [[WEIGHTS, FACTOR, STEPS, ERROR_COLUMN, THREE]], list[list[str]]()
         for row in self.rows:
             errors = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
             numbers = [formatted(row.rate), formatted(row.steps), errors[0], " ".join(errors[1:])]
             rows.append([row.weights, *numbers, STAR if row.starred else ""])
-        return [[*rows, [CLOSED]], *failures_as_text(FAILED, self.failures)]
+        pairs = Block(rows, heads=heads, feet=[[CLOSED]])
+        return [pairs, failures_as_block(FAILED, self.failures)]
+
+    def short(self) -> list[Block]:
+        """Return the ten best pairs."""
+        pairs, _ = self.blocks()
+        return [pairs._replace(rows=pairs.rows[:PRINTED])]
 
 
 def draw_weights(model: nn.Module, weights: str, steps: int) -> bool:

@@ -29,7 +29,6 @@ from gersgorin.results import (
     MOVE,
     StepResult,
     largest_move,
-    listed_blocks,
     values_or_nan,
 )
 from gersgorin.run import Run, RunOptions, names_options, open_run
@@ -84,6 +83,9 @@ class FixedPoints(StepResult):
     page: ClassVar[str] = "docs/guides/dynamics.md"
     item: ClassVar[str] = "point"
     headline: ClassVar[tuple[str, ...]] = (FIXED, SLOWLY)
+    printed: ClassVar[tuple[str, ...]] = (
+        FIXED, SLOWLY, DIFFERENCE, SIGNS, ROUNDS, GIVEN, AT_EDGE, LEAST_SPEED, MOVE,
+    )  # fmt: skip
     texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, item, *COLUMNS, *COUNTS, UNKNOWN)
 
     states: Annotated[np.ndarray, "point", "entry"]
@@ -252,9 +254,6 @@ class FixedPoints(StepResult):
 
     def coordinates(self) -> Mapping[str, Any]:
         return {"point": [*self.items()]}
-
-    def blocks(self) -> list[list[list[str]]]:
-        return listed_blocks(self.item, self.table())
 
     def table(self) -> Mapping[str, Any]:
         P, N = self.eigenvalues.shape

@@ -76,6 +76,9 @@ class Influence(StepResult):
     page: ClassVar[str] = "docs/guides/influence.md"
     item: ClassVar[str] = LAG
     headline: ClassVar[tuple[str, ...]] = (TO_HALF, LENGTH)
+    printed: ClassVar[tuple[str, ...]] = (
+        TO_HALF, LARGEST_LAG, AT_LARGEST, LENGTH, AHEAD, WITHOUT, LABELS_OF_LOSS[WITHOUT], GRADIENT,
+    )  # fmt: skip
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, LAG, *ROWS, OF, FEATURE, OUTPUTS, *LOSSES, OUTPUT, LOSS, INPUT,
         LABEL, HALF, *LABELS_OF_LOSS.values(),
@@ -200,18 +203,6 @@ class Influence(StepResult):
 
     def title(self) -> list[str]:
         return [*super().title(), f"{OF}: {self.of}, {FEATURE}: {formatted(self.feature)}"]
-
-    def blocks(self) -> list[list[list[str]]]:
-        table = self.table()
-        by_lag = {name: value for name, value in table.items() if np.ndim(value)}
-        numbers = {name: value for name, value in table.items() if not np.ndim(value)}
-        doubled = [2**k for k in range((self.steps - 1).bit_length())]
-        rows = [
-            [str(lag), *(formatted(column[lag]) for column in by_lag.values())]
-            for lag in (0, *doubled)
-        ]
-        single = [[name, formatted(value)] for name, value in numbers.items()]
-        return [[[LAG, *by_lag], *rows], single]
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the influence by lag, with two standard errors, into these axes or new ones."""

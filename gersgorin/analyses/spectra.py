@@ -94,6 +94,10 @@ class Spectra(StepResult):
     page: ClassVar[str] = "docs/guides/spectra.md"
     headline: ClassVar[tuple[str, ...]] = (RADIUS, HALF_LIFE)
     label: ClassVar[str] = PRODUCT
+    printed: ClassVar[tuple[str, ...]] = (
+        RADIUS, ROW_REACH, COLUMN_REACH, NORM, NUMERICAL_RADIUS, DEPARTURE, CONDITION, DIFFERENCE,
+        LOG_NORM, HALF_LIFE,
+    )  # fmt: skip
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, *ROWS, ROW_CURVE, COLUMN_CURVE, NOT_CONVERGED, NORM_NOT_CONVERGED,
         NO_NUMBER, GROWTH_AFTER,

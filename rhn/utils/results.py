@@ -35,7 +35,7 @@ from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.utils.io import SUFFIXES, check_output, write_arrays, write_json, write_rows
 from rhn.utils.lazy import import_extra
 from rhn.utils.result_files import ARRAYS_FIELD, TABLE_FIELD, content_of, decoded, encoded
-from rhn.utils.tables import EXPLAINED, aligned, formatted
+from rhn.utils.tables import EXPLAINED, Block, below_shortened, formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +58,10 @@ class Result:
     """All labels, units and notes that a result of this class prints."""
     item: ClassVar[str] = ""
     """What each number of the arrays in the table belongs to; "": a step."""
+    printed: ClassVar[tuple[str, ...]] = ()
+    """The rows that are printed, at most ten; (): all, of which there are ten or a list."""
+    digits: ClassVar[str] = ".4g"
+    """The format of printed numbers."""
 
     def title(self) -> list[str]:
         """Return the first lines: network, data, and how the numbers were measured."""
@@ -104,25 +108,52 @@ class Result:
         """Return {fixed sentence: count}. A note is printed if its count is above 0."""
         return {}
 
-    def blocks(self) -> list[list[list[str]]]:
-        """Return the printed tables, each as rows of cells: the median, smallest and largest number
-        of each array, and the single numbers.
+    def blocks(self) -> list[Block]:
+        """Return the whole table as text: a row for each item, or for each array with its median,
+        smallest and largest number; and below the single numbers.
         """
-        arrays, single = [["", *COLUMNS]], list[list[str]]()
-        for label, value in self.table().items():
-            if np.ndim(value):
-                arrays.append([label, *map(formatted, median_and_ends(value))])
-            else:
-                single.append([label, formatted(value)])
-        return [arrays, single] if single else [arrays]
+        table = self.table()
+        if self.item:
+            columns = self.listed()
+            rows = [
+                [str(item), *map(self.number_as_text, numbers)]
+                for item, *numbers in zip(*columns.values(), strict=True)
+            ]
+            first = Block(rows, heads=[[*columns]], is_list=True)
+        else:
+            arrays = {row: value for row, value in table.items() if np.ndim(value)}
+            ends = {row: median_and_ends(value) for row, value in arrays.items()}
+            rows = [[row, *map(self.number_as_text, numbers)] for row, numbers in ends.items()]
+            first = Block(rows, heads=[["", *COLUMNS]])
+        single = {row: value for row, value in table.items() if not np.ndim(value)}
+        return [first, Block([[row, self.number_as_text(value)] for row, value in single.items()])]
+
+    def number_as_text(self, value: Any) -> str:
+        """Return a number as it is printed."""
+        return formatted(value, self.digits)
+
+    def short(self) -> list[Block]:
+        """Return the tables as they are printed: the rows that `printed` names, and the first 20 of
+        a list.
+        """
+        return [block.shortened(self.printed) for block in self.blocks()]
+
+    def whole(self) -> str:
+        """Return the whole table as text."""
+        return self._as_text(self.blocks(), EXPLAINED + self.page)
 
     def __str__(self) -> str:
-        parts = [self.title(), *map(aligned, self.blocks())]
-        parts[-1] += [f"{NOTE}{text}: {count}" for text, count in self.notes().items() if count]
-        parts[-1].append(f"{EXPLAINED}{self.page}")
-        return "\n\n".join("\n".join(lines) for lines in parts if lines)
+        short = self.short()
+        return self._as_text(short, below_shortened(self.blocks(), short, self.page))
 
     __repr__ = __str__
+
+    def _as_text(self, blocks: Sequence[Block], last: str) -> str:
+        """Return the title, the tables, the notes and a last line as text."""
+        notes = [f"{NOTE}{text}: {count}" for text, count in self.notes().items() if count]
+        parts = [self.title(), *(block.lines() for block in blocks if block.rows or block.feet)]
+        parts[-1] = [*parts[-1], *notes, last]
+        return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
     def records(self) -> list[dict[str, Any]]:
         """Return the whole table as lines {column: number}: a line for each item, or for each row
@@ -220,13 +251,14 @@ class Result:
         """Draw the result in a figure of its own. Raises InvalidInputError for a result without a
         picture.
 
-        title: None: network, data, and at most two numbers. size: "page", "column", "slide", or the
-        width in inches. source: the footer. how: arguments of `draw`.
+        title: may have mathematics between two $; None: network, data, and at most two numbers.
+        size: "page", "column", "slide", or the width in inches. source: the footer. how: arguments
+        of `draw`.
         """
         from rhn.utils.composer import composed  # loads matplotlib
         from rhn.utils.figures import call_text
 
-        title = self.figure_title() if title is None else title
+        title = self.figure_title().replace("$", r"\$") if title is None else title
         call = call_text(f"{type(self).__name__}.figure", size=size, **how)
         return composed(partial(self.draw, **how), title, size, source, call)
 

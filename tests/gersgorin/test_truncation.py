@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gersgorin import load, truncation
+from gersgorin.analyses import truncated_gradients
 from gersgorin.analyses.truncated_gradients import error_and_cosine as measured_error
 from gersgorin.analyses.truncation import LossData
 from gersgorin.model_map import Axes
@@ -219,6 +220,21 @@ def test_a_batch_has_the_gradient_of_its_loss_and_the_windows_of_each_sequence(b
     alone = [truncation(model, x[:, b], y[:, b], F.mse_loss) for b in range(4)]
     np.testing.assert_array_equal(found.windows_10, [one.window_10 for one in alone])
     np.testing.assert_array_equal(found.windows_1, [one.window_1 for one in alone])
+
+
+def test_a_pass_for_each_way_to_split_gives_the_numbers_of_one_pass_for_all(monkeypatch):
+    model, (x, y) = model_of("GRU"), data_of(B=2)
+    together = truncation(model, x, y, F.mse_loss)
+    monkeypatch.setattr(truncated_gradients, "BLOCK", 1)
+    one_by_one = truncation(model, x, y, F.mse_loss)
+    np.testing.assert_allclose(one_by_one.error, together.error, **CLOSE)
+    np.testing.assert_array_equal(one_by_one.windows_10, together.windows_10)
+
+
+def test_the_whole_sequence_has_no_error():
+    model, (x, y) = model_of("LSTM of two layers"), data_of(B=2)
+    found = truncation(model, x, y, F.mse_loss)
+    assert (found.windows[-1], found.error[-1]) == (T, 0)
 
 
 def test_a_list_of_sequences_is_a_batch():

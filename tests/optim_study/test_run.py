@@ -24,7 +24,7 @@ from optim_study.engines import engine_of
 from optim_study.ray_engine import ray_devices, ray_tasks
 from optim_study.results import csv_text, write_csv
 from optim_study.runner import OUTPUTS
-from optim_study.shares import REGIONS, share_table, training_shares
+from optim_study.shares import REGIONS, share_block, short_table, training_shares
 from rhn.errors import InvalidInputError
 from rhn.training.state import LOCK
 
@@ -80,7 +80,7 @@ def test_the_commands_give_what_python_gives(study, answer, command):
     (out / LOCK).unlink()  # as of a copied folder
     assert answer(again) == [asdict(row) for row in study.rows]
     files = "\n".join(f"file: {out / name}" for name in OUTPUTS)
-    table = share_table(shares, study.trials, "train", 9.5)
+    table = short_table(share_block(shares, study.trials, "train", 9.5))
     assert command(again).out == f"{table}\n{files}\n" and study.shares == shares
     by_name = sorted(study.trials, key=lambda row: (row.arch, row.depth, row.trial))
     assert answer("optim-study export", out) == [asdict(row) for row in by_name]
@@ -158,6 +158,16 @@ def test_plot_writes_the_whole_table_one_network_and_region_a_line(study, answer
         lines = [*csv.DictReader(file)]
     texts = [{k: "" if v is None else str(v) for k, v in share.items()} for share in found]
     assert lines == texts and len(lines) == 4 + 2
+
+
+def test_plot_prints_twenty_rows_or_the_whole_table(study, command):
+    ones = [replace(row, fingerprint=None) for row in study.trials if row.depth == 1]
+    write_csv([replace(row, depth=depth) for row in ones for depth in range(1, 12)], "many.csv")
+    words = "optim-study plot many.csv --output a.csv"
+    short, whole = (command(line).out.splitlines() for line in (words, f"{words} --whole"))
+    assert short[:21] == whole[:21] and len(whole) == len(short) + 2
+    assert short[-2] == "2 more rows: --whole, .csv; explained: docs/guides/study.md"
+    assert [line.split()[:2] for line in (short[-3], whole[-3])] == [["constant", "predictor"]] * 2
 
 
 def test_plot_writes_a_figure_with_the_name_of_its_kind_by_default(study, answer, own_folder):

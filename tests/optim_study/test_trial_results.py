@@ -26,7 +26,14 @@ from optim_study.results import (
     read_csv,
     write_csv,
 )
-from optim_study.shares import REGIONS, holm, share_table, training_shares
+from optim_study.shares import (
+    REGIONS,
+    holm,
+    share_block,
+    short_table,
+    training_shares,
+    whole_table,
+)
 from rhn.errors import DataError, InvalidInputError
 
 PLATEAU = 11.13
@@ -198,9 +205,12 @@ def test_a_constant_predictor_is_that_of_all_rows_or_none():
 def test_the_table_of_known_shares(snapshot):
     rows = network("rhn", 4, [7.0] * 15 + [9.5] + [PLATEAU] * 44, hidden_size=20)
     rows += network("dt-rnn", 4, [9.4, *[PLATEAU] * 58, 60.5], transform_bias=None)
-    assert share_table(training_shares(rows), rows, "train", 9.5) == snapshot
-    assert share_table(training_shares(rows, "valid", 9.95), rows, "valid", 9.95) == snapshot
-    assert "11.16" not in share_table([], [*rows, row(constant_nll=9.0)], "train", 9.5)
+    assert whole_table(share_block(training_shares(rows), rows, "train", 9.5)) == snapshot
+    assert (
+        short_table(share_block(training_shares(rows, "valid", 9.95), rows, "valid", 9.95))
+        == snapshot
+    )
+    assert "11.16" not in whole_table(share_block([], [*rows, row(constant_nll=9.0)], "train", 9.5))
 
 
 @given(st.lists(st.sampled_from([1e-9, 0.01, 0.01, 0.2, 0.5]) | st.floats(0, 1), max_size=9))
@@ -290,7 +300,7 @@ def test_an_architecture_is_compared_with_the_rhn_of_its_depth_and_protocol_only
         found = training_shares(rows, regions=regions)
         tests = {(s.network, s.region): (s.p, s.p_holm) for s in found if s.p is not None}
         assert len(found) == 5 + 2 * (len(regions) > 1) and len(tests) == len(wanted)
-        assert share_table(found, rows, "train", 9.5).startswith("Holm over 2 tests against rhn\n")
+        assert share_block(found, rows, "train", 9.5).title == "Holm over 2 tests against rhn"
         for name, values in wanted.items():
             assert tests[name, WHOLE] == pytest.approx(values)
 

@@ -28,6 +28,16 @@ from package.numbers import mean_of_positive
 def test_mean():
     assert mean_of_positive([1.0, 3.0]) == 2.0
 """
+REFUSAL = """
+import pytest
+
+from package.numbers import mean_of_positive
+
+
+def test_no_values():
+    with pytest.raises(ValueError, match="2 values"):
+        mean_of_positive([9.0])
+"""
 
 
 def test_each_place_of_a_function_that_computes_is_changed_alone():
@@ -63,6 +73,7 @@ def test_a_fault_that_no_test_catches_survives(tmp_path, monkeypatch, capsys):
         "package/__init__.py": "",
         "package/numbers.py": SOURCE,
         "tests/package/test_numbers.py": TEST,
+        faults.REFUSALS: REFUSAL,
         "tests/numbers/test_recorded.py": "",
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +85,8 @@ def test_a_fault_that_no_test_catches_survives(tmp_path, monkeypatch, capsys):
     rows = [row.split(maxsplit=2) for row in capsys.readouterr().out.splitlines()]
     found = {text: word for word, _, text in rows[:-1]}
     assert found["mean_of_positive: sum -> mean"] == "caught"
-    assert found["mean_of_positive: 9 -> 10"] == "SURVIVED"
+    assert found["mean_of_positive: value < 9 -> value <= 9"] == "caught"
+    assert found["mean_of_positive: value > 0 -> value >= 0"] == "SURVIVED"
 
 
 def test_every_equivalent_fault_is_one_of_the_present_code():

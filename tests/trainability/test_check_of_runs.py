@@ -96,7 +96,7 @@ def test_the_row_none_is_a_plain_loop_to_the_bit(count, out):
 def test_rows_stand_in_their_order_and_the_controls_have_no_star(slow):
     labels = [row.label for row in slow.rows]
     assert labels == [label for label in ROW_LABELS if label in labels]
-    assert {*slow.starred} <= {*STARRABLE}
+    assert {*slow.starred_rows} <= {*STARRABLE}
 
 
 def test_the_same_arguments_give_the_same_result(slow):
@@ -529,7 +529,7 @@ def test_four_times_the_steps_is_the_only_row_with_more_steps(monkeypatch):
     monkeypatch.setattr(races.Race, "changed", of_label)
     monkeypatch.setattr(races, "train_run", trained)
     found = checked(rate=2e-3)
-    assert found.starred == (TEN,)
+    assert found.starred_rows == (TEN,)
     assert done == {
         (EVERYTHING, 0): 50,
         (GRU, 0): 50,
@@ -757,8 +757,8 @@ def test_a_row_that_fails_is_left_out_and_counted():
     found = checked(OfSeveral())
     assert SINGLE not in {row.label for row in found.rows} and found.failed == 1
     assert found.failures == (check_table.Failure(SINGLE, "ValueError: one example"),)
-    text = str(found)
-    assert f"note: {check_table.FAILED}: 1" in text
+    text = found.whole()
+    assert f"note: {check_table.FAILED}: 1" in str(found)
     assert [line.split() for line in text.splitlines()].count(
         [*SINGLE.split(), "ValueError:", "one", "example"]
     ) == 1
@@ -790,10 +790,9 @@ def test_a_check_prints_its_facts_and_rows(snapshot):
               Row(LONGER, float("inf"), None, False)),
     )  # fmt: skip
     assert str(found) == snapshot
-    assert found.starred == (ROW_LABELS[4],) and [fact.starred for fact in found.facts][:2] == [
-        True,
-        False,
-    ]
+    assert found.whole() == snapshot
+    assert found.starred_facts == (OTHERS,) and found.starred_rows == (ROW_LABELS[4],)
+    assert found.starred == (OTHERS, ROW_LABELS[4])
 
 
 ROWS = (Row(NONE, 0.9, (0.9, 0.8, 1.0), False), Row(LONGER, 0.5, None, False))
@@ -872,10 +871,10 @@ def test_the_meaning_of_a_fact_or_row_is_a_sentence_of_its_paragraph_on_the_page
 def test_the_meanings_of_those_with_a_star_are_printed_and_of_no_others():
     model = nn.Sequential(linear(), nn.BatchNorm1d(1))
     found = checked(model, rate=2e-3)
-    starred = {*found.starred, *(fact.name for fact in found.facts if fact.starred)}
-    assert starred
-    shown = {name for name, meaning in check_table.MEANING_OF.items() if meaning in str(found)}
-    assert shown == starred
+    assert found.starred_facts
+    for text in (str(found), found.whole()):
+        shown = {name for name, meaning in check_table.MEANING_OF.items() if meaning in text}
+        assert shown == {*found.starred}
 
 
 def test_as_many_steps_as_are_done_are_expected_at_least():

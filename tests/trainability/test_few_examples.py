@@ -48,7 +48,7 @@ def test_few_examples_have_all_facts_and_rows(count, targets):
     assert tuple(fact.name for fact in found.facts) == FACTS
     assert absent <= RELATIVE if found.kind == "raw" else not absent
     assert (found.examples, found.held_out, found.notes()[FAILED]) == (count, 0, 0)
-    assert found.starred == () and not any(row.seeds for row in found.rows)
+    assert found.starred_rows == () and not any(row.seeds for row in found.rows)
     assert ERROR_ON_TRAINING in str(found) and ERROR_ON_TRAINING not in str(many)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from rhn.utils.lazy import import_extra
 from rhn.utils.results import EXTRA, ROW, Result
-from rhn.utils.tables import MISSING, formatted
+from rhn.utils.tables import MISSING, Block, formatted
 from trainability.check_table import SOUND, STAR, STARRED, YOURS, numbered
 from trainability.facts import Fact
 from trainability.watching.loop_facts import LOOP_FACTS, LOOP_MEANINGS
@@ -22,8 +22,6 @@ AFTER_BACKWARD, AT_STEP = "gradient norm after backward", "gradient norm at step
 FIRST_RATE, LAST_RATE = "first rate", "last rate"
 LOSS, RATE = "loss", "learning rate"
 PASS, OPTIMIZER_STEP = "backward pass", "step of the optimiser"
-MORE = "further optimisers"
-MOST = 20  # optimisers in the printed table
 DRAWN = 3  # optimisers in the figure: two curves each
 HEIGHT = 6.0  # inches of the figure
 
@@ -70,7 +68,7 @@ class LoopResult(Result):
     texts: ClassVar[tuple[str, ...]] = (
         *(fact.name for fact in LOOP_FACTS), *LOOP_MEANINGS.values(), YOURS, SOUND, STAR,
         OPTIMIZER, TENSORS, STEPS, AFTER_BACKWARD, AT_STEP, FIRST_RATE, LAST_RATE, LOSS, RATE,
-        PASS, OPTIMIZER_STEP, MORE,
+        PASS, OPTIMIZER_STEP,
     )  # fmt: skip
 
     facts: tuple[Fact, ...]
@@ -91,21 +89,16 @@ class LoopResult(Result):
         """Return the numbers of each fact."""
         return {fact.name: fact.numbers for fact in self.facts}
 
-    def blocks(self) -> list[list[list[str]]]:
-        facts = [["", YOURS, SOUND], *map(_cells, self.facts)]
+    def blocks(self) -> list[Block]:
+        """Return the facts, the optimisers, and the meanings of the facts with a star."""
+        heads = [[OPTIMIZER, *row.numbers()] for row in self.optimizers[:1]]
+        rows = [[row.name, *map(formatted, row.numbers().values())] for row in self.optimizers]
         meanings = [[f"{name}: {LOOP_MEANINGS[name]}"] for name in self.starred]
-        blocks = [facts, self._optimizers_as_text(), meanings]
-        return [block for block in blocks if block]
-
-    def _optimizers_as_text(self) -> list[list[str]]:
-        if not self.optimizers:
-            return []
-        shown = self.optimizers[:MOST]
-        rows = [[row.name, *map(formatted, row.numbers().values())] for row in shown]
-        return [[OPTIMIZER, *shown[0].numbers()], *rows]
-
-    def notes(self) -> Mapping[str, int]:
-        return {MORE: max(0, len(self.optimizers) - MOST)}
+        return [
+            Block([*map(_cells, self.facts)], heads=[["", YOURS, SOUND]]),
+            Block(rows, heads, is_list=True),
+            Block([], feet=meanings),
+        ]
 
     def records(self) -> list[dict[str, Any]]:
         """Return a line {column: number} for each fact and each optimiser."""
