@@ -68,7 +68,7 @@ class WatchCommand:
 
     script: str = field(kw_only=False)
     """Script to run, or the name of a module after -m."""
-    words: tuple[str, ...] = field(default=(), kw_only=False)
+    args: tuple[str, ...] = field(default=(), kw_only=False)
     """Arguments of the script."""
     module: Annotated[bool, Parameter(name="-m")] = False
     """Run a module, as `python -m` does."""
@@ -149,7 +149,7 @@ def run_watch(options: WatchCommand) -> int:
     for path in options.output:
         check_result(path, (*FIGURE_SUFFIXES, *SUFFIXES))
     found, code = watch_script(
-        options.script, options.words, is_module=options.module, passes=options.passes
+        options.script, options.args, is_module=options.module, passes=options.passes
     )
     print(f"\n{found}")
     for path in options.output:

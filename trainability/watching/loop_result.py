@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 OPTIMIZER, TENSORS, STEPS = "optimiser", "tensors", "steps"
-AFTER_BACKWARD, AT_STEP = "gradient after backward", "at the step"
+AFTER_BACKWARD, AT_STEP = "gradient norm after backward", "gradient norm at step"
 FIRST_RATE, LAST_RATE = "first rate", "last rate"
 LOSS, RATE = "loss", "learning rate"
 PASS, OPTIMIZER_STEP = "backward pass", "step of the optimiser"
