@@ -74,6 +74,10 @@ class WatchCommand:
     """Run a module, as `python -m` does."""
     passes: Annotated[int, Range(least=1)] | None = None
     """Backward passes after which the script ends (default: it ends by itself)."""
+    whole: bool = False
+    """Print all rows of the table."""
+    csv: Path | None = None
+    """File for the whole table (.csv)."""
     output: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = ()
     """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
 
@@ -83,7 +87,7 @@ COMMANDS = command_line("trainability", "Why does a network not learn, and what 
 COMMANDS.command(CheckCommand, name="check")
 COMMANDS.command(CureCommand, name="cure")
 COMMANDS.command(WatchCommand, name="watch")
-FLAGS = "-m", "-h", "--help", "--version"
+FLAGS = "-m", "--whole", "-h", "--help", "--version"
 """Options without a value."""
 
 
@@ -148,10 +152,14 @@ def run_watch(options: WatchCommand) -> int:
 
     for path in options.output:
         check_result(path, (*FIGURE_SUFFIXES, *SUFFIXES))
+    if options.csv:
+        check_output(options.csv, (".csv",))
     found, code = watch_script(
         options.script, options.args, is_module=options.module, passes=options.passes
     )
-    print(f"\n{found}")
+    print(f"\n{found.whole() if options.whole else found}")
+    if options.csv:
+        found.csv(options.csv)
     for path in options.output:
         if path.suffix.lower() in FIGURE_SUFFIXES:
             save_figure(path, found.figure)

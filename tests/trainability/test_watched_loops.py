@@ -1,5 +1,6 @@
 """`watch` counts the facts of a training loop as it stands."""
 
+import numpy as np
 import pytest
 from loops import STEPS, facts_of, train
 
@@ -11,6 +12,7 @@ from trainability.watching.loop_facts import (
     REUSED,
     STEPS_AND_SKIPPED,
 )
+from trainability.watching.loop_result import AFTER_BACKWARD, AT_STEP
 
 
 def test_a_sound_loop_has_no_star():
@@ -33,3 +35,10 @@ def test_a_fault_has_its_star(fault, name, numbers):
     found = facts_of(train, fault)
     assert found.starred == (name,)
     assert found.fact(name) == numbers
+
+
+def test_a_loop_that_leaves_gradients_alone_has_equal_norms_after_backward_and_at_the_step():
+    row = facts_of(train, epochs=12).optimizers[0]
+    numbers = row.numbers()
+    assert row.steps > 100 and np.isnan(row.after_backward).any()
+    assert numbers[AFTER_BACKWARD] == numbers[AT_STEP]

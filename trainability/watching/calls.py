@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rhn.utils.torch_private import BatchNorm, Dropout, StorageWeakRef, storage_key
 from trainability.watching.tensors import tensors_in
-from trainability.watching.weights import Weight, Weights
+from trainability.watching.weights import WatchedWeight, WatchedWeights
 
 
 @dataclass(eq=False)
@@ -17,7 +17,7 @@ class CalledModule:
     """A module that was called as the outermost one."""
 
     module: "weakref.ref[nn.Module]"
-    weights: list[Weight]
+    weights: list[WatchedWeight]
     parts: list["weakref.ref[nn.Module]"]
     """Dropout with p > 0, and batch normalisation."""
     is_trained: bool = False
@@ -53,7 +53,7 @@ class Outputs:
 class Calls:
     """What is known of the calls of a loop."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: WatchedWeights) -> None:
         self.weights = weights
         self.modules: list[CalledModule] = []
         self.with_state = 0
@@ -71,8 +71,7 @@ class Calls:
         if not called.is_trained:
             called.is_trained = True
             for weight in called.weights:
-                tensor = weight.tensor()
-                weight.trainable |= tensor is not None and tensor.requires_grad
+                weight.in_training = True
         outputs = tensors_in(output)
         self._compare(tensors_in(given), outputs)
         if called.has_part_in_evaluation():

@@ -120,11 +120,11 @@ class Hooks:
         return backward
 
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and threading.get_ident() == self.thread:
             self.listener.step_begins(optimizer)
 
     def after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and threading.get_ident() == self.thread:
             self.listener.step_ends(optimizer)
 
     def around_scaler(self, call: Callable) -> Callable:

@@ -8,30 +8,30 @@ import numpy as np
 from trainability.facts import Fact
 from trainability.watching.calls import Calls
 from trainability.watching.minibatches import Minibatches
-from trainability.watching.steps import Steps
-from trainability.watching.weights import Weights
+from trainability.watching.steps import OptimizerSteps
+from trainability.watching.weights import WatchedWeights
 
 STEPS_AND_SKIPPED = "optimiser steps, and those that a GradScaler skipped"
 PASSES = "backward passes, and those without a step before the next one"
 REUSED = "tensors and steps that use a gradient of an earlier step again"
 FOREIGN = "tensors of optimisers without gradients, of no called module"
-CALLED = "weight tensors called: all, not in optimiser, no gradient, unchanged"
+CALLED = "weight tensors called: all, not stepped, no gradient, unchanged"
 EVALUATION = "trained calls with dropout or BatchNorm in evaluation mode"
 CHANGED = "tensors changed between steps, and at how many steps"
 OPTIMIZERS = "optimisers, and those whose state was lost"
 MINIBATCHES = "training minibatches: read, distinct, most reads of one"
 LOSSES = "loss, median of the first and last tenth"
 NOT_FINITE = "steps with a loss or gradient that is not finite, and the first"
-STATES = "calls that get a state from before the last pass, and its graph"
+STATES = "calls that get an output from before the last pass, and its graph"
 
 
 @dataclass(frozen=True)
 class Loop:
     """What was counted in a loop."""
 
-    weights: Weights
+    weights: WatchedWeights
     calls: Calls
-    steps: Steps
+    steps: OptimizerSteps
     minibatches: Minibatches
     losses: Sequence[float]
     """Of the backward passes."""
@@ -57,7 +57,7 @@ class LoopFact:
 
 
 def _weights(loop: Loop) -> tuple[float, ...]:
-    called = loop.weights.trainable()
+    called = loop.weights.in_training()
     return (
         len(called),
         sum(not weight.in_optimiser for weight in called),
@@ -88,7 +88,7 @@ LOOP_FACTS = (
     LoopFact(
         name=REUSED,
         measure=lambda loop: (len(loop.steps.reused_tensors), loop.steps.reused_steps),
-        meaning="`optimizer.zero_grad()` is missing between a step and the next backward pass.",
+        meaning="`zero_grad()` is missing after a step, or the optimiser steps twice.",
         sound=(0, 0),
     ),
     LoopFact(
@@ -130,7 +130,7 @@ LOOP_FACTS = (
     LoopFact(
         name=NOT_FINITE,
         measure=lambda loop: (loop.steps.not_finite, loop.steps.first_not_finite),
-        meaning="Weights are NaN from the first of these steps on.",
+        meaning="A gradient that a step used, or the loss before the step, is NaN or infinite.",
         sound=(0, 0),
     ),
     LoopFact(

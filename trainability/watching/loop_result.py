@@ -28,10 +28,10 @@ HEIGHT = 6.0  # inches of the figure
 
 @dataclass(frozen=True)
 class OptimizerRow:
-    """The steps of an optimiser, and of later ones of the same tensors."""
+    """The steps of an optimiser, and of later ones of the same class and tensors."""
 
     name: str
-    """The class of the first one."""
+    """The class."""
     tensors: int
     steps: int
     after_backward: np.ndarray
@@ -44,12 +44,13 @@ class OptimizerRow:
     """Learning rate of the first parameter group, (steps,)."""
 
     def numbers(self) -> dict[str, float]:
-        """Return the numbers of the printed row: medians of the norms, first and last rate."""
+        """Return the numbers of the printed row. Norms are medians over the steps with both."""
+        both = ~np.isnan(self.after_backward)
         return {
             TENSORS: self.tensors,
             STEPS: self.steps,
             AFTER_BACKWARD: median(self.after_backward),
-            AT_STEP: median(self.at_step),
+            AT_STEP: median(self.at_step[both]),
             FIRST_RATE: float(self.rates[0]),
             LAST_RATE: float(self.rates[-1]),
         }

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from trainability.watching.tensors import content_of, tensors_in
+from trainability.watching.tensors import content_hash, tensors_in
 
 
 @dataclass(eq=False)
-class Reading:
+class LoaderReads:
     """The minibatches that one iterator has given since the last backward pass."""
 
     iterator: "weakref.ref[Any]"
@@ -29,7 +29,7 @@ class Minibatches:
 
     def __init__(self) -> None:
         self.reads: Counter[tuple[int | None, ...]] = Counter()
-        self._readings: dict[int, Reading] = {}
+        self._readings: dict[int, LoaderReads] = {}
 
     def read(self, iterator: Any, minibatch: Any) -> None:
         """Note a minibatch that an iterator gives."""
@@ -37,9 +37,9 @@ class Minibatches:
             return
         reading = self._readings.get(id(iterator))
         if reading is None or reading.iterator() is not iterator:
-            reading = Reading(weakref.ref(iterator))
+            reading = LoaderReads(weakref.ref(iterator))
             self._readings[id(iterator)] = reading
-        reading.contents.append(tuple(map(content_of, tensors_in(minibatch))))
+        reading.contents.append(tuple(map(content_hash, tensors_in(minibatch))))
 
     def ended(self, iterator: Any) -> None:
         """Count what an iterator gave before its end, if it is one of training."""

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from trainability.watching.contents import Contents, versions_of
 from trainability.watching.tensors import norm_of
 from trainability.watching.used_gradients import UsedGradients
-from trainability.watching.weights import Weight, Weights
+from trainability.watching.weights import WatchedWeight, WatchedWeights
 
 EVERY, FIRST_STEPS = 10, 100
 
@@ -28,12 +28,12 @@ def is_power_of_two(number: int) -> bool:
 
 @dataclass(eq=False)
 class Tensors:
-    """The tensors of an optimiser, and those of each later optimiser of the same tensors."""
+    """The tensors of an optimiser, and of each later one of the same class and tensors."""
 
     name: str
-    """The class of the first optimiser."""
-    weights: list[Weight]
-    with_gradient: set[Weight] = field(default_factory=set)
+    """The class of the optimiser."""
+    weights: list[WatchedWeight]
+    with_gradient: set[WatchedWeight] = field(default_factory=set)
     """Those that had a gradient at a step."""
     after_backward: list[float] = field(default_factory=list)
     """Norm of the gradient after the last backward pass before each step; NaN where not read."""
@@ -53,7 +53,7 @@ class Tensors:
         """Return the tensors that are alive."""
         return [t for weight in self.weights if (t := weight.tensor()) is not None]
 
-    def lonely(self) -> list[Weight]:
+    def lonely(self) -> list[WatchedWeight]:
         """Return the weights without a gradient that belong to no called module."""
         return [w for w in self.weights if w not in self.with_gradient and not w.is_called]
 
@@ -77,18 +77,18 @@ class WatchedOptimizer:
     lost_state: bool = False
 
 
-class Steps:
+class OptimizerSteps:
     """What is known of the steps of a loop."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: WatchedWeights) -> None:
         self.weights = weights
         self.count = 0
         self.skipped = 0
         self.not_finite = 0
         self.first_not_finite = 0
-        self.reused_tensors = set[Weight]()
+        self.reused_tensors = set[WatchedWeight]()
         self.reused_steps = 0
-        self.changed_tensors = set[Weight]()
+        self.changed_tensors = set[WatchedWeight]()
         self.changed_steps = 0
         self.optimizers: list[WatchedOptimizer] = []
         self.groups: list[Tensors] = []
@@ -145,7 +145,7 @@ class Steps:
             self.foreign()
         self._keep_contents(group)
 
-    def foreign(self) -> list[Weight]:
+    def foreign(self) -> list[WatchedWeight]:
         """Return the tensors of optimisers that had a gradient at none of its steps, and belong to
         no module that was called, nor to one of which a part was called.
         """
@@ -191,10 +191,9 @@ class Steps:
     def _watched(self, optimizer: Optimizer) -> WatchedOptimizer:
         for each in self.optimizers:
             if each.optimizer() is optimizer:
+                self._follow(each, optimizer)
                 return each
-        weights = [self.weights.of(t) for g in optimizer.param_groups for t in g["params"]]
-        for weight in weights:
-            weight.in_optimiser = True
+        weights = self._weights_of(optimizer)
         has_state = bool(optimizer.state)
         watched = WatchedOptimizer(
             optimizer=weakref.ref(optimizer),
@@ -207,10 +206,24 @@ class Steps:
         self.optimizers.append(watched)
         return watched
 
-    def _group(self, name: str, weights: Sequence[Weight]) -> Tensors:
-        """Return the group of these tensors; the first optimiser makes it."""
+    def _follow(self, watched: WatchedOptimizer, optimizer: Optimizer) -> None:
+        """Read the tensors again after `add_param_group`."""
+        count = sum(len(group["params"]) for group in optimizer.param_groups)
+        if count != len(watched.tensors.weights):
+            weights = self._weights_of(optimizer)
+            watched.tensors = self._group(watched.tensors.name, weights)
+            watched.used.weights = weights
+
+    def _weights_of(self, optimizer: Optimizer) -> list[WatchedWeight]:
+        weights = [self.weights.of(t) for g in optimizer.param_groups for t in g["params"]]
+        for weight in weights:
+            weight.in_optimiser = True
+        return weights
+
+    def _group(self, name: str, weights: Sequence[WatchedWeight]) -> Tensors:
+        """Return the group of these tensors and this class; the first optimiser makes it."""
         for group in self.groups:
-            if set(group.weights) == set(weights):
+            if group.name == name and set(group.weights) == set(weights):
                 return group
         group = Tensors(name, list(weights))
         self.groups.append(group)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rhn.utils.torch_private import flattened, is_transformed
 
-SMALL = 2**16  # elements of a tensor that is joined with others before it is read
+FEW_NUMBERS = 2**16  # elements of a tensor that is joined with others before it is read
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -40,12 +40,12 @@ def dense(gradient: Tensor) -> Tensor:
     return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
-def joined(tensors: Iterable[Tensor]) -> list[Tensor]:
+def in_vectors(tensors: Iterable[Tensor]) -> list[Tensor]:
     """Return the same numbers in fewer tensors: small ones of one kind become one vector."""
     pieces = list[Tensor]()
     small = dict[tuple[torch.dtype, torch.device], list[Tensor]]()
     for t in tensors:
-        if t.numel() < SMALL:
+        if t.numel() < FEW_NUMBERS:
             small.setdefault((t.dtype, t.device), []).append(t)
         else:
             pieces.append(t)
@@ -55,7 +55,7 @@ def joined(tensors: Iterable[Tensor]) -> list[Tensor]:
 @torch.no_grad()
 def norm_of(tensors: Sequence[Tensor]) -> float:
     """Return the 2-norm of all numbers of tensors; NaN or infinity if one of them is."""
-    pieces = joined(map(dense, filter(_has_numbers, tensors)))
+    pieces = in_vectors(map(dense, filter(_has_numbers, tensors)))
     norm = math.hypot(*(float(torch.linalg.vector_norm(piece)) for piece in pieces))
     if math.isfinite(norm):
         return norm
@@ -67,7 +67,7 @@ def _has_numbers(t: Tensor) -> bool:
     return not t.is_meta
 
 
-def content_of(t: Tensor) -> int | None:
+def content_hash(t: Tensor) -> int | None:
     """Return a hash of the numbers and the shape; None if they cannot be read."""
     if not is_readable(t):
         return None

@@ -12,42 +12,48 @@ from torch import Tensor
 
 from rhn.utils.torch_private import version_of
 from trainability.watching.tensors import dense, norm_of
-from trainability.watching.weights import Weight
+from trainability.watching.weights import WatchedWeight
 
 
 @dataclass(eq=False)
 class UsedGradient:
     """The gradient of one tensor that a step used."""
 
-    weight: Weight
+    weight: WatchedWeight
     gradient: "weakref.ref[Tensor]"
     version: int
     """Of the gradient, after the step: it counts changes in place."""
     is_added_to: bool = False
-    """A backward pass has begun with this gradient."""
+    """A backward pass has added to this gradient."""
 
 
 class UsedGradients:
     """The gradients that the last step of one optimiser used."""
 
-    def __init__(self, weights: Sequence[Weight]) -> None:
+    def __init__(self, weights: Sequence[WatchedWeight]) -> None:
         self.weights = weights
         self._used: list[UsedGradient] = []
+        self._versions: dict[UsedGradient, int] = {}
+        """When the backward pass began."""
 
     def backward_begins(self) -> None:
-        """Forget gradients that were set to zero or replaced; a backward pass adds to others."""
-        self._used = list(self._present())
-        for used in self._used:
-            used.is_added_to = True
+        """Forget gradients that were set to zero, replaced or written again."""
+        self._used = [used for used in self._present() if _is_same(used)]
+        self._versions = {used: _version(used) for used in self._used}
 
     def backward_ends(self) -> None:
-        """Follow gradients that the pass has replaced by their sum with the new ones."""
+        """Note to which gradients the pass has added, in place or by a new tensor."""
         for used in self._used:
             tensor = used.weight.tensor()
-            if tensor is not None and tensor.grad is not None:
-                used.gradient = weakref.ref(tensor.grad)
+            gradient = None if tensor is None else tensor.grad
+            if gradient is None:
+                continue
+            is_new = used.gradient() is not gradient
+            if is_new or version_of(gradient) != self._versions[used]:
+                used.is_added_to = True
+                used.gradient = weakref.ref(gradient)
 
-    def step_ends(self) -> list[Weight]:
+    def step_ends(self) -> list[WatchedWeight]:
         """Return the tensors whose gradient was used before. Then all gradients are used."""
         again = [used.weight for used in self._present() if _is_same(used)]
         self._used = []
@@ -75,6 +81,11 @@ def _gradient(used: UsedGradient) -> Tensor | None:
     gradient, tensor = used.gradient(), used.weight.tensor()
     is_there = gradient is not None and tensor is not None and tensor.grad is gradient
     return gradient if is_there else None
+
+
+def _version(used: UsedGradient) -> int:
+    gradient = used.gradient()
+    return used.version if gradient is None else version_of(gradient)
 
 
 def _is_same(used: UsedGradient) -> bool:

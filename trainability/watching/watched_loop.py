@@ -23,8 +23,8 @@ from trainability.watching.hooks import hooks_for
 from trainability.watching.loop_facts import LOOP_FACTS, Loop
 from trainability.watching.loop_result import LoopResult, OptimizerRow
 from trainability.watching.minibatches import Minibatches
-from trainability.watching.steps import Steps, Tensors, is_power_of_two
-from trainability.watching.weights import Weights
+from trainability.watching.steps import OptimizerSteps, Tensors, is_power_of_two
+from trainability.watching.weights import WatchedWeights
 
 
 class EnoughPassesError(BaseException):
@@ -61,9 +61,9 @@ class WatchedLoop:
         self._scaled = UNSCALED
         """The next loss, if a GradScaler has multiplied it."""
         self._losses: list[float] = []
-        self._weights = Weights()
+        self._weights = WatchedWeights()
         self._calls = Calls(self._weights)
-        self._steps = Steps(self._weights)
+        self._steps = OptimizerSteps(self._weights)
         self._minibatches = Minibatches()
 
     def result(self) -> LoopResult:

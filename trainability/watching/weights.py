@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from trainability.watching.tensors import content_of, dense
+from trainability.watching.tensors import content_hash, dense
 
 
 @dataclass(eq=False)
-class Weight:
+class WatchedWeight:
     """One tensor of a module or an optimiser. The tensor itself is not kept."""
 
     tensor: "weakref.ref[Tensor]"
@@ -21,26 +21,26 @@ class Weight:
     """Belongs to a module that was called."""
     beside_called: bool = False
     """Belongs to a module of which another part was called."""
-    trainable: bool = False
-    """Requires a gradient in a call outside `no_grad`."""
+    in_training: bool = False
+    """Belongs to a module that was called outside `no_grad`."""
     in_optimiser: bool = False
     has_gradient: bool = False
     """Had a gradient with a number other than 0 after a backward pass."""
     is_changed: bool = False
 
 
-class Weights:
+class WatchedWeights:
     """All weight tensors that a loop used, also those that are gone."""
 
     def __init__(self) -> None:
-        self.all: list[Weight] = []
-        self._by_id: dict[int, Weight] = {}
+        self.all: list[WatchedWeight] = []
+        self._by_id: dict[int, WatchedWeight] = {}
 
-    def of(self, tensor: Tensor) -> Weight:
+    def of(self, tensor: Tensor) -> WatchedWeight:
         """Return the record of a tensor. The first call makes it."""
         weight = self._by_id.get(id(tensor))
         if weight is None or weight.tensor() is not tensor:  # an id is used again
-            weight = Weight(weakref.ref(tensor), content_of(tensor))
+            weight = WatchedWeight(weakref.ref(tensor), content_hash(tensor))
             self._by_id[id(tensor)] = weight
             self.all.append(weight)
         return weight
@@ -54,9 +54,9 @@ class Weights:
     def read_changes(self) -> None:
         """Note which tensors have another content than at first."""
         for weight, tensor in _alive(w for w in self.all if not w.is_changed):
-            weight.is_changed = content_of(tensor) != weight.first
+            weight.is_changed = content_hash(tensor) != weight.first
 
-    def read_modules(self, weights: Iterable[Weight]) -> None:
+    def read_modules(self, weights: Iterable[WatchedWeight]) -> None:
         """Note which of some weights stand beside called ones in a module."""
         sought = {id(tensor): weight for weight, tensor in _alive(weights)}
         if not sought:
@@ -68,12 +68,12 @@ class Weights:
                 for key in own & sought.keys():
                     sought[key].beside_called = True
 
-    def trainable(self) -> list[Weight]:
-        """Return the tensors of called modules that require a gradient."""
-        return [weight for weight in self.all if weight.trainable]
+    def in_training(self) -> list[WatchedWeight]:
+        """Return the tensors of modules that were called outside `no_grad`."""
+        return [weight for weight in self.all if weight.in_training]
 
 
-def _alive(weights: Iterable[Weight]) -> Iterator[tuple[Weight, Tensor]]:
+def _alive(weights: Iterable[WatchedWeight]) -> Iterator[tuple[WatchedWeight, Tensor]]:
     for weight in weights:
         tensor = weight.tensor()
         if tensor is not None:
