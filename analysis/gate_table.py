@@ -26,7 +26,7 @@ UNITS = {"frame": "quarter notes", "token": "tokens", "": "time steps"}
 CURVES, MAP = "curves", "map"
 KINDS = (CURVES, MAP)
 """The kinds of figures: a curve for each layer over time, or layers over time in colour."""
-MAPS = 4  # sequences in a map, at least: those of figure 5(b)
+MAPS = 4  # sequences in a map, at least: those of figure 5(b); a column has fewer
 PANEL = 2.3  # inches, with the tokens of a text
 WORDS = 80  # tokens that fit below a time axis, at most
 LONGEST_WORD = 12  # characters of a token below a time axis
@@ -162,18 +162,24 @@ class GateActivity(LayerResult):
         return self._draw_maps(part) if kind == MAP else self._draw_curves(part)
 
     def _draw_curves(self, part: "SubFigure") -> float:
+        from rhn.utils.composer import fitted
+
         each = self.sequences[: self.shown]
         for ax, one in zip(part.subplots(len(each), 1, sharey=True, squeeze=False)[:, 0], each,
                            strict=True):  # fmt: skip
             one.plot(ax)
-        return 1 + len(each) * PANEL
+        return fitted(part, 1 + len(each) * PANEL)
 
     def _draw_maps(self, part: "SubFigure") -> float:
-        each = self.sequences[: max(self.shown, MAPS)]
+        from rhn.utils.composer import STACKED, fitted
+        from rhn.utils.figures import figure_width
+
+        is_narrow = figure_width(part) < STACKED
+        each = self.sequences[: self.shown if is_narrow else max(self.shown, MAPS)]
         panels = part.subplots(len(each), 1, squeeze=False)[:, 0]
         for number, (ax, one) in enumerate(zip(panels, each, strict=True)):
             one.plot_map(ax)
             letter = ascii_uppercase[number % len(ascii_uppercase)]
             ax.set_title(f"{letter}: {one.names[0]}", parse_math=False)
         part.colorbar(panels[0].images[0], ax=panels, aspect=40, label=GATE)
-        return 1 + len(each) * PANEL
+        return fitted(part, 1 + len(each) * PANEL)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from rhn.utils.lazy import moved
+from rhn.utils.old_names import moved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,5 +151,5 @@ MODES: dict[str, LesionMode] = {
 }
 """The modes by name. The first one that some layer can have is the usual one."""
 
-if not TYPE_CHECKING:  # until 1.1
-    __getattr__ = moved(__name__, {"lesioned": "analysis.lesioned_network"})
+if not TYPE_CHECKING:
+    __getattr__ = moved(__name__)

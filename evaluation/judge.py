@@ -64,6 +64,7 @@ change.
 
 PARTS_OF_FACTS = {
     facts.OTHERS: {"network"},
+    facts.SECOND: {"network"},
     facts.WEIGHTS: {"network", "optimizer"},
     facts.REACHED: {"network"},
     facts.RANGE: {"network", "targets"},
@@ -79,9 +80,9 @@ if the own loop ends with a loss a quarter above that of this one, all others if
 
 
 def shown(found: Check) -> list[str]:
-    """The names of the facts of a check that name a part."""
+    """The names of the facts of a check with a star, and of those that name a part without one."""
     numbers = {fact.name: fact.numbers for fact in found.facts}
-    names = [fact.name for fact in found.facts if fact.starred and fact.name in PARTS_OF_FACTS]
+    names = [fact.name for fact in found.facts if fact.starred]
     range_, of_y, losses = numbers[facts.RANGE], numbers[facts.OF_Y], numbers[facts.LOOP]
     if range_ and of_y and found.kind == "numbers":
         names += [facts.RANGE] * (of_y[0] < range_[0] or of_y[1] > range_[1])
@@ -167,7 +168,7 @@ def row_of(judge: Judge, name: str, number: str, make: Callable[..., Training]) 
         row["first"] = found.starred_rows[0]
         row["verdict"], row["share"] = judged[found.starred_rows[0]]
     helps = any(verdict == RIGHT for verdict, _ in judged.values())
-    by_fact = any(judge.is_owners(key, PARTS_OF_FACTS[fact]) for fact in named)
+    by_fact = any(judge.is_owners(key, PARTS_OF_FACTS.get(fact, set())) for fact in named)
     return row | {"helps": "yes" if helps or by_fact else "no"}
 
 
@@ -200,6 +201,7 @@ def counts(rows: list[Row], judge: Judge) -> dict[str, int]:
         "trainings": len(rows),
         "refused": len(rows) - len(done),
         "with a star": sum(bool(row["stars"]) for row in done),
+        "with a fact with a star": sum(has_starred_fact(row) for row in done),
     }
     if rows[0]["set"].endswith("healthy"):
         return found
@@ -210,6 +212,11 @@ def counts(rows: list[Row], judge: Judge) -> dict[str, int]:
         "always the GRU: right": gru.count(RIGHT),
         "always the GRU: wrong": len(gru) - gru.count(RIGHT),
     }
+
+
+def has_starred_fact(row: Row) -> bool:
+    """Return whether a fact of a row has a star; `RANGE` and `LOOP` never have one."""
+    return bool({*filter(None, row["facts"].split(" | "))} - {facts.RANGE, facts.LOOP})
 
 
 def table(rows: list[Row]) -> str:

@@ -27,6 +27,7 @@ from rhn.training.state import Objective
 from rhn.utils.command_line import command_class, command_line, field_options, read_fields, run_read
 from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
 from rhn.utils.io import check_output
+from rhn.utils.old_names import INSTEAD, sentence
 from rhn.utils.resources import resolve_device
 from rhn.utils.tables import Block, aligned, formatted, printable
 from rhn.utils.validation import check_fields
@@ -122,13 +123,17 @@ class StudyFolders:
     runs: tuple[Path, ...] = field(default=(), kw_only=False)
     """Folders of runs (default: the only one in runs/)."""
     out: Annotated[Path | None, Parameter(show=False)] = None
-    """Folder of a run, as 0.7.0 read it; until 1.1."""
+    """Folder of a run, as 0.7.0 read it."""
 
-    def folders(self) -> tuple[Path, ...]:
-        """Return the folders to read. Raises InvalidInputError if none is named, and runs/ has not
-        exactly one.
+    def folders(self, command: str) -> tuple[Path, ...]:
+        """Return the folders that a command reads. Raises InvalidInputError if none is named, and
+        runs/ has not exactly one.
         """
-        return or_only_run((*self.runs, self.out) if self.out else self.runs)
+        if self.out is None:
+            return or_only_run(self.runs)
+        option = f"{command} --out"
+        print(f"warning: {sentence(option, INSTEAD[option])}", file=sys.stderr)
+        return (*self.runs, self.out)
 
 
 @command_class
@@ -149,7 +154,7 @@ class Status(StudyFolders):
         from optim_study.storage import open_storage  # loads Optuna
 
         rows = []
-        for out in self.folders():
+        for out in self.folders("optim-study status"):
             storage, trials = open_storage(self.storage, out, create=False), rows_in(out)
             for config in storage.configs():
                 rows.append({"folder": str(out)} | progress_of(out, config, trials))
@@ -168,7 +173,7 @@ class Export(StudyFolders):
     """Print the rows as one JSON list instead of CSV."""
 
     def run(self) -> None:
-        rows = [row for run in self.folders() for row in _rows_of(run)]
+        rows = [row for run in self.folders("optim-study export") for row in _rows_of(run)]
         print_rows([asdict(row) for row in rows] if self.json else csv_text(rows).rstrip())
 
 
@@ -190,8 +195,8 @@ class Plot:
     """Draw only the networks with these recurrence depths (default: all)."""
     kind: Literal["swarm", "map"] = "swarm"
     """swarm: the losses of the trials, one column per network. map: learning rate against initial
-    standard deviation, one panel per network; filled symbols are trials that trained, and the table
-    has the counts in the paper's range, outside it, and of each scheme too.
+    standard deviation, one panel per network; filled symbols are trials that trained. The table
+    then also counts the trials in the paper's range, outside it, and of each scheme.
     """
     objective: Objective = "train"
     """Judge a trial by its lowest training loss (train) or validation loss (valid)."""

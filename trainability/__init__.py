@@ -8,6 +8,10 @@
 
     assert_learns(model, x, y, loss_fn, optimizer, steps=400)      # a test
 
+    with watch() as seen:                                          # any loop as it stands
+        train()
+    print(seen.result())
+
 `import trainability` is fast: torch is imported when one of these names is first used.
 """
 
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from trainability.cures import Cure as Cure
     from trainability.cures import cure as cure
     from trainability.testing import assert_learns as assert_learns
+    from trainability.watching.loop_result import LoopResult as LoopResult
+    from trainability.watching.watched_loop import watch as watch
 
 __all__, _load, __dir__ = lazy_names(
     __name__,
@@ -32,6 +38,8 @@ __all__, _load, __dir__ = lazy_names(
         "checks": ("check",),
         "cures": ("Cure", "cure"),
         "testing": ("assert_learns",),
+        "watching.loop_result": ("LoopResult",),
+        "watching.watched_loop": ("watch",),
     },
     submodules=("cures", "initial_weights"),
 )

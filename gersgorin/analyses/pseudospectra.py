@@ -132,7 +132,7 @@ class Pseudospectra(StepResult):
 
     def draw(self, part: "SubFigure") -> float:
         """Draw the steps side by side, two in a row; a slide has one row."""
-        from rhn.utils.composer import SLIDE, legend_above  # loads matplotlib
+        from rhn.utils.composer import SLIDE, fitted, legend_above  # loads matplotlib
         from rhn.utils.figures import figure_width
 
         width = figure_width(part)
@@ -143,9 +143,9 @@ class Pseudospectra(StepResult):
         for ax in panels.flat[len(self.shown) :]:
             ax.remove()
         bar = part.colorbar(curves[0], ax=panels, label=CHANGE, location="bottom", aspect=30)
-        bar.lines[0].set_linewidth(12)  # points
+        bar.lines[0].set_linewidth(0.9 * 72 * width / max(len(self.levels) - 1, 1))  # no gaps
         legend_above(part, [panels[0, 0]])
-        return 1.6 + 0.92 * width * down / across
+        return fitted(part, 1.6 + 0.92 * width * down / across)
 
     def _draw(self, ax: "Axes", k: int) -> "QuadContourSet":
         """Draw the curves of the k-th step, its eigenvalues and the unit circle."""

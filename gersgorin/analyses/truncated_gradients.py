@@ -6,126 +6,94 @@
 The gradient is a sum over lags, G_0 + G_1 + ...: G_k is what the losses say about the step k steps
 before the state that they read. A sliding window of K steps has the first K terms.
 
-Legend: T time steps; B sequences; m inputs, N entries of a state, P weights of the layer; K steps
-of a window.
+The states are those of the whole run for every window. So one pass back through time serves the
+chunks of many windows and offsets at once: a batch of derivatives in the states, which are 0 where
+a chunk begins.
+
+Legend: T time steps; B sequences; M ways to split the steps into chunks; m inputs, N entries of a
+state, P weights of the layer; K steps of a window; W listed windows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gersgorin import checks
-from gersgorin.double_precision import copied, module_runs
-from gersgorin.model_map import outputs_in
-from gersgorin.run import Run
-from gersgorin.step import Step
+from gersgorin.analyses.loss_slopes import LossSlopes, flat, pulled_back
+from gersgorin.autodiff import BLOCK
 from rhn.utils.progress import Progress, reported
-from rhn.utils.torch_private import tree_leaves, tree_map
 
 OFFSETS = 4  # of the chunks of a window, at most
-LossOfOutputs = Callable[[list[Tensor]], Tensor]
-"""The outputs of the model for each sequence -> the loss."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LossSlopes:
-    """The derivatives of a loss in the states that it reads, along B runs of one step."""
+class Chunks(NamedTuple):
+    """A way to split steps into chunks of K: the first one ends at `offset`, or at K if it is 0."""
 
-    step: Step
-    weights: list[nn.Parameter]
-    x: Tensor
-    """(T, B, m), or ids (T, B)."""
-    s: Tensor
-    """(T + 1, B, N)."""
-    before: Tensor
-    """Derivatives in s[t] of the output of step t, (T, B, N)."""
-    after: Tensor
-    """Derivatives in s[t+1] of the state that step t returns, (T, B, N)."""
-    direct: Tensor
-    """Derivatives in the weights that the output of a step reads itself, (B, P)."""
+    K: int
+    offset: int
 
-    def alone(self, b: int) -> "LossSlopes":
-        """One of the sequences."""
-        now = slice(b, b + 1)
-        own = {name: getattr(self, name)[:, now] for name in ("x", "s", "before", "after")}
-        return replace(self, **own, direct=self.direct[now])
+    def begins(self, T: int) -> Tensor:
+        """Whether a chunk begins at a step, (T,); the first step needs no mark.
 
-    def of_chunks(self, K: int, offset: int = 0) -> Tensor:
-        """The gradient of chunks of K steps whose first one ends at `offset`, or at K, (P,)."""
-        starts = chunks(len(self.x), K, offset)
-        longest = max(starts)
-        steps = torch.empty(0, dtype=torch.long, device="cpu")
-        s, total = self.s[steps], self.s.new_zeros(())
-        for left in range(longest, 0, -1):  # all chunks end together; shorter ones join later
-            joining = torch.tensor(starts.get(left, []), dtype=torch.long, device="cpu")
-            steps, s = torch.cat((steps, joining)), torch.cat((s, self.s[joining]))
-            after = self.step.rows(self.x[steps].flatten(0, 1), s.flatten(0, 1))
-            s = after.unflatten(0, s.shape[:2])
-            w = self.after[steps]
-            if left > 1:  # the next step of the chunk reads this state
-                w = w + self.before[steps + 1]
-            total = total + (w * s).sum()
-            steps = steps + 1
-        return slopes_of(total, [], self.weights)[1] + self.direct.sum(0)
-
-    def by_lag(self) -> Iterator[Tensor]:
-        """Yield G_0, ..., G_{T-1}, (P,) each."""
-        T = len(self.x)
-        s = self.s[:-1].clone().requires_grad_()
-        next_s = self.step.rows(self.x.flatten(0, 1), s.flatten(0, 1)).unflatten(0, s.shape[:2])
-        w = self.after
-        for k in range(T):
-            (slopes,), of_weights = slopes_of((next_s * w).sum(), [s], self.weights)
-            yield of_weights + self.direct.sum(0) if k == 0 else of_weights
-            earlier = slopes + self.before if k == 0 else slopes
-            w = torch.cat((earlier[1:], torch.zeros_like(earlier[:1])))
+        >>> Chunks(4, 1).begins(10).nonzero().flatten().tolist()
+        [1, 5, 9]
+        """
+        found = torch.zeros(T, dtype=torch.bool, device="cpu")
+        found[self.offset :: self.K] = True
+        return found
 
 
-def slopes_of(
-    total: Tensor, leaves: list[Tensor], weights: list[nn.Parameter]
-) -> tuple[list[Tensor], Tensor]:
-    """The derivatives of a number in leaves, and in the weights as one vector. The graph is
-    kept.
+def offsets(K: int) -> list[int]:
+    """The offsets of the chunks of K steps: 0, K/4, K/2, 3K/4, or all.
+
+    >>> offsets(3), offsets(6)
+    ([0, 1, 2], [0, 1, 3, 4])
     """
-    given = [*leaves, *weights]
-    how: Any = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-    with checks.users_code("the layer cannot be differentiated"):
-        found = (
-            torch.autograd.grad(total, given, **how)
-            if total.requires_grad
-            else [torch.zeros_like(leaf) for leaf in given]
-        )
-    split = len(leaves)
-    return [*found[:split]], torch.cat([slope.flatten() for slope in found[split:]])
+    count = min(K, OFFSETS)
+    return [K * k // count for k in range(count)]
 
 
-def chunks(T: int, K: int, offset: int) -> dict[int, list[int]]:
-    """The first steps of the chunks of T steps by the lengths of the chunks.
-
-    >>> chunks(10, 4, 1)
-    {1: [0, 9], 4: [1, 5]}
-    """
-    starts = [0, *range(offset or K, T, K)]
-    found = dict[int, list[int]]()
-    for start, end in zip(starts, [*starts[1:], T], strict=True):
-        found.setdefault(end - start, []).append(start)
+def adjoints(of: LossSlopes, ways: list[Chunks]) -> Tensor:
+    """The derivatives in s[t+1] of the losses in the chunk of step t, (T, M, B, N)."""
+    T, M = len(of.x), len(ways)
+    begins = torch.stack([way.begins(T) for way in ways], 1).to(of.s.device)
+    found = of.after[:, None].repeat(1, M, 1, 1)
+    for t in range(T - 1, 0, -1):  # step t reads the state that step t - 1 returns
+        x, s = torch.cat([of.x[t]] * M), torch.cat([of.s[t]] * M).requires_grad_()
+        (slopes,) = pulled_back([of.step.rows(x, s)], [s], [found[t].flatten(0, 1)])
+        earlier = slopes.unflatten(0, found[t].shape[:2]) + of.before[t]
+        found[t - 1] += earlier.masked_fill(begins[t, :, None, None], 0.0)
     return found
 
 
-def offsets(K: int, T: int) -> list[int]:
-    """The offsets of the chunks of K steps: 0, K/4, K/2, 3K/4, or all; 0 for the whole sequence.
+def gradients(of: LossSlopes, ways: list[Chunks]) -> Iterator[Tensor]:
+    """Yield the gradient of each sequence by chunks, (B, P), for each of the ways."""
+    T, B, N = of.after.shape
+    at_once = max(1, BLOCK // (T * B * N))
+    sequences = range(B)
+    next_s = [of.step.rows(of.x[:, b], of.s[:-1, b]) for b in sequences]
+    for first in range(0, len(ways), at_once):
+        for w in adjoints(of, ways[first : first + at_once]).unbind(1):
+            each = [flat(pulled_back([next_s[b]], of.weights, [w[:, b]])) for b in sequences]
+            yield torch.stack(each) + of.direct
 
-    >>> offsets(3, 20), offsets(6, 20), offsets(20, 20)
-    ([0, 1, 2], [0, 1, 3, 4], [0])
-    """
-    if K >= T:
-        return [0]
-    count = min(K, OFFSETS)
-    return [K * k // count for k in range(count)]
+
+def by_lag(of: LossSlopes) -> Iterator[Tensor]:
+    """Yield G_0, ..., G_{T-1}, (P,) each."""
+    s = of.s[:-1].clone().requires_grad_()
+    next_s = of.step.rows(of.x.flatten(0, 1), s.flatten(0, 1)).unflatten(0, s.shape[:2])
+    w, more, direct = of.after, of.before, of.direct.sum(0)
+    for _ in range(len(of.x)):
+        slopes, *of_weights = pulled_back([next_s], [s, *of.weights], [w])
+        yield flat(of_weights) + direct
+        earlier = slopes + more
+        w = torch.cat((earlier[1:], torch.zeros_like(earlier[:1])))
+        more, direct = torch.zeros_like(more), torch.zeros_like(direct)
 
 
 class TruncationErrors(NamedTuple):
@@ -136,34 +104,50 @@ class TruncationErrors(NamedTuple):
     sliding_error: np.ndarray
     sliding_cosine: np.ndarray
     by_lag: np.ndarray
+    error_of_each: np.ndarray
+    """Of chunks, for the loss of each sequence alone, (B, W)."""
 
 
 def truncation_errors(of: LossSlopes, windows: list[int], progress: Progress) -> TruncationErrors:
     """The errors of chunks and of sliding windows, and the norms by lag."""
     T = len(of.x)
-    whole = of.of_chunks(T)
+    one_chunk = Chunks(T, 0)
+    (whole,) = gradients(of, [one_chunk])
     is_finite = bool(whole.isfinite().all())
     checks.require(is_finite, "gradient of the loss", "NaN or infinite", "numbers")
-    found, sliding, norms = list[np.ndarray](), list[np.ndarray](), list[float]()
-    with reported(progress, "truncation", total=len(windows)) as advance:
-        total = torch.zeros_like(whole)
-        for k, part in enumerate(of.by_lag(), 1):
-            norms.append(float(part.norm()))
-            total = total + part
-            if k in windows:
-                sliding.append(error_and_cosine(total, whole))
-        for done, K in enumerate(windows, 1):
-            each = [error_and_cosine(of.of_chunks(K, start), whole) for start in offsets(K, T)]
-            found.append(np.mean(each, 0))
-            advance(done, len(windows))
-    (error, cosine), (sliding_error, sliding_cosine) = np.transpose(found), np.transpose(sliding)
+    sliding, norms = sliding_errors(of, whole.sum(0), windows)
+    several = [Chunks(K, offset) for K in windows[:-1] for offset in offsets(K)]
+    ways, found = [one_chunk, *several], chain([whole], gradients(of, several))
+    of_mean, of_each = defaultdict[int, list](list), defaultdict[int, list](list)
+    with reported(progress, "truncation", total=len(ways)) as advance:
+        for done, (way, g) in enumerate(zip(ways, found, strict=True), 1):
+            of_mean[way.K].append(error_and_cosine(g.sum(0), whole.sum(0)))
+            alone = [error_and_cosine(*pair)[0] for pair in zip(g, whole, strict=True)]
+            of_each[way.K].append(alone)
+            advance(done, len(ways))
+    error, cosine = np.transpose([np.mean(of_mean[K], 0) for K in windows])
+    sliding_error, sliding_cosine = np.transpose(sliding)
     return TruncationErrors(
         error=error,
         cosine=cosine,
         sliding_error=sliding_error,
         sliding_cosine=sliding_cosine,
         by_lag=np.array(norms),
+        error_of_each=np.transpose([np.mean(of_each[K], 0) for K in windows]),
     )
+
+
+def sliding_errors(
+    of: LossSlopes, whole: Tensor, windows: list[int]
+) -> tuple[list[np.ndarray], list[float]]:
+    """The error and cosine of sliding windows, and the norms of all G_k."""
+    total, found, norms = torch.zeros_like(whole), list[np.ndarray](), list[float]()
+    for k, part in enumerate(by_lag(of), 1):
+        norms.append(float(part.norm()))
+        total = total + part
+        if k in windows:
+            found.append(error_and_cosine(total, whole))
+    return found, norms
 
 
 def error_and_cosine(g: Tensor, whole: Tensor) -> np.ndarray:
@@ -198,118 +182,3 @@ def shortest(windows: Sequence[int] | np.ndarray, error: np.ndarray, most: float
     holds = np.logical_and.accumulate((error <= most)[::-1])[::-1]
     found = [float(K) for K, all_hold in zip(windows[:-1], holds[:-1], strict=True) if all_hold]
     return found[0] if found else float("nan")
-
-
-def loss_slopes(
-    model: nn.Module, name: str, xs: list[Any], runs: list[Run], loss: LossOfOutputs
-) -> LossSlopes:
-    """Differentiate a loss of the outputs of a model in what its layer `name` returns.
-
-    xs, runs: what the model reads of each sequence, and the run of the layer along it. Raises
-    InvalidInputError for a loss that does not depend on the layer.
-    """
-    model = copied(model)
-    part, step = model.get_submodule(name), runs[0].step
-    weights = _step_weights(step, part)
-    outputs, calls = list[Tensor](), list[list[_Call]]()
-    for x in xs:
-        output, found = _read(model, part, x)
-        outputs.append(output)
-        calls.append(found)
-    total = loss(outputs)
-    wanted = f"a function of what the layer {step.name} returns"
-    checks.require(total.requires_grad, "loss", "no function of it", wanted)
-    parts = [
-        _of_states(each, replace(run, step=step), weights, total)
-        for each, run in zip(calls, runs, strict=True)
-    ]
-    return LossSlopes(
-        step=step,
-        weights=weights,
-        x=torch.stack([run.inputs for run in runs], 1),
-        s=torch.stack([run.states for run in runs], 1),
-        before=torch.stack([part.before for part in parts], 1),
-        after=torch.stack([part.after for part in parts], 1),
-        direct=torch.stack([part.direct for part in parts]),
-    )
-
-
-def _step_weights(step: Step, part: nn.Module) -> list[nn.Parameter]:
-    """The weights of the step of a layer, which then have gradients, without biases that the layer
-    does not have.
-    """
-    owner = step.cell if step.module is None else step.module
-    is_without_bias = isinstance(part, nn.RNNBase | nn.RNNCellBase) and not part.bias
-    found = list[nn.Parameter]()
-    for name, weight in owner.requires_grad_(True).named_parameters():
-        is_bias = "bias" in name
-        if not (is_bias and is_without_bias):
-            found.append(weight)
-    checks.require(len(found) > 0, f"number of weights of {step.name}", 0, "at least 1")
-    return found
-
-
-@dataclass
-class _Call:
-    """One call of a layer: the numbers that it reads, and the leaves that it returns."""
-
-    size: int
-    returned: list[Tensor]
-
-
-@dataclass
-class _StateSlopes:
-    """`LossSlopes` of one sequence."""
-
-    before: Tensor
-    after: Tensor
-    direct: Tensor
-
-
-def _read(model: nn.Module, part: nn.Module, x: Any) -> tuple[Tensor, list[_Call]]:
-    """The output of a model for x, as a function of what each call of its layer returns."""
-    found = list[_Call]()
-
-    def leaf(value: Any) -> Any:
-        is_number = isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
-        return value.detach().clone().requires_grad_() if is_number else value
-
-    def after(_: nn.Module, args: tuple, kwargs: dict, returned: Any) -> Any:
-        read = tree_leaves(args[0] if args else next(iter(kwargs.values())))[0]
-        returned = tree_map(leaf, returned)
-        leaves = [t for t in tree_leaves(returned) if isinstance(t, Tensor) and t.requires_grad]
-        found.append(_Call(read.numel(), leaves))
-        return returned
-
-    hook = part.register_forward_hook(after, with_kwargs=True)
-    said = f"{type(model).__name__} cannot read x"
-    with hook, checks.users_code(said), module_runs():
-        returned = model(x)
-    return outputs_in(returned)[0], found
-
-
-def _of_states(
-    calls: list[_Call], run: Run, weights: list[nn.Parameter], loss: Tensor
-) -> _StateSlopes:
-    """The derivatives of a loss in the states of one run, through what each call returns."""
-    step, states = run.step, run.states[:-1].clone().requires_grad_()
-    after = torch.zeros_like(states, requires_grad=False)
-    of_outputs, t = loss.new_zeros(()), 0
-    inputs_of_step = run.inputs[0].numel()
-    for call in calls:
-        steps = call.size // inputs_of_step
-        how: Any = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-        slopes = torch.autograd.grad(loss, call.returned, **how)
-        last = run.states[t + steps].clone().requires_grad_()
-        state = tree_leaves(step.unpack(last)) if step.unpack else [last]
-        has_output = len(slopes) > len(state)
-        of_state = [g.reshape_as(p) for g, p in zip(slopes[-len(state) :], state, strict=True)]
-        after[t + steps - 1] = torch.autograd.grad(state, last, of_state)[0]
-        if has_output:
-            rows = slopes[0].reshape(steps, -1)
-            for k, slope in enumerate(rows, t):
-                o = step.output(run.inputs[k : k + 1], states[k : k + 1])[0]
-                of_outputs = of_outputs + (o * slope).sum()
-        t += steps
-    (before,), direct = slopes_of(of_outputs, [states], weights)
-    return _StateSlopes(before, after, direct)

@@ -16,13 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from gersgorin import checks
-from gersgorin.analyses.truncated_gradients import (
-    LossOfOutputs,
-    listed_windows,
-    loss_slopes,
-    shortest,
-    truncation_errors,
-)
+from gersgorin.analyses.loss_slopes import LossOfOutputs, loss_slopes
+from gersgorin.analyses.truncated_gradients import listed_windows, shortest, truncation_errors
 from gersgorin.autodiff import with_gradients
 from gersgorin.kinds import batch_first_of, is_recurrent
 from gersgorin.layers import as_read, recurrent_layer
@@ -218,7 +213,7 @@ def truncation(
         layer: the name of the layer; None: the only one.
         batch_first: True for (B, T, ...), False for (T, B, ...); None: the attribute of the model
             or of its parts.
-        progress: as for `open_run`, of the listed windows, for all sequences and for each one.
+        progress: as for `open_run`, of the listed windows and their offsets.
         title, data, unit: as for `open_run`.
 
     Raises InvalidInputError.
@@ -240,11 +235,8 @@ def truncation(
     how: Any = {"layer": layer, "batch_first": batch_first, **names, "progress": False}
     runs = [open_run(model, x_b, **how) for x_b in data.sequences]
     slopes = loss_slopes(model, name, data.sequences, runs, data.loss(loss_fn))
-    B, T = len(runs), len(runs[0])
-    windows = listed_windows(T)
-    groups = [slopes] if B == 1 else [slopes, *(slopes.alone(b) for b in range(B))]
-    found, *alone = [truncation_errors(each, windows, progress) for each in groups]
-    single = alone or [found]
+    windows = listed_windows(len(runs[0]))
+    found = truncation_errors(slopes, windows, progress)
     return Truncation(
         **runs[0].heading,
         loss=name_of_loss(loss_fn),
@@ -254,8 +246,8 @@ def truncation(
         sliding_error=found.sliding_error,
         sliding_cosine=found.sliding_cosine,
         by_lag=found.by_lag,
-        windows_10=np.array([shortest(windows, each.error, TEN) for each in single]),
-        windows_1=np.array([shortest(windows, each.error, ONE) for each in single]),
+        windows_10=np.array([shortest(windows, error, TEN) for error in found.error_of_each]),
+        windows_1=np.array([shortest(windows, error, ONE) for error in found.error_of_each]),
     )
 
 

@@ -251,13 +251,16 @@ class Result:
         """Draw the result in a figure of its own. Raises InvalidInputError for a result without a
         picture.
 
-        title: None: network, data, and at most two numbers. size: "page", "column", "slide", or the
-        width in inches. source: the footer. how: arguments of `draw`.
+        title: may have mathematics between two $; None: network, data, and at most two numbers.
+        size: "page", "column", "slide", or the width in inches. source: the footer. how: arguments
+        of `draw`.
         """
         from rhn.utils.composer import composed  # loads matplotlib
+        from rhn.utils.figures import call_text
 
-        title = self.figure_title() if title is None else title
-        return composed(partial(self.draw, **how), title, size, source)
+        title = self.figure_title().replace("$", r"\$") if title is None else title
+        call = call_text(f"{type(self).__name__}.figure", size=size, **how)
+        return composed(partial(self.draw, **how), title, size, source, call)
 
     def figure_title(self) -> str:
         """Return the usual title of the figure."""

@@ -55,10 +55,13 @@ class Block(NamedTuple):
     """The lines below the rows."""
     is_list: bool = False
     """True for rows of networks, layers, points, lags, or others that have no fixed names."""
+    title: str = ""
+    """The line above the table."""
 
     def lines(self, gap: int = 3) -> list[str]:
         """Return the aligned lines."""
-        return aligned([*self.heads, *self.rows, *self.feet], gap)
+        title = [self.title] if self.title else []
+        return title + aligned([*self.heads, *self.rows, *self.feet], gap)
 
     def shortened(self, names: Sequence[str] = ()) -> "Block":
         """Return the first 20 rows of a list, of another table the rows of these names; without
