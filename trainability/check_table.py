@@ -90,7 +90,7 @@ class Check(ResultOfRows):
     ('none', 'other outputs that change with one example')
     """
 
-    page: ClassVar[str] = "docs/guides/check.md"
+    page: ClassVar[str] = "docs/guides/check-rows.md"
     texts: ClassVar[tuple[str, ...]] = (
         *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
         ERROR_ON_TRAINING, THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED, OF_FACTS, OF_ROWS,
