@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 
-from analysis.layer_results import FRAMES, HEADER, LAYER, SEQUENCES, LayerResult, layer_ticks
+from analysis.layer_results import FRAMES, LAYER, SEQUENCES, LayerResult, layer_ticks
 from rhn.utils.results import STEP
 from rhn.utils.validation import unexpected
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 MEAN, BELOW, ABOVE, SUM = "mean", "share below 0.1", "share above 0.9", "sum of means"
 GATE, CURVE_OF, SEQUENCE = "mean gate", "layer ", "sequence"
-UNITS = {"frame": "quarter notes", "token": "tokens", "": "steps"}
+UNITS = {"frame": "quarter notes", "token": "tokens", "": "time steps"}
 CURVES, MAP = "curves", "map"
 KINDS = (CURVES, MAP)
 """The kinds of figures: a curve for each layer over time, or layers over time in colour."""
-MAPS = 4  # sequences in a map, at least: those of figure 5(b)
+MAPS = 4  # sequences in a map, at least: those of figure 5(b); a column has fewer
 PANEL = 2.3  # inches, with the tokens of a text
 WORDS = 80  # tokens that fit below a time axis, at most
 LONGEST_WORD = 12  # characters of a token below a time axis
@@ -44,9 +44,10 @@ class GateActivity(LayerResult):
     ((2, 4), ('1', '2'))
     """
 
-    columns: ClassVar[tuple[str, ...]] = (MEAN, BELOW, ABOVE)
+    printed: ClassVar[tuple[str, ...]] = (SUM,)
     texts: ClassVar[tuple[str, ...]] = (
-        *HEADER, LAYER, MEAN, BELOW, ABOVE, SUM, GATE, CURVE_OF, SEQUENCE, *UNITS.values(),
+        SEQUENCES, FRAMES, LAYER, MEAN, BELOW, ABOVE, SUM, GATE, CURVE_OF, SEQUENCE,
+        *UNITS.values(),
     )  # fmt: skip
 
     labels: tuple[str, ...]
@@ -88,9 +89,6 @@ class GateActivity(LayerResult):
         """Mean gate of each layer over all steps and units, (L,)."""
         return self.activity.mean(1)
 
-    def header(self) -> dict[str, Any]:
-        return {SEQUENCES: len(self.names), FRAMES: self.activity.shape[1]}
-
     def items(self) -> Sequence[str]:
         return [*self.labels]
 
@@ -107,17 +105,17 @@ class GateActivity(LayerResult):
         }
 
     def table(self) -> Mapping[str, Any]:
-        shares = {BELOW: self.closed.mean(1), ABOVE: self.open.mean(1)}
-        return {MEAN: self.mean_by_layer, **shares, SUM: float(self.mean_by_layer.sum())}
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        table = self.table()
-        numbers = [table[name].tolist() for name in self.columns]
-        return [*zip(self.labels, *numbers, strict=True), (SUM, table[SUM])]
+        return {
+            MEAN: self.mean_by_layer,
+            BELOW: self.closed.mean(1),
+            ABOVE: self.open.mean(1),
+            SUM: float(self.mean_by_layer.sum()),
+            SEQUENCES: len(self.names),
+            FRAMES: self.activity.shape[1],
+        }
 
     def figure_title(self) -> str:
-        numbers = f"{SUM} {self.table()[SUM]:.3g}"
-        return f"{self.network}; {self.data} {self.split}".strip() + f"\n{numbers}"
+        return f"{self.title_of_data()}\n{SUM} {self.table()[SUM]:.3g}"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the mean gate of each layer along the first sequence, into these axes or new ones.
@@ -139,14 +137,14 @@ class GateActivity(LayerResult):
         to red at 1, into these axes or new ones.
         """
         from rhn.utils.composer import new_axes
-        from rhn.utils.named_curves import TIME
+        from rhn.utils.named_curves import AXIS
 
         one = self.sequences[0]
         ax = new_axes() if ax is None else ax
         how: Any = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
         ax.imshow(one.activity, cmap="Reds", vmin=0, vmax=1, **how)
         ax.set_title(one.names[0], parse_math=False)
-        ax.set_xlabel(f"{TIME} ({UNITS[self.step]})")
+        ax.set_xlabel(f"{AXIS} ({UNITS[self.step]})")
         layer_ticks(self.labels, ax.yaxis, 0)
         one._write_words(ax)
         return ax
@@ -164,18 +162,24 @@ class GateActivity(LayerResult):
         return self._draw_maps(part) if kind == MAP else self._draw_curves(part)
 
     def _draw_curves(self, part: "SubFigure") -> float:
+        from rhn.utils.composer import fitted
+
         each = self.sequences[: self.shown]
         for ax, one in zip(part.subplots(len(each), 1, sharey=True, squeeze=False)[:, 0], each,
                            strict=True):  # fmt: skip
             one.plot(ax)
-        return 1 + len(each) * PANEL
+        return fitted(part, 1 + len(each) * PANEL)
 
     def _draw_maps(self, part: "SubFigure") -> float:
-        each = self.sequences[: max(self.shown, MAPS)]
+        from rhn.utils.composer import STACKED, fitted
+        from rhn.utils.figures import figure_width
+
+        is_narrow = figure_width(part) < STACKED
+        each = self.sequences[: self.shown if is_narrow else max(self.shown, MAPS)]
         panels = part.subplots(len(each), 1, squeeze=False)[:, 0]
         for number, (ax, one) in enumerate(zip(panels, each, strict=True)):
             one.plot_map(ax)
             letter = ascii_uppercase[number % len(ascii_uppercase)]
             ax.set_title(f"{letter}: {one.names[0]}", parse_math=False)
         part.colorbar(panels[0].images[0], ax=panels, aspect=40, label=GATE)
-        return 1 + len(each) * PANEL
+        return fitted(part, 1 + len(each) * PANEL)

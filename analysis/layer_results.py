@@ -1,31 +1,28 @@
 """The base class of results about the layers of a network. Does not need torch."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from matplotlib.axis import Axis
 from matplotlib.ticker import MaxNLocator
 
-from gersgorin.results import FigureResult
-from rhn.utils.tables import formatted
+from rhn.utils.results import Result
 
-DATA, SPLIT, SEQUENCES = "data", "split", "sequences"
+SEQUENCES = "sequences"
 FRAMES = "frames (of a text: tokens)"
-BEST_CONSTANT = "constant predictor (best on these sequences)"
+BEST_CONSTANT = "constant predictor"
 LAYER, LOSS = "layer", "loss"
-HEADER = (DATA, SPLIT, SEQUENCES, FRAMES)
-DIGITS = ".5g"
+ENDS = "from, to: 95 % interval over sequences"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class LayerResult(FigureResult):
+class LayerResult(Result):
     """Numbers of the layers of a network along some sequences."""
 
     page: ClassVar[str] = "docs/guides/gates-lesions.md"
     item: ClassVar[str] = LAYER
     """The head of the first column."""
-    columns: ClassVar[tuple[str, ...]] = ()
-    """The heads of the columns of numbers."""
+    digits: ClassVar[str] = ".5g"
 
     network: str
     """The network in titles: its cells, depth and units."""
@@ -37,24 +34,11 @@ class LayerResult(FigureResult):
     """The kind of a step: "frame", "token"; "" with a loss of the user's."""
 
     def title(self) -> list[str]:
-        return [self.network]
+        return [f"{self.title_of_data()}, {self.table()[SEQUENCES]} {SEQUENCES}"]
 
-    def header(self) -> dict[str, Any]:
-        """Return the texts and numbers above the table, below data and split."""
-        raise NotImplementedError
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        """Return the rows of the table, each a label and numbers."""
-        raise NotImplementedError
-
-    def blocks(self) -> list[list[list[str]]]:
-        header = [
-            [name, (value or "-") if isinstance(value, str) else formatted(value, DIGITS)]
-            for name, value in {DATA: self.data, SPLIT: self.split, **self.header()}.items()
-        ]
-        rows = [[label, *(formatted(n, DIGITS) for n in numbers)]
-                for label, *numbers in self.rows()]  # fmt: skip
-        return [header, [[self.item, *self.columns], *rows]]
+    def title_of_data(self) -> str:
+        """Return the network, the data and their split."""
+        return f"{self.network}; {self.data} {self.split}".strip()
 
 
 def layer_ticks(labels: tuple[str, ...], axis: Axis, first: int = 1) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from rhn.utils.lazy import moved
+from rhn.utils.old_names import moved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +51,8 @@ class Lesion:
 class LesionMode(ABC):
     """What a lesion does to a layer."""
 
+    label: str
+    """The mode in titles and legends."""
     meaning: str
     """What happens to the layer, as a part of a sentence: the help of the command prints it."""
     control: str | None = "blind"
@@ -81,6 +83,7 @@ class LesionMode(ABC):
 class Bias(LesionMode):
     """Shut the transform gates, and open the carry gates."""
 
+    label = "gates shut (bias)"
     meaning = "its transform gates are shut, as in the paper, and its carry gates opened"
 
     def applies(self, place: "Place") -> bool:
@@ -98,6 +101,7 @@ class Bias(LesionMode):
 class Carry(LesionMode):
     """Skip the layer."""
 
+    label = "layer skipped (carry)"
     meaning = "the layer is skipped exactly"
 
     def applies(self, place: "Place") -> bool:
@@ -128,6 +132,7 @@ class Carry(LesionMode):
 class Blind(LesionMode):
     """Remove the input product."""
 
+    label = "input removed (blind)"
     meaning = "its input is removed"
     control = None
 
@@ -146,5 +151,5 @@ MODES: dict[str, LesionMode] = {
 }
 """The modes by name. The first one that some layer can have is the usual one."""
 
-if not TYPE_CHECKING:  # until 1.1
-    __getattr__ = moved(__name__, {"lesioned": "analysis.lesioned_network"})
+if not TYPE_CHECKING:
+    __getattr__ = moved(__name__)

@@ -13,14 +13,15 @@ import numpy as np
 
 from analysis.layer_results import (
     BEST_CONSTANT,
+    ENDS,
     FRAMES,
-    HEADER,
     LAYER,
     LOSS,
     SEQUENCES,
     LayerResult,
     layer_ticks,
 )
+from analysis.lesion_modes import MODES
 from rhn.utils.figures import BLUE, GREY, ORANGE
 from rhn.utils.tables import formatted
 
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 MODE, LESIONED, NONE = "mode", "lesioned", "none"
 DAMAGE, BEYOND = "damage", "beyond blind"
-ENDS = ("95 % from", "95 % to")
-BEYOND_ENDS = ("beyond blind from", "beyond blind to")
-BLIND, PAIRS = "input removed (blind)", "two layers; diagonal: one layer"
+DAMAGE_FROM, DAMAGE_TO = "damage from", "damage to"
+BEYOND_FROM, BEYOND_TO = "beyond blind from", "beyond blind to"
+PAIRS = "two layers; diagonal: one layer"
 UNITS = {"frame": "damage (nats per frame)", "token": "damage (nats per token)", "": DAMAGE}
 
 
@@ -52,10 +53,11 @@ class LesionTable(LayerResult):
     """
 
     item: ClassVar[str] = LESIONED
-    columns: ClassVar[tuple[str, ...]] = (LOSS, DAMAGE, *ENDS, BEYOND, *BEYOND_ENDS)
+    printed: ClassVar[tuple[str, ...]] = (BEST_CONSTANT,)
     texts: ClassVar[tuple[str, ...]] = (
-        *HEADER, MODE, BEST_CONSTANT, LESIONED, NONE, LOSS, DAMAGE, *ENDS, BEYOND, *BEYOND_ENDS,
-        LAYER, BLIND, PAIRS, *UNITS.values(),
+        SEQUENCES, FRAMES, MODE, ENDS, BEST_CONSTANT, LESIONED, NONE, LOSS, DAMAGE, DAMAGE_FROM,
+        DAMAGE_TO, BEYOND, BEYOND_FROM, BEYOND_TO, LAYER, PAIRS, *UNITS.values(),
+        *(mode.label for mode in MODES.values()),
     )  # fmt: skip
 
     mode: str
@@ -103,34 +105,42 @@ class LesionTable(LayerResult):
         found = zip(self.row_kind, self.label, numbers, strict=True)
         return {label: row for own, label, row in found if own == kind}
 
-    def header(self) -> dict[str, Any]:
-        counts = {SEQUENCES: self.sequences, FRAMES: self.frames or None}
-        return counts | {MODE: self.mode, BEST_CONSTANT: self.constant}
+    def title(self) -> list[str]:
+        return [*super().title(), f"{MODE}: {MODES[self.mode].label}; {ENDS}"]
 
-    def rows(self) -> list[tuple[Any, ...]]:
-        beyond, none = self.of_kind("beyond blind"), np.full(4, np.nan)
-        return [
-            (NONE, self.baseline, 0.0, 0.0, 0.0, *none[1:].tolist()),
-            *(
-                (label, *row.tolist(), *beyond.get(label, none)[1:].tolist())
-                for kind in ("layer", "pair")
-                for label, row in self.of_kind(kind).items()
-            ),
-        ]
+    def lesioned(self) -> dict[str, np.ndarray]:
+        """Return loss, damage and the ends of its interval by label, of the unlesioned network and
+        of those with one or two lesioned layers.
+        """
+        none = np.array([self.baseline, 0.0, 0.0, 0.0])
+        return {NONE: none} | self.of_kind("layer") | self.of_kind("pair")
 
     def items(self) -> Sequence[str]:
-        return [label for label, *_ in self.rows()]
+        return [*self.lesioned()]
 
     def coordinates(self) -> Mapping[str, Any]:
         return {"row_kind": ("row", [*self.row_kind]), "label": ("row", [*self.label])}
 
     def table(self) -> Mapping[str, Any]:
-        columns = zip(*(numbers for _, *numbers in self.rows()), strict=True)
-        return dict(zip(self.columns, map(np.array, columns), strict=True))
+        rows, beyond, none = self.lesioned(), self.of_kind("beyond blind"), np.full(4, np.nan)
+        loss, damage, low, high = np.transpose([*rows.values()])
+        _, more, more_low, more_high = np.transpose([beyond.get(label, none) for label in rows])
+        return {
+            LOSS: loss,
+            DAMAGE: damage,
+            DAMAGE_FROM: low,
+            DAMAGE_TO: high,
+            BEYOND: more,
+            BEYOND_FROM: more_low,
+            BEYOND_TO: more_high,
+            BEST_CONSTANT: self.constant,
+            SEQUENCES: self.sequences,
+            FRAMES: self.frames or None,
+        }
 
     def figure_title(self) -> str:
         numbers = f"{LOSS} {formatted(self.baseline)}, {BEST_CONSTANT} {formatted(self.constant)}"
-        return f"{self.network}; {self.data} {self.split}".strip() + f"\n{numbers}"
+        return f"{self.title_of_data()}\n{numbers}"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the damage of each layer's lesion with its 95 % interval (figure 6), into these axes
@@ -142,10 +152,12 @@ class LesionTable(LayerResult):
         layers = self.of_kind()
         place = {label: x for x, label in enumerate(layers, start=1)}
         blind = {label: row for label, row in self.of_kind("blind").items() if label in place}
-        _points(ax, [*place.values()], layers, fmt="o", color=BLUE, label=self.mode)
+        _points(ax, [*place.values()], layers, fmt="o", color=BLUE, label=MODES[self.mode].label)
         if blind:
             beside = [place[label] + 0.2 for label in blind]
-            _points(ax, beside, blind, fmt="D", color=ORANGE, label=BLIND, mfc="white")
+            _points(
+                ax, beside, blind, fmt="D", color=ORANGE, label=MODES["blind"].label, mfc="white"
+            )
         ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
         layer_ticks((*place,), ax.xaxis)
         ax.set(xlim=(0.5, len(place) + 0.5), ylabel=UNITS[self.step])

@@ -28,8 +28,8 @@ from torch.nn.utils.rnn import PackedSequence
 from analysis.jackknife import paired_interval
 from analysis.layer_results import (
     BEST_CONSTANT,
+    ENDS,
     FRAMES,
-    HEADER,
     LAYER,
     LOSS,
     SEQUENCES,
@@ -70,11 +70,9 @@ class Refinement(LayerResult):
     """
 
     item: ClassVar[str] = READ
-    columns: ClassVar[tuple[str, ...]] = (
-        LOSS, *LOSS_ENDS, CHANGE, *CHANGE_ENDS, DISTANCE, *DISTANCE_ENDS,
-    )  # fmt: skip
+    printed: ClassVar[tuple[str, ...]] = (BEST_CONSTANT,)
     texts: ClassVar[tuple[str, ...]] = (
-        *HEADER, BEST_CONSTANT, READ, LOSS, *LOSS_ENDS, CHANGE, *CHANGE_ENDS,
+        SEQUENCES, FRAMES, ENDS, BEST_CONSTANT, READ, LOSS, *LOSS_ENDS, CHANGE, *CHANGE_ENDS,
         DISTANCE, *DISTANCE_ENDS, BEFORE, LAYER, *UNITS.values(),
     )  # fmt: skip
 
@@ -108,9 +106,8 @@ class Refinement(LayerResult):
         """Mean distance of each row from the last layer of its cell, relative to s_0, (K,)."""
         return self.distance_sums.sum(1) / self.lengths.sum()
 
-    def header(self) -> dict[str, Any]:
-        counts = {SEQUENCES: len(self.lengths), FRAMES: int(self.lengths.sum())}
-        return counts | {BEST_CONSTANT: self.constant}
+    def title(self) -> list[str]:
+        return [*super().title(), ENDS]
 
     def table(self) -> Mapping[str, Any]:
         none = np.zeros(len(self.lengths))
@@ -129,6 +126,9 @@ class Refinement(LayerResult):
             DISTANCE: self.distance,
             DISTANCE_ENDS[0]: distance_low,
             DISTANCE_ENDS[1]: distance_high,
+            BEST_CONSTANT: self.constant,
+            SEQUENCES: len(self.lengths),
+            FRAMES: int(self.lengths.sum()),
         }
 
     def items(self) -> Sequence[str]:
@@ -137,13 +137,9 @@ class Refinement(LayerResult):
     def coordinates(self) -> Mapping[str, Any]:
         return {"row": self.items()}
 
-    def rows(self) -> list[tuple[Any, ...]]:
-        columns = [values.tolist() for values in self.table().values()]
-        return [*zip(self.labels, *columns, strict=True)]
-
     def figure_title(self) -> str:
         numbers = f"{LOSS} {formatted(self.loss[-1])}, {BEST_CONSTANT} {formatted(self.constant)}"
-        return f"{self.network}; {self.data} {self.split}".strip() + f"\n{numbers}"
+        return f"{self.title_of_data()}\n{numbers}"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the loss after each layer with its 95 % interval, into these axes or new ones. A

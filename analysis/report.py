@@ -82,7 +82,7 @@ def report_page(
     with reported(progress, "report") as advance:
         for done, (heading, table, draw) in enumerate(parts, 1):
             with our_style(SIZE):
-                draw().savefig(picture := io.BytesIO(), format="png", metadata={"Software": None})
+                draw().savefig(picture := io.BytesIO(), format="png")
             encoded = base64.b64encode(picture.getvalue()).decode()
             pages.append(PART.format(heading=html.escape(heading), picture=encoded))
             pages.append(f"<pre>{html.escape(table)}</pre>")

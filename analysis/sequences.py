@@ -29,6 +29,7 @@ from rhn.models.networks import RecurrentModel
 from rhn.training.batches import ChoraleBatch, constant_output_nll, evaluation_batches
 from rhn.training.stored import corpus_of, stored_data
 from rhn.utils.io import as_path
+from rhn.utils.old_names import moved
 
 if TYPE_CHECKING:  # chorales need no code of texts
     from rhn.data import TextCorpus
@@ -194,7 +195,7 @@ class Music(SequenceKind):
         """Return the loss per frame of the constant predictor with the lowest loss on these
         sequences.
         """
-        return constant_output_nll(Corpus([*sequences], [], [], ""))
+        return constant_output_nll(sequences)
 
 
 class Text(SequenceKind):
@@ -247,3 +248,7 @@ def task_of(model: Any, data: Any = None) -> Music | Text:
     shape: tuple[int, ...] = getattr(first, "shape", ())
     checks.require(len(shape) == 2, "data", type(data).__name__, "sequences (T, m)")
     return Music(shape[1])
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved(__name__)

@@ -24,7 +24,7 @@ COMMANDS = {  # the command, its module with `main`, its subcommands
         "gersgorin.cli.commands",
         " ".join([*importlib.import_module("gersgorin.catalog").BY_COMMAND, "run", "recording", "known-values"]),
     ),
-    "trainability": ("trainability.cli", "check cure"),
+    "trainability": ("trainability.cli", "check cure watch"),
     "rhn": ("rhn.cli.main", "train resume evaluate sample generate report data presets info"),
     "optim-study": ("optim_study.cli", "run status plot export"),
     "rhn-analyze": ("analysis.cli", "gates lesion refine report"),

@@ -28,7 +28,8 @@ from evaluation.threads import SETS, THREADS, load_set
 from evaluation.threads.trainings import Training
 from rhn.errors import InvalidInputError, UsersCodeError
 from trainability import facts
-from trainability.checks import Check, check
+from trainability.check_table import Check
+from trainability.checks import check
 from trainability.training import model_output
 
 TABLE = Path(__file__).with_name("right_parts.csv")
@@ -63,6 +64,7 @@ change.
 
 PARTS_OF_FACTS = {
     facts.OTHERS: {"network"},
+    facts.SECOND: {"network"},
     facts.WEIGHTS: {"network", "optimizer"},
     facts.REACHED: {"network"},
     facts.RANGE: {"network", "targets"},
@@ -78,9 +80,9 @@ if the own loop ends with a loss a quarter above that of this one, all others if
 
 
 def shown(found: Check) -> list[str]:
-    """The names of the facts of a check that name a part."""
+    """The names of the facts of a check with a star, and of those that name a part without one."""
     numbers = {fact.name: fact.numbers for fact in found.facts}
-    names = [fact.name for fact in found.facts if fact.starred and fact.name in PARTS_OF_FACTS]
+    names = [fact.name for fact in found.facts if fact.starred]
     range_, of_y, losses = numbers[facts.RANGE], numbers[facts.OF_Y], numbers[facts.LOOP]
     if range_ and of_y and found.kind == "numbers":
         names += [facts.RANGE] * (of_y[0] < range_[0] or of_y[1] > range_[1])
@@ -153,7 +155,7 @@ def row_of(judge: Judge, name: str, number: str, make: Callable[..., Training]) 
     named = shown(found)
     row |= {
         "steps": str(found.steps),
-        "stars": " | ".join(found.starred),
+        "stars": " | ".join(found.starred_rows),
         "seeds": json.dumps({r.label: r.seeds for r in found.rows if r.seeds}),
         "facts": " | ".join(named),
         "line": found.line,
@@ -161,12 +163,12 @@ def row_of(judge: Judge, name: str, number: str, make: Callable[..., Training]) 
     }
     if healthy:
         return row
-    judged = {label: judge.judged(key, label) for label in found.starred}
+    judged = {label: judge.judged(key, label) for label in found.starred_rows}
     if judged:
-        row["first"] = found.starred[0]
-        row["verdict"], row["share"] = judged[found.starred[0]]
+        row["first"] = found.starred_rows[0]
+        row["verdict"], row["share"] = judged[found.starred_rows[0]]
     helps = any(verdict == RIGHT for verdict, _ in judged.values())
-    by_fact = any(judge.is_owners(key, PARTS_OF_FACTS[fact]) for fact in named)
+    by_fact = any(judge.is_owners(key, PARTS_OF_FACTS.get(fact, set())) for fact in named)
     return row | {"helps": "yes" if helps or by_fact else "no"}
 
 
@@ -199,6 +201,7 @@ def counts(rows: list[Row], judge: Judge) -> dict[str, int]:
         "trainings": len(rows),
         "refused": len(rows) - len(done),
         "with a star": sum(bool(row["stars"]) for row in done),
+        "with a fact with a star": sum(has_starred_fact(row) for row in done),
     }
     if rows[0]["set"].endswith("healthy"):
         return found
@@ -209,6 +212,11 @@ def counts(rows: list[Row], judge: Judge) -> dict[str, int]:
         "always the GRU: right": gru.count(RIGHT),
         "always the GRU: wrong": len(gru) - gru.count(RIGHT),
     }
+
+
+def has_starred_fact(row: Row) -> bool:
+    """Return whether a fact of a row has a star; `RANGE` and `LOOP` never have one."""
+    return bool({*filter(None, row["facts"].split(" | "))} - {facts.RANGE, facts.LOOP})
 
 
 def table(rows: list[Row]) -> str:

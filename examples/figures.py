@@ -7,22 +7,28 @@ the same functions.
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from gersgorin import compare, eigenvalues, gersgorin_discs, open_run, temporal_jacobian
 from gersgorin.analyses.compare import Comparison
+from gersgorin.analyses.complex_plane import IMAGINARY, REAL, label_planes
+from gersgorin.analyses.disc_panels import IN_LEGEND, JacobianDiscs, disc_squares, draw_discs
 from gersgorin.run import Run
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
+from rhn.utils.composer import composed, fitted, legend_above
+from rhn.utils.figures import BLUE, GREY, RED, call_text, figure_width, save_figure
+from rhn.utils.named_curves import folded, name_end
 
 CHORALE = "bwv269"
 KEYS, UNITS = 88, 64
-BLUE, RED = "#0072B2", "#D55E00"
 MATRIX = torch.tensor([[0.5, 0.2, 0.1], [0.1, -0.3, 0.2], [0.05, 0.25, 0.9]])
 
 
@@ -39,8 +45,12 @@ def on_chorale(cells: dict, *panels: str) -> Comparison:
 
 def initialisations() -> Comparison:
     """Compare an RNN with small Gaussian weights, and one with identity weights (figure 2)."""
-    schemes = "gaussian:0.02", "identity:0.005"
-    return on_chorale({s: RNN(KEYS, UNITS, init=s, **seeded()) for s in schemes}, "discs")
+    schemes = {
+        "Gaussian weights, deviation 0.02": "gaussian:0.02",
+        "identity weights and noise of 0.005": "identity:0.005",
+    }
+    cells = {name: RNN(KEYS, UNITS, init=init, **seeded()) for name, init in schemes.items()}
+    return on_chorale(cells, "discs")
 
 
 def gated(bias: float) -> RHN:
@@ -82,20 +92,28 @@ def of_matrices(*matrices: Tensor) -> Run:
     return open_run(lambda x, s: x.reshape(n, n) @ s, A.flatten(1), A.new_zeros(n), data="s' = A s")
 
 
-def draw_radii() -> Figure:
+def draw_radii(size: str | float = "page") -> Figure:
     """Draw the mean disc radius and the spectral radius of Gaussian matrices (section 4)."""
-    sizes = [8, 16, 32, 64, 128, 256, 512]
-    matrices = [gaussian_matrix(n) for n in sizes]
-    figure = Figure(figsize=(6, 4), layout="constrained", dpi=120)
-    ax = figure.subplots()
-    radii = [gersgorin_discs(A).radii.mean() for A in matrices]
-    ax.loglog(sizes, radii, "o-", color=BLUE, label="mean radius of the row discs")
-    largest = [eigenvalues(A)[0].abs() for A in matrices]
-    ax.loglog(sizes, largest, "s--", color=RED, label="spectral radius")
-    ax.set(xlabel="units n", ylabel="radius", xticks=sizes, xticklabels=sizes)
-    ax.minorticks_off()
-    ax.legend(frameon=False)
-    return figure
+    sizes = np.array([8, 16, 32, 64, 128, 256, 512])
+    matrices = [gaussian_matrix(n) for n in sizes.tolist()]
+    means = [float(gersgorin_discs(A).radii.mean()) for A in matrices]
+    largest = [float(eigenvalues(A)[0].abs()) for A in matrices]
+
+    def draw(part: SubFigure) -> float:
+        ax = part.add_subplot()
+        for first, power, name in ((means[0], 1.0, "n"), (largest[0], 0.5, "n^(1/2)")):
+            line = first * (sizes / sizes[0]) ** power
+            ax.loglog(sizes, line, ":", color=GREY)
+            name_end(ax, f"as {name}", float(line[-1]), GREY)
+        ax.loglog(sizes, means, "o-", color=BLUE, label="mean radius of the row discs")
+        ax.loglog(sizes, largest, "s-", color=RED, label="spectral radius")
+        ax.set(xlabel="units n", ylabel="radius", xticks=sizes, xticklabels=sizes)
+        ax.minorticks_off()
+        legend_above(part, [ax])
+        return fitted(part, 1.6 + 0.3 * figure_width(part))
+
+    title = "Gaussian matrices of standard deviation 0.05"
+    return composed(draw, title, size, call=call_text("draw_radii", size=size))
 
 
 def counterexamples() -> Comparison:
@@ -160,21 +178,33 @@ def outside(A: Tensor, z: Tensor, tol: float | None = None) -> Tensor:
     return ~gersgorin_discs(A).contains(z, tol)
 
 
-def draw_discs(matrices: dict[str, Tensor], z: Tensor) -> Figure:
+def draw_matrices(
+    matrices: dict[str, Tensor], z: Tensor, title: str, size: str | float = "page"
+) -> Figure:
     """Draw points z and the row discs of each matrix."""
-    figure = Figure(figsize=(4.5 * len(matrices), 4.5), layout="constrained", dpi=120)
-    panels = figure.subplots(1, len(matrices), squeeze=False, sharex=True, sharey=True)[0]
-    for ax, (title, A) in zip(panels, matrices.items(), strict=True):
-        for center, radius in zip(*gersgorin_discs(A), strict=True):
-            disc = {"facecolor": f"{BLUE}26", "edgecolor": BLUE}
-            ax.add_patch(Circle((float(center), 0), float(radius), **disc))
-        ax.add_patch(Circle((0, 0), 1, fill=False, linestyle="--"))
-        ax.plot(z.real, z.imag, ".", color=RED)
-        ax.set(title=title, aspect="equal", xlabel="real part", ylabel="imaginary part")
-    return figure
+    each = [
+        JacobianDiscs(
+            centers=A.diagonal().numpy(),
+            row_radii=gersgorin_discs(A).radii.numpy(),
+            eigenvalues=z.numpy(),
+        )
+        for A in matrices.values()
+    ]
+
+    def draw(part: SubFigure) -> float:
+        axes = [*part.subplots(1, len(each), squeeze=False)[0]]
+        letters = int(11 * figure_width(part) / len(each))
+        for ax, name, discs, square in zip(axes, matrices, each, disc_squares(each), strict=True):
+            draw_discs(ax, discs, square).set(xlabel=REAL, ylabel=IMAGINARY)
+            ax.set_title(folded(name, letters))
+        label_planes(axes)
+        legend_above(part, axes, IN_LEGEND)
+        return 1.2 + min(2.7, 0.9 * figure_width(part) / len(each))
+
+    return composed(draw, title, size, call=call_text("draw_matrices", size=size))
 
 
-def draw_equation_14() -> Figure:
+def draw_equation_14(size: str | float = "page") -> Figure:
     """Draw eigenvalues of a random highway layer that are outside the discs of equation 14 as
     printed, and the discs with the transposes.
     """
@@ -182,21 +212,29 @@ def draw_equation_14() -> Figure:
     z = eigenvalues(jacobians)
     k = int(outside(printed, z).any(-1).nonzero()[0])
     both = {"as printed": printed[k], "with the transposes of H', C', T'": jacobians[k]}
-    return draw_discs(both, z[k])
+    return draw_matrices(both, z[k], "Equation 14 and the eigenvalues of a highway layer", size)
 
 
-PICTURES = {
-    "initialisations": lambda: initialisations().figure(limit=1.6),
-    "gate-limits": lambda: gate_limits().figure(limit=3.5),
+def draw_example(size: str | float = "page") -> Figure:
+    """Draw the discs and the eigenvalues of a matrix of three rows."""
+    z = eigenvalues(MATRIX)
+    return draw_matrices({"": MATRIX}, z, "Geršgorin discs of a matrix of three rows", size)
+
+
+Picture = Callable[[str | float], Figure]
+PICTURES: dict[str, Picture] = {
+    "initialisations": lambda size: initialisations().figure(limit=1.6, size=size),
+    "gate-limits": lambda size: gate_limits().figure(size=size),
     "radii-grow": draw_radii,
-    "moving-spectra": lambda: moving_spectra().figure(),
-    "counterexamples": lambda: counterexamples().figure(),
+    "moving-spectra": lambda size: moving_spectra().figure(size=size),
+    "counterexamples": lambda size: counterexamples().figure(size=size),
     "equation-14": draw_equation_14,
-    "concepts-product": lambda: rotations().figure(),
-    "concepts-discs": lambda: draw_discs({"Geršgorin discs": MATRIX}, eigenvalues(MATRIX)),
+    "concepts-product": lambda size: rotations().figure(size=size),
+    "concepts-discs": draw_example,
 }
+"""Functions that draw a picture of a size."""
 
 if __name__ == "__main__":
     folder, *names = sys.argv[1:]
     for name in names or PICTURES:
-        PICTURES[name]().savefig(Path(folder) / f"{name}.png")
+        save_figure(Path(folder) / f"{name}.png", partial(PICTURES[name], "page"))

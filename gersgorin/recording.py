@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 
-from gersgorin.results import FigureResult
 from rhn.utils.io import arrays_of
-from rhn.utils.tables import formatted
+from rhn.utils.results import Result
+from rhn.utils.tables import Block, formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
-
-    from gersgorin.analyses.complex_plane import Square
-    from gersgorin.analyses.disc_panels import JacobianDiscs
 
 STEP, LOSS, RADIUS = "optimiser step", "loss", "spectral radius"
 MEASURES = {
@@ -37,6 +34,8 @@ MEASURES = {
     "relative_rate": "2-norm of the gradient / 2-norm of the weight",
 }
 """The rows of the table by the names of their arrays."""
+IN_WHOLE = "bulk", "input_gain"
+"""The measures that are not printed unless the whole table is."""
 FEW = tuple(MEASURES[name] for name in ("loss", "radius", "exponent", "gradient_norm"))
 CONSTANT = "loss of the constant predictor"
 MANY, EVERY = "measurements", "optimiser steps between measurements, as asked"
@@ -54,7 +53,7 @@ PerWeight = Annotated[np.ndarray, "measurement", "weight"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Recording(FigureResult):
+class Recording(Result):
     """Measurements of a network on one probe at M moments of its training; NaN if unknown.
 
     >>> import torch
@@ -66,10 +65,18 @@ class Recording(FigureResult):
 
     page: ClassVar[str] = "docs/guides/recorder.md"
     item: ClassVar[str] = STEP
+    printed: ClassVar[tuple[str, ...]] = (
+        *(row for name, row in MEASURES.items() if name not in IN_WHOLE), CONSTANT, POSITIONS,
+    )  # fmt: skip
     texts: ClassVar[tuple[str, ...]] = (
         STEP, *MEASURES.values(), CONSTANT, MANY, EVERY, POSITIONS, MULTIPLIED, LOST, NO_GRADIENT,
         LAYER,
     )  # fmt: skip
+
+    on_slides: ClassVar[tuple[str, ...]] = FEW
+    """The panels of a figure that is a slide."""
+    cut: ClassVar[str] = LOSS
+    """The panel whose first number may be far above the others."""
 
     network: str
     """The network in titles: its name, and of a cell its depth and units."""
@@ -161,12 +168,26 @@ class Recording(FigureResult):
         lost = np.isnan(self.radius).any(1)
         return {LOST: int(lost.sum()), NO_GRADIENT: int(unknown[1:].sum())}
 
-    def blocks(self) -> list[list[list[str]]]:
-        """Four measurements from the first to the last, then the single numbers."""
-        table, shown = self.table(), self.shown
-        each = {row: value[shown] for row, value in table.items() if np.ndim(value)}
-        single = [[row, formatted(table[row])] for row in table if row not in each]
-        return [[[row, *map(formatted, values.tolist())] for row, values in each.items()], single]
+    def blocks(self) -> list[Block]:
+        """Return a row for each measure, four measurements side by side; and the single numbers."""
+        *_, single = super().blocks()
+        groups = np.split(np.arange(len(self)), range(SHOWN, len(self), SHOWN))
+        return [*map(self._side_by_side, groups), single]
+
+    def short(self) -> list[Block]:
+        """Return the rows that `printed` names of four measurements, from the first to the last."""
+        *_, single = self.blocks()
+        first = self._side_by_side(self.shown)
+        return [first.shortened(self.printed), single.shortened(self.printed)]
+
+    def _side_by_side(self, moments: np.ndarray) -> Block:
+        """The measures of some measurements, a column for each."""
+        steps, *rows = [
+            [row, *map(formatted, value[moments].tolist())]
+            for row, value in self.table().items()
+            if np.ndim(value)
+        ]
+        return Block(rows, heads=[steps])
 
     @property
     def shown(self) -> np.ndarray:
@@ -193,86 +214,29 @@ class Recording(FigureResult):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the spectral radius over the optimiser steps."""
-        from rhn.utils.composer import new_axes  # loads matplotlib
+        from gersgorin.analyses.recording_figure import draw_over_training  # loads matplotlib
+        from rhn.utils.composer import new_axes
 
-        return self._draw(new_axes() if ax is None else ax, RADIUS, {"": self.mean("radius")})
+        ax = new_axes() if ax is None else ax
+        return draw_over_training(ax, self, RADIUS, {"": self.mean("radius")})
 
     def plot_moment(self, ax: "Axes | None" = None, moment: int = -1) -> "Axes":
         """Draw the eigenvalues and row discs of the middle position at one measurement. The axes
         have room for the discs of all measurements.
         """
-        from gersgorin.analyses import disc_panels  # loads matplotlib
+        from gersgorin.analyses.recording_figure import common_square, draw_moment
         from rhn.utils.composer import new_axes
 
-        whole = max(disc_panels.whole_square(self._discs(k)) for k in range(len(self)))
-        return self._draw_moment(new_axes() if ax is None else ax, moment, whole)
-
-    def _discs(self, moment: int) -> "JacobianDiscs":
-        """The discs of one measurement."""
-        from gersgorin.analyses.disc_panels import JacobianDiscs  # loads matplotlib
-
-        return JacobianDiscs(
-            centers=self.centers[moment],
-            row_radii=self.radii[moment],
-            eigenvalues=self.eigenvalues[moment],
-        )
-
-    def _draw_moment(self, ax: "Axes", moment: int, square: "Square") -> "Axes":
-        """Draw the discs of one measurement in a square of the complex plane."""
-        from gersgorin.analyses.complex_plane import IMAGINARY, REAL  # loads matplotlib
-        from gersgorin.analyses.disc_panels import draw_discs
-
-        draw_discs(ax, self._discs(moment), square)
-        ax.set(xlabel=REAL, ylabel=IMAGINARY)
-        ax.set_title(f"{STEP} {self.step[moment]}", loc="left")
-        return ax
+        return draw_moment(new_axes() if ax is None else ax, self, moment, common_square(self))
 
     def draw(self, part: "SubFigure") -> float:
         """Draw the spectra of four measurements, and a panel for each quantity that is known; a
-        column and a slide have four of them. Returns the height that they need, in inches.
+        slide has four of these, a column the first and last measurement and the spectral radius.
+        Returns the height that they need, in inches.
         """
-        from gersgorin.analyses.complex_plane import label_planes
-        from gersgorin.analyses.disc_panels import IN_LEGEND, disc_squares
-        from rhn.utils.composer import SLIDE, STACKED, legend_above
-        from rhn.utils.figures import figure_width
+        from gersgorin.analyses.recording_figure import draw_recording  # loads matplotlib
 
-        panels, width = self.panels(), figure_width(part)
-        across, tall = (1, 1.2) if width < STACKED else (2, 0.3)
-        if not STACKED <= width <= SLIDE:
-            panels = {row: curves for row, curves in panels.items() if row in FEW}
-        rows = max(1, -(-len(panels) // across))
-        heights = (tall * width, max(0.22 * width, 1.2) * rows)
-        above, below = part.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
-        planes = above.subplots(2 // across, 2 * across, squeeze=False).ravel()
-        drawn = [*planes[: len(self.shown)]]
-        squares = disc_squares([*map(self._discs, self.shown)])
-        for ax, moment, square in zip(drawn, self.shown, squares, strict=True):
-            self._draw_moment(ax, moment, square)
-        for ax in planes[len(self.shown) :]:
-            ax.remove()
-        label_planes(drawn)
-        legend_above(above, drawn, IN_LEGEND)
-        grid = below.subplots(rows, across, squeeze=False).ravel()
-        for ax, (name, curves) in zip(grid, panels.items(), strict=False):
-            self._draw(ax, name, curves)
-        for ax in grid[len(panels) :]:
-            ax.remove()
-        return sum(heights) + 0.8
-
-    def _draw(self, ax: "Axes", title: str, curves: Mapping[str, np.ndarray]) -> "Axes":
-        """Draw curves over the optimiser steps, with their names at their ends."""
-        from rhn.utils.named_curves import over_steps
-
-        over_steps(ax, curves, "")
-        later = np.concatenate([curve[1:] for curve in curves.values()])
-        if title == LOSS and np.isfinite(later).any():  # the first one may be far above
-            low, high = np.nanmin(later), np.nanmax(later)
-            ax.set_ylim(top=high + 0.1 * (high - low) + 1e-9)
-        for line in ax.lines:
-            line.set(xdata=self.step, marker=".", markersize=3)
-        ax.set(xlabel=STEP, xlim=(self.step[0], max(self.step[-1], self.step[0] + 1)))
-        ax.set_title(title, loc="left")
-        return ax
+        return draw_recording(part, self)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -1,7 +1,7 @@
 """`optim-study`: run a study, show its progress, and draw or print its trials."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,24 @@ from cyclopts import Parameter
 from optim_study.config import COMMAND_OPTIONS, PRESETS, RunConfig, SharedSettings
 from optim_study.folder import progress_of, rows_in, the_only_run
 from optim_study.results import TrialRow, csv_text, distinct_trials, read_csv, write_csv
-from optim_study.shares import BELOW, REGIONS, share_table, training_shares, write_shares
+from optim_study.shares import (
+    BELOW,
+    REGIONS,
+    share_block,
+    short_table,
+    training_shares,
+    whole_table,
+    write_shares,
+)
 from rhn.cli.entry import print_json, run_command
 from rhn.errors import InvalidInputError
 from rhn.training.state import Objective
 from rhn.utils.command_line import command_class, command_line, field_options, read_fields, run_read
 from rhn.utils.figures import FIGURE_SUFFIXES, inches_of, save_figure
 from rhn.utils.io import check_output
+from rhn.utils.old_names import INSTEAD, sentence
 from rhn.utils.resources import resolve_device
-from rhn.utils.tables import aligned, formatted, printable
+from rhn.utils.tables import Block, aligned, formatted, printable
 from rhn.utils.validation import check_fields
 
 DESCRIPTION = """\
@@ -51,6 +60,8 @@ class RunCommand:
     settings: Fields = field(default_factory=dict)
     dry_run: bool = False
     """Train nothing. Only print the plan, the settings, and on a CPU the estimates."""
+    whole: bool = False
+    """Print all rows of the table."""
     json: bool = False
     """Print the trials (with --dry-run: the plan) as one JSON list instead of text."""
 
@@ -71,9 +82,17 @@ class RunCommand:
             print_estimates(config, presets, sys.stdout)
             return
         results = runner.run(config, announce=partial(print_estimates, config, presets, sys.stderr))
-        table = share_table(results.shares, results.trials, config.objective, BELOW)
-        rows = [asdict(row) for row in results.rows]
-        print_rows(rows if self.json else table, (config.folder / name for name in runner.OUTPUTS))
+        files = [config.folder / name for name in runner.OUTPUTS]
+        block = share_block(results.shares, results.trials, config.objective, BELOW)
+        if self.json:
+            print_rows([asdict(row) for row in results.rows], files)
+        else:
+            print_rows(table_of(block, self), files)
+
+
+def table_of(block: Block, command: "RunCommand | Plot") -> str:
+    """Return the whole table, or the part of it that is printed."""
+    return whole_table(block) if command.whole else short_table(block)
 
 
 def print_estimates(config: RunConfig, presets: Mapping[str, RunConfig], file: Any) -> None:
@@ -104,13 +123,17 @@ class StudyFolders:
     runs: tuple[Path, ...] = field(default=(), kw_only=False)
     """Folders of runs (default: the only one in runs/)."""
     out: Annotated[Path | None, Parameter(show=False)] = None
-    """Folder of a run, as 0.7.0 read it; until 1.1."""
+    """Folder of a run, as 0.7.0 read it."""
 
-    def folders(self) -> tuple[Path, ...]:
-        """Return the folders to read. Raises InvalidInputError if none is named, and runs/ has not
-        exactly one.
+    def folders(self, command: str) -> tuple[Path, ...]:
+        """Return the folders that a command reads. Raises InvalidInputError if none is named, and
+        runs/ has not exactly one.
         """
-        return or_only_run((*self.runs, self.out) if self.out else self.runs)
+        if self.out is None:
+            return or_only_run(self.runs)
+        option = f"{command} --out"
+        print(f"warning: {sentence(option, INSTEAD[option])}", file=sys.stderr)
+        return (*self.runs, self.out)
 
 
 @command_class
@@ -131,7 +154,7 @@ class Status(StudyFolders):
         from optim_study.storage import open_storage  # loads Optuna
 
         rows = []
-        for out in self.folders():
+        for out in self.folders("optim-study status"):
             storage, trials = open_storage(self.storage, out, create=False), rows_in(out)
             for config in storage.configs():
                 rows.append({"folder": str(out)} | progress_of(out, config, trials))
@@ -150,7 +173,7 @@ class Export(StudyFolders):
     """Print the rows as one JSON list instead of CSV."""
 
     def run(self) -> None:
-        rows = [row for run in self.folders() for row in _rows_of(run)]
+        rows = [row for run in self.folders("optim-study export") for row in _rows_of(run)]
         print_rows([asdict(row) for row in rows] if self.json else csv_text(rows).rstrip())
 
 
@@ -172,8 +195,8 @@ class Plot:
     """Draw only the networks with these recurrence depths (default: all)."""
     kind: Literal["swarm", "map"] = "swarm"
     """swarm: the losses of the trials, one column per network. map: learning rate against initial
-    standard deviation, one panel per network; filled symbols are trials that trained, and the table
-    has the counts in the paper's range, outside it, and of each scheme too.
+    standard deviation, one panel per network; filled symbols are trials that trained. The table
+    then also counts the trials in the paper's range, outside it, and of each scheme.
     """
     objective: Objective = "train"
     """Judge a trial by its lowest training loss (train) or validation loss (valid)."""
@@ -187,6 +210,8 @@ class Plot:
     """Width of the figure: column, page, slide, or inches."""
     title: str | None = None
     """Title of the figure."""
+    whole: bool = False
+    """Print all rows of the table."""
     json: bool = False
     """Print the counts of trained trials as one JSON list instead of a table."""
 
@@ -206,15 +231,22 @@ class Plot:
         how: dict = {"size": self.figure, "title": self.title, "source": source}
         how |= {"loss": self.objective, "below": self.below}
         for path in outputs:
-            if path.suffix.lower() == ".csv":
-                write_csv(rows, path)
-            else:
-                save_figure(path, lambda: draw(rows, **how), self.figure)
+            self._write(path, rows, partial(draw, rows, **how))
         if self.csv:
             write_shares(found, self.csv)
-        table = share_table(found, rows, self.objective, self.below)
         files = filter(None, (self.csv, *outputs))
-        print_rows([asdict(share) for share in found] if self.json else table, files)
+        block = share_block(found, rows, self.objective, self.below)
+        if self.json:
+            print_rows([asdict(share) for share in found], files)
+        else:
+            print_rows(table_of(block, self), files)
+
+    def _write(self, path: Path, rows: Sequence[TrialRow], draw: Callable[[], Any]) -> None:
+        """Write a figure, or a table of trials."""
+        if path.suffix.lower() == ".csv":
+            write_csv(rows, path)
+        else:
+            save_figure(path, draw, self.figure)
 
 
 def _check_files(outputs: Iterable[Path], table: Path | None) -> None:

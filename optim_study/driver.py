@@ -158,9 +158,9 @@ class Driver:
         """
         ended = sorted(study.folder.recorded().intersection(numbers)) if numbers else ()
         for number in ended:
-            if number not in study.rows and (row := study.folder.load_record(number)):
-                self._storage.add(study.config, row)
-                study.rows[number] = row
+            if number not in study.rows and (record := study.folder.load_record(number)):
+                self._storage.add(study.config, record)
+                study.rows[number] = record.row
         if study.rows and ended:
             losses = {n: row.loss(study.config.objective) for n, row in study.rows.items()}
             best = min(losses, key=lambda n: (losses[n], n))

@@ -3,7 +3,7 @@ network; and the map of the settings with which networks train. Needs neither to
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib import rcParams
@@ -17,7 +17,7 @@ from optim_study.results import TrialRow, by_network, constant_of, distinct_tria
 from optim_study.shares import BELOW, CONSTANT, PAPERS_RANGE
 from rhn.training.state import Objective
 from rhn.utils.composer import composed
-from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, figure_width
+from rhn.utils.figures import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, call_text, figure_width
 
 LOG_FROM = 3  # times the median loss: from there on the axis is logarithmic
 COLORS = {"rhn": BLUE, "dt-rnn": RED, "dts-rnn": GREEN, "rnn": ORANGE, "lstm": PURPLE, "gru": SKY}
@@ -74,7 +74,11 @@ def plot_swarm(
         _legend_above(part)
         return points * (AROUND + ROW * len(parts))
 
-    figure = composed(draw, title or TITLE.format(KINDS[loss], len(rows)), size, source)
+    title, call = (
+        title or TITLE.format(KINDS[loss], len(rows)),
+        _call(plot_swarm, loss, below, size),
+    )
+    figure = composed(draw, title, size, source, call)
     for ax in figure.axes:
         _spread(ax)
     return figure
@@ -116,7 +120,13 @@ def plot_map(
         _legend_above(part)
         return points * (AROUND + 1.3 * PANEL * lines)
 
-    return composed(draw, title or TITLE_OF_MAP.format(len(rows)), size, source)
+    title, call = title or TITLE_OF_MAP.format(len(rows)), _call(plot_map, loss, below, size)
+    return composed(draw, title, size, source, call)
+
+
+def _call(plot: Callable, loss: Objective, below: float, size: str | float) -> str:
+    """The call that draws a figure, as text."""
+    return call_text(plot.__name__, loss=loss, below=below, size=size)
 
 
 def _legend_above(part: SubFigure) -> None:

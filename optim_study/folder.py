@@ -16,7 +16,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -41,6 +41,13 @@ _CURVE = "study_curve"  # key beside the backend's own arrays
 _FINGERPRINT = "study_fingerprint"  # first in a record
 _STUDY = "study"  # the protocol
 _CHECKPOINT = "rhn"  # header of a checkpoint
+
+
+class Record(NamedTuple):
+    """A finished trial: its row and its curve (epochs + 1, 2), NaN where a loss is not finite."""
+
+    row: TrialRow
+    curve: np.ndarray
 
 
 class StudyFolder:
@@ -122,21 +129,19 @@ class StudyFolder:
         """Return the numbers of the trials that have a record."""
         return {int(path.stem) for path in self.trials.glob("*.json") if path.stem.isdecimal()}
 
-    def load_record(self, number: int) -> TrialRow | None:
-        """Load the row of a finished trial from its record; None if there is none, or a damaged
-        one.
-        """
+    def load_record(self, number: int) -> Record | None:
+        """Load the record of a finished trial; None if there is none, or a damaged one."""
         path = self.file(number, ".json")
         with _renamed_if_damaged(path):
             return read_record(path, self.config)
         return None
 
-    def save_record(self, row: TrialRow, curve: np.ndarray) -> None:
+    def save_record(self, record: Record) -> None:
         """Save the record of a trial; its model must be saved already."""
-        about = self.config.trial(row.trial)
+        row, about = record.row, self.config.trial(record.row.trial)
         content = {_FINGERPRINT: self._fingerprint, **about, "outcome": row.results}
         content |= {"versions": {name: getattr(row, name) for name in VERSIONS}}
-        content |= {"init": self.config.settings(row.trial).init, "curve": curve.tolist()}
+        content |= {"init": self.config.settings(row.trial).init, "curve": record.curve.tolist()}
         write_json(self.file(row.trial, ".json"), content)
 
     def settle(self, number: int, *, best: bool) -> None:
@@ -162,18 +167,20 @@ def _renamed_if_damaged(path: Path) -> Iterator[None]:
         _logger.warning("%s; renamed to %s", error, set_aside(path).name)
 
 
-def read_record(path: Path, study: StudyConfig | None = None) -> TrialRow | None:
-    """Read the row of a finished trial; None if there is none. Raises DamagedError if it is not
+def read_record(path: Path, study: StudyConfig | None = None) -> Record | None:
+    """Read the record of a finished trial; None if there is none. Raises DamagedError if it is not
     what a worker wrote, DataError if it is of another format or version or cannot be read, and
     InvalidInputError if it is of another study than this one.
     """
     if (content := _content_of(path)) is None:
         return None
     try:
-        protocol, settings, outcome = (content[name] for name in (_STUDY, "settings", "outcome"))
+        protocol, settings = content[_STUDY], content["settings"]
+        outcome, losses = content["outcome"], content["curve"]
         written, columns = fingerprint_of(protocol), {*settings, *outcome}
     except (KeyError, TypeError):
-        raise DamagedError(f"{path} is damaged: expected study, settings and outcome") from None
+        expected = "expected study, settings, outcome and curve"
+        raise DamagedError(f"{path} is damaged: {expected}") from None
     if written != content[_FINGERPRINT]:
         raise DamagedError(f"{path} is damaged: its fingerprint differs")
     if unknown := sorted(columns.difference(TRIAL_COLUMNS)):
@@ -185,8 +192,9 @@ def read_record(path: Path, study: StudyConfig | None = None) -> TrialRow | None
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     try:
-        return row_of(config, content["trial"], settings, outcome, content.get("versions", {}))
-    except (KeyError, TypeError, DataError) as error:
+        row = row_of(config, content["trial"], settings, outcome, content.get("versions", {}))
+        return Record(row, np.array(losses, dtype=np.float64))
+    except (KeyError, TypeError, ValueError, DataError) as error:
         raise DamagedError(f"{path} is damaged: {first_line(error)}") from None
 
 
@@ -215,12 +223,12 @@ def rows_in(out: Path, without: Collection[str] = ()) -> list[TrialRow]:
     for path in out.glob("*/trials/[0-9]*.json"):
         if path.parts[-3] not in without:
             try:
-                row = read_record(path)
+                record = read_record(path)
             except DataError as error:
                 _logger.warning("%s", error)
                 continue
-            if row is not None:  # deleted since
-                rows.append(row)
+            if record is not None:  # deleted since
+                rows.append(record.row)
     return sorted(rows, key=lambda row: (row.arch, row.depth, row.trial))
 
 

@@ -19,6 +19,7 @@ from rhn.training.interrupts import Interrupted
 from rhn.training.state import LOCK, locked
 from rhn.utils.figures import save_figure
 from rhn.utils.io import check_output
+from rhn.utils.old_names import warn
 from rhn.utils.progress import Progress, is_asked_for, reported
 from rhn.utils.validation import in_short
 
@@ -41,7 +42,11 @@ class Results:
 
 
 def run(
-    config: RunConfig, *, progress: Progress = None, announce: Callable[[], None] = lambda: None
+    config: RunConfig,
+    *,
+    progress: Progress = None,
+    announce: Callable[[], None] = lambda: None,
+    quiet: bool | None = None,
 ) -> Results:
     """Run every study of the configuration to its end, and return the results. Existing studies
     continue, and finished ones stay unchanged. With several jobs, a script must call this under `if
@@ -49,7 +54,8 @@ def run(
 
     progress: True to show the plan, the epochs that are done and the time left on stderr, False to
     show nothing, None to show them in a terminal session or notebook; or a function of (epochs
-    done, epochs in all). announce: called before a trial starts, if nothing refuses the run.
+    done, epochs in all). announce: called before a trial starts, if nothing refuses the run. quiet:
+    an argument of 0.7.0, which warns.
 
     Raises InvalidInputError for a study that cannot run or continue, DataError, OutputError,
     RhnError if workers died three times without a save, and Interrupted after Ctrl-C.
@@ -64,6 +70,9 @@ def run(
     ...     len(run(config).rows)
     1
     """
+    if quiet is not None:
+        warn("optim_study.run(quiet=)")
+        progress = not quiet
     if not isinstance(config, RunConfig):
         raise InvalidInputError(f"config is {in_short(config)}: expected a RunConfig")
     _check_files(config.folder)

@@ -5,7 +5,8 @@ exact intervals and tests.
 
 Intervals are exact binomial intervals of 95 % (Clopper and Pearson): 0 of 60 trials give 0 to 6 %.
 Fisher's exact test, two-sided, compares all trials of an architecture with those of the RHN of the
-same depth and protocol. Holm's method corrects for all tests of a table.
+same depth and protocol. Holm's method corrects for all tests of a table, whose number is in its
+header.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ from optim_study.results import (
 )
 from rhn.training.state import Objective
 from rhn.utils.io import write_rows
-from rhn.utils.tables import EXPLAINED, aligned, formatted
+from rhn.utils.tables import EXPLAINED, Block, below_shortened, formatted
 from rhn.utils.validation import number, unexpected
 
 BELOW = 9.5  # nats per frame; the constant predictor has 11.16 on the chorales
@@ -33,7 +34,9 @@ COMPARED_WITH = "rhn"
 ALL_TRIALS, PAPERS_RANGE, OUTSIDE = "all settings", "paper's range", "outside the paper's range"
 REGIONS = (ALL_TRIALS, PAPERS_RANGE, OUTSIDE, *SCHEMES[1:])
 """Sets of trials: all, Gaussian weights in or outside the paper's range, and other schemes."""
+HEADER = "Holm over {} tests against {}"
 CONSTANT, PAGE = "constant predictor", "docs/guides/study.md"
+GAP = 2  # between columns
 _COMPARED = sorted(set(ALIKE) - {"arch", "hidden_size", "transform_biases"})  # equal columns
 
 
@@ -52,6 +55,8 @@ class Share:
     region: str
     hidden_size: int
     trials: int
+    seeds: str | None = None
+    """Seeds of their studies; None in a table of trials without seeds."""
     diverged: int
     best: float
     median: float
@@ -60,7 +65,7 @@ class Share:
     low: float
     high: float
     p: float | None = None
-    """None for a region, and if the table has no RHN of the same depth and protocol."""
+    """None for a region, and unless the table has one RHN of the same depth and protocol."""
     p_holm: float | None = None
 
 
@@ -74,9 +79,10 @@ def training_shares(
     regions: Sequence[str] = (ALL_TRIALS,),
 ) -> list[Share]:
     """Compute the share of trials that train, for each network and each region in `regions` that
-    has trials. A trial trains if its loss is below `below`, in nats per frame. Only the region "all
-    settings" is tested against the RHN. Raises InvalidInputError without trials, for another loss
-    or region, or if `below` is not a finite number.
+    has trials. Beside "all settings", a region with all trials of a network is left out. A trial
+    trains if its loss is below `below`, in nats per frame. Only the region "all settings" is tested
+    against the RHN. Raises InvalidInputError without trials, for another loss or region, or if
+    `below` is not a finite number.
 
     >>> from optim_study import read_csv
     >>> training_shares(read_csv("docs/results/small-study.csv"))[0].below  # doctest: +SKIP
@@ -89,12 +95,22 @@ def training_shares(
     networks = by_network(distinct_trials(rows))
     found = list[Share]()
     for network, trials in networks.items():
-        for name in regions:
-            own = [row for row in trials if name in (ALL_TRIALS, region(row))]
-            if own:
-                found.append(_share(network, name, own, loss, below))
+        for name, own in _by_region(trials, regions).items():
+            found.append(_share(network, name, own, loss, below))
     firsts = {network: trials[0] for network, trials in networks.items()}
     return _with_tests(found, firsts)
+
+
+def _by_region(trials: Sequence[TrialRow], regions: Sequence[str]) -> dict[str, list[TrialRow]]:
+    """Group the trials of a network by region; no region has those of all settings again."""
+    groups = {}
+    for name in regions:
+        own = [row for row in trials if name in (ALL_TRIALS, region(row))]
+        has_all = name != ALL_TRIALS and len(own) == len(trials)
+        is_repeated = has_all and ALL_TRIALS in regions
+        if own and not is_repeated:
+            groups[name] = own
+    return groups
 
 
 def _share(
@@ -106,11 +122,13 @@ def _share(
     losses = np.array([row.loss(loss) for row in trials])
     count = int((losses < below).sum())
     interval = binomtest(count, len(trials)).proportion_ci()
+    seeds = sorted({row.seed for row in trials if row.seed is not None})
     return Share(
         network=network,
         region=name,
         hidden_size=trials[0].hidden_size,
         trials=len(trials),
+        seeds=" ".join(map(str, seeds)) or None,
         diverged=sum(row.diverged for row in trials),
         best=float(losses.min()),
         median=float(np.median(losses)),
@@ -144,16 +162,33 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def share_table(
+def share_block(
     found: Sequence[Share], rows: Sequence[TrialRow], loss: Objective, below: float
-) -> str:
-    """Format the shares as a table, with the loss of the constant predictor of these trials."""
-    heads = {name: name.replace("_", " ") for name in SHARE_COLUMNS} | {"below": f"below {below:g}"}
-    last = dict.fromkeys(SHARE_COLUMNS) | {"best": constant_of(rows, loss)}
-    lines = [list(heads.values())]
-    for cells in (*map(vars, found), {**last, "network": CONSTANT}):
-        lines.append([v if isinstance(v, str) else formatted(v) for v in cells.values()])
-    return "\n".join([*aligned(lines, 2), EXPLAINED + PAGE])
+) -> Block:
+    """Return the shares as a printed table, with the number of its tests, and the loss of the
+    constant predictor of the training data of these trials.
+    """
+    tests = sum(share.p is not None for share in found)
+    heads = {name: name.replace("_", " ") for name in SHARE_COLUMNS}
+    heads |= {"below": f"below {below:g}", "low": "share from", "high": "share to"}
+    last = dict.fromkeys(SHARE_COLUMNS) | {"best": constant_of(rows, loss), "network": CONSTANT}
+    *lines, constant = [
+        [v if isinstance(v, str) else formatted(v) for v in cells.values()]
+        for cells in (*map(vars, found), last)
+    ]
+    title = HEADER.format(tests, COMPARED_WITH)
+    return Block(lines, heads=[[*heads.values()]], feet=[constant], is_list=True, title=title)
+
+
+def whole_table(block: Block) -> str:
+    """Return the table of `share_block` as text."""
+    return "\n".join([*block.lines(GAP), EXPLAINED + PAGE])
+
+
+def short_table(block: Block) -> str:
+    """Return the first rows of the table of `share_block` as text."""
+    short = block.shortened()
+    return "\n".join([*short.lines(GAP), below_shortened([block], [short], PAGE)])
 
 
 def write_shares(found: Iterable[Share], path: Path) -> None:
@@ -176,16 +211,18 @@ def _with_tests(found: Sequence[Share], firsts: Mapping[str, TrialRow]) -> list[
 
 
 def _tests(of_all: Mapping[str, Share], firsts: Mapping[str, TrialRow]) -> dict[str, float]:
-    """Return the p-values of the networks that have an RHN of the same depth and protocol."""
+    """Return the p-values of the networks that have one RHN of the same depth and protocol."""
     from scipy.stats import fisher_exact
 
     protocols = {network: values_of(firsts[network], _COMPARED) for network in of_all}
-    is_rhn = {network: firsts[network].arch == COMPARED_WITH for network in of_all}
-    rhns = {protocols[network]: share for network, share in of_all.items() if is_rhn[network]}
+    rhns: dict[tuple, list[Share]] = {protocol: [] for protocol in protocols.values()}
+    for network, share in of_all.items():
+        if firsts[network].arch == COMPARED_WITH:
+            rhns[protocols[network]].append(share)
     tests = {}
     for network, share in of_all.items():
-        rhn = rhns.get(protocols[network])
-        if rhn is not None and not is_rhn[network]:
-            counts = [[s.below, s.trials - s.below] for s in (share, rhn)]
+        others = rhns[protocols[network]]
+        if len(others) == 1 and firsts[network].arch != COMPARED_WITH:
+            counts = [[s.below, s.trials - s.below] for s in (share, *others)]
             tests[network] = float(fisher_exact(counts).pvalue)
     return tests

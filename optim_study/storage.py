@@ -9,6 +9,7 @@ may be added twice; then one copy becomes COMPLETE and the other copy FAIL.
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import StorageInternalError
@@ -26,8 +28,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from optim_study.config import StudyConfig, config_from_protocol, require_same_protocol
-from optim_study.folder import JOURNAL
-from optim_study.results import TrialRow
+from optim_study.folder import JOURNAL, Record
 from rhn.errors import DataError, InvalidInputError, OutputError, first_line
 from rhn.utils.io import check_file, writing
 
@@ -46,6 +47,7 @@ ALIVE = {
 EXPECTED = "expected postgresql://user@host/database"
 _PROTOCOL, _TRIALS = "protocol", "trials"  # attributes of a study
 _NUMBER = "trial"  # attribute of a trial, beside its `TrialRow.results`
+POINTS = 100  # of a curve, at most
 
 
 def _patient(method: Callable[..., T]) -> Callable[..., T]:
@@ -123,8 +125,9 @@ class Storage:
                     study.set_user_attr(name, value)
 
     @_patient
-    def add(self, config: StudyConfig, row: TrialRow) -> None:
+    def add(self, config: StudyConfig, record: Record) -> None:
         """Add a finished trial once: first as RUNNING, then marked as COMPLETE."""
+        row = record.row
         ranges = {
             "learning_rate": FloatDistribution(*config.learning_rate, log=True),  # type: ignore[misc]
             "init_std": FloatDistribution(*config.init_std, log=True),
@@ -138,6 +141,7 @@ class Storage:
             params={name: settings[name] for name in ranges},
             distributions=ranges,
             user_attrs={_NUMBER: row.trial, **row.results},
+            intermediate_values=points_of(record.curve, config),
         )
         study = optuna.load_study(study_name=config.name, storage=self._backend)
         states, copies = (TrialState.COMPLETE, TrialState.RUNNING), list[FrozenTrial]()
@@ -152,6 +156,16 @@ class Storage:
         study.tell(first, row.loss(config.objective))
         for other in others:
             study.tell(other, state=TrialState.FAIL)
+
+
+def points_of(curve: np.ndarray, config: StudyConfig) -> dict[int, float]:
+    """Return the finite losses of a curve, by the study's objective, at up to `POINTS` epochs. They
+    are the same epochs for all trials of the study.
+    """
+    column = 0 if config.objective == "train" else 1
+    step = math.ceil((config.epochs + 1) / POINTS)
+    losses = curve[::step, column].tolist()
+    return {k * step: loss for k, loss in enumerate(losses) if math.isfinite(loss)}
 
 
 def open_storage(url: str | None, out: Path, wait: float = 0.0, *, create: bool = True) -> Storage:

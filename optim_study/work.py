@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from optim_study.backend import TorchBackend
-from optim_study.folder import StudyFolder
+from optim_study.folder import Record, StudyFolder
 from rhn.cli.entry import users_frames
 from rhn.errors import RhnError, UsersCodeError, is_out_of_memory
 from rhn.training.interrupts import Interrupted, deferred_interrupt
@@ -119,4 +119,4 @@ def _record(job: Job, fused: Trainer, number: int) -> None:
     about = config.trial(number) | {"outcome": row.results}
     file = job.folder.file(number, "-best.safetensors")
     job.backend.write_best(file, fused, number, **about)
-    job.folder.save_record(row, fused.curve(number))
+    job.folder.save_record(Record(row, fused.curve(number)))

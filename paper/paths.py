@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor, nn
 
 from paper.values import Value, print_rows
 from rhn.cells import DTRNN, RHN, Cell
+from rhn.utils.composer import composed, pair
 from rhn.utils.figures import BLUE, GREY, ORANGE, save_figure
 
 UNITS, LAYERS, STEPS = 3, 5, 10
@@ -140,14 +141,19 @@ def draw_graph(ax: Axes, title: str, edges: list[tuple[Node, Node]]) -> None:
     ax.margins(0.05, 0.15)
 
 
-def draw() -> Figure:
-    """Draw the longest paths of three layers in four time steps."""
-    figure = Figure(figsize=(6.75, 2.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+def draw_graphs(part: SubFigure) -> float:
+    """Draw the longest paths of three layers in four time steps. Returns the height in inches."""
+    left, right, _ = pair(part)
     sizes = DRAWN_LAYERS, DRAWN_STEPS
     draw_graph(left, "3 stacked layers", stacked_edges(*sizes))
     draw_graph(right, "recurrence depth 3", deep_edges(*sizes))
-    return figure
+    return 2.6
+
+
+def draw() -> Figure:
+    """Draw the picture."""
+    return composed(draw_graphs, "The longest path of credit between two hidden states", "page",
+                    call="paper.paths.draw()")  # fmt: skip
 
 
 def main() -> None:

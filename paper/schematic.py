@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import FancyBboxPatch
 
+from rhn.utils.composer import composed
 from rhn.utils.figures import BLUE, GREEN, GREY, ORANGE, RED, save_figure
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs/pictures/rhn-layers.svg"
@@ -102,17 +103,22 @@ def draw_input(ax: Axes) -> None:
     ax.text(places[0] - 0.2, INPUT, INPUT_NAME, ha="right", va="center", color=BLUE)
 
 
-def draw() -> Figure:
-    """Draw a network of L layers within one time step."""
-    figure = Figure(figsize=(9, 2.9), layout="constrained")
-    ax = figure.subplots()
+def draw_network(part: SubFigure) -> float:
+    """Draw a network of L layers within one time step. Returns the height in inches."""
+    ax = part.add_subplot()
     for layer in LAYERS:
         draw_layer(ax, layer)
     draw_states(ax)
     draw_input(ax)
     ax.set(aspect="equal", xlim=(-2, 17), ylim=(INPUT - 0.3, TOP + 0.7))
     ax.set_axis_off()
-    return figure
+    return 3.2
+
+
+def draw() -> Figure:
+    """Draw the picture."""
+    title = "A recurrent highway network within one time step"
+    return composed(draw_network, title, 9, call="paper.schematic.draw()")
 
 
 def main() -> None:

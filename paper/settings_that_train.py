@@ -9,12 +9,13 @@ study before it was trained.
 
 import csv
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 import gersgorin
 from gersgorin.analyses.gains import Gains
@@ -35,7 +36,8 @@ from paper.predictions import (
 )
 from paper.values import FIGURES, RESULTS, Value
 from rhn.errors import DataError
-from rhn.utils.figures import BLUE, RED
+from rhn.utils.composer import composed, legend_above
+from rhn.utils.figures import BLUE, RED, save_figure
 
 FRAMES = 32
 FAST = 0.1  # learning rate
@@ -225,12 +227,18 @@ def shares_text(order: Order) -> str:
 
 
 def draw(found: Orders) -> Figure:
-    """Draw the AUC of each measure with its interval: a panel for each kind of pairs, a color for
-    each study.
+    """Draw the AUC of each measure with its interval."""
+    title = "AUC of numbers of untrained networks"
+    call = "paper.settings_that_train.draw()"
+    return composed(partial(draw_orders, found=found), title, 10, call=call)
+
+
+def draw_orders(part: SubFigure, found: Orders) -> float:
+    """Draw a panel for each kind of pairs, with a color for each study. Returns the height in
+    inches.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained", dpi=120)
     names = [*MEASURES]
-    for ax, scope in zip(figure.subplots(1, len(POOLED), sharey=True), POOLED, strict=True):
+    for ax, scope in zip(part.subplots(1, len(POOLED), sharey=True), POOLED, strict=True):
         ax.axvline(0.5, color="0.5", linewidth=1, zorder=0)
         for shift, (study, color) in zip((-0.15, 0.15), COLORS.items(), strict=True):
             shown = {n: found[study, scope, n] for n in names if (study, scope, n) in found}
@@ -242,8 +250,8 @@ def draw(found: Orders) -> Figure:
         ax.set(title=scope, xlim=(-0.05, 1.05), xlabel="AUC")
         ax.set(yticks=range(len(names)), yticklabels=names)
     ax.invert_yaxis()
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=len(STUDIES))
-    return figure
+    legend_above(part, [ax])
+    return 4.0
 
 
 def rows() -> dict[str, Value]:
@@ -252,5 +260,5 @@ def rows() -> dict[str, Value]:
     """
     found = orders({study: trials_of(RESULTS / table) for study, table in STUDIES.items()})
     write_orders(found)
-    draw(found).savefig(FIGURES / PICTURE)
+    save_figure(FIGURES / PICTURE, partial(draw, found))
     return predicted(found)

@@ -1,3 +1,5 @@
-"""The old path of `rhn.training.configure.preset`, until 1.1."""
+"""A module of 0.7.0, whose names have moved (`rhn.utils.old_names`)."""
 
-from rhn.training.configure import preset as preset
+from rhn.utils.old_names import moved
+
+__getattr__ = moved(__name__)

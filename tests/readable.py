@@ -2,18 +2,20 @@
 
 import re
 from itertools import combinations
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from rhn.utils.results import COLUMNS, EXPLAINED, NOTE
-from rhn.utils.tables import MISSING
+from rhn.utils.results import COLUMNS, NOTE
+from rhn.utils.tables import EXPLAINED, MISSING, MORE
 
 WIDTHS = ["column", *(pytest.param(width, marks=pytest.mark.slow) for width in ("page", "slide"))]
 TOUCH = 0.5  # pixels that two boxes may share
@@ -28,20 +30,89 @@ def readable(figure: Figure, *, least: int = 5) -> None:
     figure = figure.get_figure(root=True)
     texts = drawn_texts(figure)
     assert len(texts) >= least, list(texts)
-    for text, box in texts.items():
-        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, (
-            f"{text} is cut off: {box} of {figure.bbox}"
-        )
-        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, (
-            f"{text} is cut off: {box} of {figure.bbox}"
-        )
-        assert text.get_fontsize() >= 7, f"{text} is too small"
-    for (one, a), (two, b) in combinations(texts.items(), 2):
-        assert not overlap(a, b), f"{one} overlaps {two}"
+    assert [str(text) for text in cut_off(figure, texts)] == []
+    assert [str(text) for text in texts if text.get_fontsize() < 7] == []
+    assert [f"{one} overlaps {two}" for one, two in overlapping(texts)] == []
     for legend in figure.findobj(Legend):
         own, box = set(legend.findobj(Text)), legend.get_window_extent()
         for text, other in texts.items():
             assert text in own or not overlap(box, other), f"a legend covers {text}"
+
+
+def cut_off(figure: Figure, texts: dict[Text, Bbox]) -> list[Text]:
+    """The texts that leave the figure."""
+    whole = figure.bbox
+    return [
+        text
+        for text, box in texts.items()
+        if not (whole.x0 <= box.x0 and box.x1 <= whole.x1)
+        or not (whole.y0 <= box.y0 and box.y1 <= whole.y1)
+    ]
+
+
+def overlapping(texts: dict[Text, Bbox]) -> list[tuple[Text, Text]]:
+    """The pairs of texts that overlap."""
+    every = combinations(texts.items(), 2)
+    return [(one, two) for (one, a), (two, b) in every if overlap(a, b)]
+
+
+class Measured(NamedTuple):
+    """What a ruler finds in a figure."""
+
+    width: float
+    """Inches."""
+    height: float
+    letters: float
+    """Points of the smallest letters."""
+    area: float
+    """The least `covered` of all panels."""
+    overlaps: int
+    """Pairs of texts that overlap."""
+    cut: int
+    """Texts that leave the figure."""
+
+
+def measured(figure: Figure) -> Measured:
+    """Measure a figure."""
+    texts = drawn_texts(figure)
+    return Measured(
+        *map(float, figure.get_size_inches()),
+        letters=min(text.get_fontsize() for text in texts),
+        area=min(covered(ax) for ax in panels_of(figure)),
+        overlaps=len(overlapping(texts)),
+        cut=len(cut_off(figure, texts)),
+    )
+
+
+def panels_of(figure: Figure) -> list[Axes]:
+    """The panels with numbers: without colour bars and empty places."""
+    return [ax for ax in figure.axes if ax.axison and ax.get_label() != "<colorbar>"]
+
+
+def covered(ax: Axes) -> float:
+    """The share of the width or of the height of a panel, the larger one, that the box around what
+    is drawn at numbers of both axes covers. The figure has been drawn.
+    """
+    boxes = [box for artist in (*ax.lines, *ax.collections, *ax.images, *ax.patches)
+             if (box := box_of(ax, artist)) is not None]  # fmt: skip
+    if not boxes:
+        return 0.0
+    corners = np.concatenate(boxes).clip(ax.bbox.min, ax.bbox.max)
+    return float((np.ptp(corners, axis=0) / ax.bbox.size).max())
+
+
+def box_of(ax: Axes, artist: Any) -> np.ndarray | None:
+    """Two corners (2, 2) of an artist in pixels; None for one that spans the panel by itself."""
+    if artist in ax.lines and artist.get_transform() != ax.transData:
+        return None
+    if artist in ax.lines:
+        points = ax.transData.transform(artist.get_xydata())
+        points = points[np.isfinite(points).all(1)]
+        return np.stack([points.min(0), points.max(0)]) if len(points) else None
+    if artist in ax.collections:
+        box = artist.get_datalim(ax.transData)
+        return ax.transData.transform(box.get_points()) if np.isfinite(box.extents).all() else None
+    return artist.get_window_extent().get_points()
 
 
 def filled(figure: Figure) -> None:
@@ -92,6 +163,7 @@ def other_words(text, found, more=()):
         found.data,
         found.network.split(", depth")[0],
         EXPLAINED,
+        MORE,
         NOTE,
         *COLUMNS,
     )

@@ -2,23 +2,20 @@
 
 found = check(model, x, y, loss_fn, optimizer, steps=1000)
 print(found)
-found.starred                   # labels of the changes that close the gap
+found.starred                   # names of the facts and changes with a star
 found.facts[0].numbers          # of this run, beside those of every sound run
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
-from rhn.utils.lazy import import_extra
 from rhn.utils.progress import Progress, reported
-from rhn.utils.results import EXTRA, Result
-from rhn.utils.tables import MISSING, formatted
 from rhn.utils.validation import number
 from trainability.changes import (
     CHANGES,
@@ -28,24 +25,22 @@ from trainability.changes import (
     ROW_LABELS,
     SINGLE,
     STARRABLE,
-    TABLE,
     Known,
     parameters_of_loss,
 )
+from trainability.check_table import Check, Failure, Row
 from trainability.door import opened_run
 from trainability.facts import (
-    FACTS,
     FIRST_LOSS,
     LEARNING_RATE,
     OTHERS,
-    PROBES,
     RANGE,
     Fact,
     fact_of,
     facts,
 )
 from trainability.races import FIRST, LONGER_STEPS, SEEDS, Race, seconds_of
-from trainability.scores import CLASSES, MEANINGS, RAW
+from trainability.scores import CLASSES, RAW
 from trainability.stars import closing
 from trainability.training import (
     FAILS,
@@ -55,188 +50,17 @@ from trainability.training import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 FEWEST = 50  # steps of a row, if `seconds` chooses them
 DIVISORS = (1, 2, 4, 8)
 TIMED = 2  # steps of each row that are timed, after one more
 MORE_SEEDS = 2  # of none and of one other row
-OF_Y = {
-    "classes": "classes of y",
-    "signs": "signs of y",
-    "numbers": "numbers of y",
-    "raw": "entries of y",
-}
-ERROR_ON_TRAINING = "error on the training examples"
-YOURS, SOUND, ERROR_COLUMN, THREE, STAR = "yours", "sound", "error", "three seeds", "*"
-CHANGE, CLOSED = "change", "* closes 80 % of the gap in as many steps"
-LINE = "line of the first number that is not finite: "
-FAILED = "rows that raised an error"
-DIVERGED = "rows whose error is not finite"
-MEANING_OF = {
-    **{probe.name: probe.meaning for probe in PROBES},
-    **{change.label: change.meaning for change in TABLE},
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One change of a training run."""
-
-    label: str
-    error: float
-    """On the first half of the held-out examples, or on the training examples if none are held out,
-    with the first seed.
-    """
-    seeds: tuple[float, ...] | None
-    """On the other half, with three seeds; None if they were not run."""
-    starred: bool
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A row of `check`, or a pair of `cure`, that raised an error."""
-
-    label: str
-    error: str
-    """The class and the first line of the error."""
-
-
-class ResultOfRows(Result):
-    """A result whose numbers are in rows, each an object with the same fields."""
-
-    rows: tuple[Any, ...]
-
-    def to_frame(self) -> Any:
-        """Return `rows` as a data frame of pandas, with a column for each of their fields."""
-        pandas = import_extra("pandas", EXTRA)
-        return pandas.DataFrame([asdict(row) for row in self.rows])
-
-    def to_xarray(self) -> Any:
-        """Raise InvalidInputError: rows are no arrays."""
-        raise InvalidInputError(f"{type(self).__name__} has no arrays: expected to_frame()")
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Check(ResultOfRows):
-    """Facts and rows of a training run.
-
-    >>> x, model = torch.randn(100, 3), nn.Linear(3, 1)
-    >>> sgd = torch.optim.SGD(model.parameters(), 1e-2)
-    >>> found = check(model, x, x[:, :1], nn.MSELoss(), sgd, steps=2)
-    >>> found.rows[0].label, found.facts[0].name
-    ('none', 'other outputs that change with one example')
-    """
-
-    page: ClassVar[str] = "docs/guides/check.md"
-    texts: ClassVar[tuple[str, ...]] = (
-        *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
-        ERROR_ON_TRAINING, THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED,
-        *MEANING_OF.values(),
-    )  # fmt: skip
-
-    examples: int
-    """Rows of x."""
-    distinct: int
-    """Different rows of x."""
-    held_out: int
-    """0 if fewer than 20 examples can be held out: errors are on the training examples."""
-    time_steps: int
-    """Of the first input; 1 without a time axis."""
-    kind: str
-    """classes, signs, numbers or raw."""
-    entries: int
-    """Classes, or numbers of an example's y."""
-    optimizer: str
-    """The class of the optimiser."""
-    rates: tuple[float, float]
-    """The learning rate at the first and the last step."""
-    steps: int
-    """Optimiser steps of every row but `four times the steps`."""
-    facts: tuple[Fact, ...]
-    rows: tuple[Row, ...]
-    line: str
-    """The line of the user's code with the first number that is not finite; "" if there is none."""
-    failed: int
-    """The number of rows that raised an error."""
-    failures: tuple[Failure, ...] = ()
-    """These rows; empty in files of 0.7.0."""
-
-    @property
-    def starred(self) -> tuple[str, ...]:
-        """The labels of the rows that close the gap."""
-        return tuple(row.label for row in self.rows if row.starred)
-
-    def title(self) -> list[str]:
-        data = f"{self.examples} examples ({self.distinct} distinct), {self.held_out} held out, "
-        first, last = map(formatted, self.rates)
-        rates = f"{self.optimizer}, rate {first} to {last}, {self.steps} steps"
-        error = ERROR_COLUMN if self.held_out else ERROR_ON_TRAINING
-        return [
-            f"{data}{self.time_steps} steps; {OF_Y[self.kind]}: {self.entries}",
-            f"{error}: {MEANINGS[self.kind]}; {rates}",
-        ]
-
-    def table(self) -> Mapping[str, Any]:
-        """Return the numbers of each fact, and the error of each row."""
-        return {f.name: f.numbers for f in self.facts} | {r.label: r.error for r in self.rows}
-
-    def notes(self) -> Mapping[str, int]:
-        return {FAILED: self.failed, DIVERGED: sum(row.error == torch.inf for row in self.rows)}
-
-    def blocks(self) -> list[list[list[str]]]:
-        line = [[f"{LINE}{self.line or MISSING}"]]
-        names = [fact.name for fact in self.facts if fact.starred] + [*self.starred]
-        meanings = [[f"{name}: {MEANING_OF[name]}"] for name in names]
-        blocks = [self._facts_as_text(), line, self._rows_as_text()]
-        if meanings:
-            blocks.append(meanings)
-        return [*blocks, *failures_as_text(FAILED, self.failures)]
-
-    def _facts_as_text(self) -> list[list[str]]:
-        known = [["", YOURS, SOUND]]
-        for fact in self.facts:
-            shown = (map(formatted, numbers or ()) for numbers in (fact.numbers, fact.sound))
-            pair = (" ".join(words) or MISSING for words in shown)
-            known.append([fact.name, *pair, STAR if fact.starred else ""])
-        return known
-
-    def _rows_as_text(self) -> list[list[str]]:
-        rows = [[CHANGE, ERROR_COLUMN, THREE]]
-        for row in self.rows:
-            error, *seeds = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
-            rows.append([row.label, error, " ".join(seeds), STAR if row.starred else ""])
-        return [*rows, [CLOSED]]
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the errors of all rows, and those of three seeds as smaller dots."""
-        from matplotlib import pyplot as plt
-
-        ax = plt.subplots(layout="constrained")[1] if ax is None else ax
-        for k, row in enumerate(self.rows):
-            ax.plot(row.error, k, "o", color="C3" if row.starred else "C0")
-            ax.plot(row.seeds or (), [k] * len(row.seeds or ()), ".", color="0.5")
-        ax.set_yticks(range(len(self.rows)), [row.label for row in self.rows])
-        ax.invert_yaxis()
-        ax.set_xlabel(MEANINGS[self.kind])
-        return ax
-
-
-def failures_as_text(title: str, failures: Sequence[Failure]) -> list[list[list[str]]]:
-    """Return a printed table of failures; none without one."""
-    if not failures:
-        return []
-    return [[[title], *([each.label, each.error] for each in failures)]]
 
 
 def failures_of(race: Race) -> tuple[Failure, ...]:
     """Return the rows of a race that raised an error, in the order in which they did."""
     return tuple(Failure(label, error) for label, error in race.failed.items())
-
-
-def shown_error(error: float, kind: str) -> str:
-    """Return an error as text: two decimals, or four digits of a raw loss."""
-    return formatted(error, ".4g" if kind == RAW or error >= 1000 else ".2f")
 
 
 def check(

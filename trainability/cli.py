@@ -1,23 +1,26 @@
-"""The commands `check FILE.py:NAME` and `cure FILE.py:NAME`.
+"""The commands `check FILE.py:NAME`, `cure FILE.py:NAME` and `watch SCRIPT.py ARGS...`.
 
 NAME in FILE.py is a dictionary with the arguments of `check` or `cure`, or a function without
-arguments that returns one: model, x, y, loss_fn, optimizer, and others.
+arguments that returns one: model, x, y, loss_fn, optimizer, and others. SCRIPT.py is any script.
 """
 
 import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from inspect import Parameter
+from inspect import Parameter as Argument
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from rhn.cli.entry import run_command
 from rhn.errors import InvalidInputError, first_line
 from rhn.utils.command_line import command_class, command_line, run_read
-from rhn.utils.io import check_result
+from rhn.utils.figures import FIGURE_SUFFIXES, save_figure
+from rhn.utils.io import SUFFIXES, check_output, check_result
 from rhn.utils.results import Result
-from rhn.utils.validation import in_short, signature_of, unknown_name
+from rhn.utils.validation import Range, in_short, signature_of, unknown_name
 
 
 @command_class
@@ -35,6 +38,10 @@ class CheckCommand:
     """Optimiser steps (default: those of FILE.py:NAME, or 1000)."""
     seed: int | None = None
     """First of three seeds (default: that of FILE.py:NAME, or 0)."""
+    whole: bool = False
+    """Print all rows of the table."""
+    csv: Path | None = None
+    """File for the whole table (.csv)."""
     output: tuple[Path, ...] = ()
     """Files for all numbers (.json, .npz)."""
 
@@ -48,10 +55,40 @@ class CureCommand(CheckCommand):
     """
 
 
+@command_class
+class WatchCommand:
+    """Run a script as it stands, and print the facts of its training loop. Options of this command
+    stand before SCRIPT; all words after SCRIPT are arguments of the script.
+
+    examples:
+      trainability watch train.py --epochs 1
+      trainability watch --passes 100 --output watch.json train.py
+      trainability watch -m package.train --epochs 1
+    """
+
+    script: str = field(kw_only=False)
+    """Script to run, or the name of a module after -m."""
+    args: tuple[str, ...] = field(default=(), kw_only=False)
+    """Arguments of the script."""
+    module: Annotated[bool, Parameter(name="-m")] = False
+    """Run a module, as `python -m` does."""
+    passes: Annotated[int, Range(least=1)] | None = None
+    """Backward passes after which the script ends (default: it ends by itself)."""
+    whole: bool = False
+    """Print all rows of the table."""
+    csv: Path | None = None
+    """File for the whole table (.csv)."""
+    output: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = ()
+    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
+
+
 OF_CHECK = "losses", "seconds"  # arguments that `cure` has not
 COMMANDS = command_line("trainability", "Why does a network not learn, and what makes it learn?")
 COMMANDS.command(CheckCommand, name="check")
 COMMANDS.command(CureCommand, name="cure")
+COMMANDS.command(WatchCommand, name="watch")
+FLAGS = "-m", "--whole", "-h", "--help", "--version"
+"""Options without a value."""
 
 
 def arguments_in(word: str) -> dict[str, Any]:
@@ -74,7 +111,7 @@ def arguments_in(word: str) -> dict[str, Any]:
     return dict(value)
 
 
-def check_names(word: str, parts: Mapping[str, Any], known: Mapping[str, Parameter]) -> None:
+def check_names(word: str, parts: Mapping[str, Any], known: Mapping[str, Argument]) -> None:
     """Refuse an argument that does not exist, and a missing one. word: where the arguments are."""
     for name in parts:
         if name not in known:
@@ -84,13 +121,62 @@ def check_names(word: str, parts: Mapping[str, Any], known: Mapping[str, Paramet
             raise InvalidInputError(f"{name} is missing in {word}: expected a value")
 
 
-def run(options: Any) -> None:
+def with_end_of_options(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line with -- before the script of `watch`: words after the
+    script are no options of ours.
+
+    >>> with_end_of_options(["watch", "--passes", "9", "train.py", "--lr", "1"])
+    ['watch', '--passes', '9', '--', 'train.py', '--lr', '1']
+    """
+    if list(words[:1]) != ["watch"]:
+        return list(words)
+    place = 1
+    while place < len(words) and words[place].startswith("-"):
+        has_value_behind = words[place] not in FLAGS and "=" not in words[place]
+        place += 2 if has_value_behind else 1
+    has_script = place < len(words)
+    return [*words[:place], "--", *words[place:]] if has_script else list(words)
+
+
+def run(options: Any) -> int | None:
+    """Run a command, and print and write the result. Returns the exit code; None for 0."""
+    if isinstance(options, WatchCommand):
+        return run_watch(options)
+    run_check(options)
+    return None
+
+
+def run_watch(options: WatchCommand) -> int:
+    """Watch a script, print and write the facts, and return the exit code of the script."""
+    from trainability.watching.script import watch_script
+
+    for path in options.output:
+        check_result(path, (*FIGURE_SUFFIXES, *SUFFIXES))
+    if options.csv:
+        check_output(options.csv, (".csv",))
+    found, code = watch_script(
+        options.script, options.args, is_module=options.module, passes=options.passes
+    )
+    print(f"\n{found.whole() if options.whole else found}")
+    if options.csv:
+        found.csv(options.csv)
+    for path in options.output:
+        if path.suffix.lower() in FIGURE_SUFFIXES:
+            save_figure(path, found.figure)
+        else:
+            found.save(path)
+    return code
+
+
+def run_check(options: CheckCommand) -> None:
     """Check or cure a training run, and print and write the result."""
     from trainability.checks import check
     from trainability.cures import cure
 
     for path in options.output:
         check_result(path)
+    if options.csv:
+        check_output(options.csv, (".csv",))
     parts = arguments_in(options.training)
     for name in ("steps", "seed"):
         if getattr(options, name) is not None:
@@ -100,11 +186,14 @@ def run(options: Any) -> None:
         parts = {name: value for name, value in parts.items() if name not in OF_CHECK}
     work: Callable[..., Result] = cure if isinstance(options, CureCommand) else check
     found = work(**parts)
-    print(found)
+    print(found.whole() if options.whole else found)
+    if options.csv:
+        found.csv(options.csv)
     for path in options.output:
         found.save(path)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
-    return run_command(lambda: run_read(COMMANDS, args, run))
+    words = with_end_of_options(sys.argv[1:] if args is None else args)
+    return run_command(lambda: run_read(COMMANDS, words, run))

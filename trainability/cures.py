@@ -19,19 +19,22 @@ from torch import Tensor, nn
 
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
-from rhn.utils.tables import formatted
+from rhn.utils.tables import PRINTED, Block, formatted
 from trainability.changes import Known
-from trainability.checks import (
+from trainability.check_table import (
     CLOSED,
     ERROR_COLUMN,
+    SEED,
     STAR,
+    STARRED,
     THREE,
     Failure,
     ResultOfRows,
-    failures_as_text,
-    failures_of,
+    failures_as_block,
+    numbered,
     shown_error,
 )
+from trainability.checks import failures_of
 from trainability.door import TrainingOptions, opened_run, refuse_few, refuse_unknown
 from trainability.initial_weights import chrono_, orthogonal_, remembering_, reset_
 from trainability.races import FIRST, SEEDS, Race
@@ -128,16 +131,37 @@ class Cure(ResultOfRows):
         """Return the error of each pair, the best first."""
         return {f"{row.weights}, {FACTOR} {row.rate:g}": row.error for row in self.rows}
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return a line {column: number} for each pair."""
+        return [
+            {
+                WEIGHTS: row.weights,
+                FACTOR: row.rate,
+                STEPS: row.steps,
+                ERROR_COLUMN: row.error,
+                **numbered(SEED, row.seeds),
+                STARRED: int(row.starred),
+            }
+            for row in self.rows
+        ]
+
     def notes(self) -> Mapping[str, int]:
         return {FAILED: self.failed}
 
-    def blocks(self) -> list[list[list[str]]]:
-        rows = [[WEIGHTS, FACTOR, STEPS, ERROR_COLUMN, THREE]]
+    def blocks(self) -> list[Block]:
+        """Return all pairs, the best first, and the failures."""
+        heads, rows = [[WEIGHTS, FACTOR, STEPS, ERROR_COLUMN, THREE]], list[list[str]]()
         for row in self.rows:
             errors = [shown_error(e, self.kind) for e in (row.error, *(row.seeds or ()))]
             numbers = [formatted(row.rate), formatted(row.steps), errors[0], " ".join(errors[1:])]
             rows.append([row.weights, *numbers, STAR if row.starred else ""])
-        return [[*rows, [CLOSED]], *failures_as_text(FAILED, self.failures)]
+        pairs = Block(rows, heads=heads, feet=[[CLOSED]])
+        return [pairs, failures_as_block(FAILED, self.failures)]
+
+    def short(self) -> list[Block]:
+        """Return the ten best pairs."""
+        pairs, _ = self.blocks()
+        return [pairs._replace(rows=pairs.rows[:PRINTED])]
 
 
 def draw_weights(model: nn.Module, weights: str, steps: int) -> bool:

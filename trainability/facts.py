@@ -45,7 +45,7 @@ WEIGHTS = "weight tensors unchanged: gradient, none, not in optimiser"
 READ = "steps that the last output reads"
 REACHED = "steps that its gradient reaches"
 AHEAD = "k of 1 to 8 for which y at t is x at t + k"
-NEXT = "outputs that change with the next step"
+NEXT = "outputs at t that change with x at t + 1 to t + k"
 SPREAD = "spread of outputs over examples, before and after training"
 RANGE = "range of outputs over random weights"
 OF_Y = "range of y"
@@ -84,9 +84,15 @@ class Untrained:
     """Of one epoch."""
 
     @cached_property
+    def ahead(self) -> Numbers:
+        """How many steps ahead the targets are."""
+        return measured_or_none(steps_ahead, self.run)
+
+    @cached_property
     def reads(self) -> Reads:
-        """What the last output reads."""
-        reads = Reads(self.run, self.batches)
+        """What outputs read."""
+        horizon = int(self.ahead[0]) if self.ahead else 1
+        reads = Reads(self.run, self.batches, horizon)
         reads.measure()
         return reads
 
@@ -455,16 +461,16 @@ PROBES = (
     ),
     Probe(
         name=AHEAD,
-        before=lambda of: steps_ahead(of.run),
+        before=lambda of: of.ahead,
         meaning="Each target of a step is the input of a later step.",
     ),
     Probe(
         name=NEXT,
-        before=lambda of: of.reads.next,
+        before=lambda of: of.reads.ahead,
         sound=(0,),
         sound_if=AHEAD,
-        meaning="Outputs change if the following step of the input is replaced, and targets are "
-        "later steps of the input.",
+        meaning="Outputs change if a later step of the input, up to the one that is their target, "
+        "is replaced.",
     ),
     Probe(
         name=SPREAD,

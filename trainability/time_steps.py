@@ -1,10 +1,10 @@
 """Which time steps of the input the last output reads, which its gradient reaches, and which are
 targets of earlier steps.
 
-    reads = Reads(run, batches)
+    ahead = steps_ahead(run)
+    reads = Reads(run, batches, horizon=1)
     reads.measure()
-    reads.read, reads.next, reads.reached()
-    steps_ahead(run)
+    reads.read, reads.ahead, reads.reached()
 
 Legend: N training examples, B examples of a minibatch, T time steps, M numbers of a step of x,
 K outputs.
@@ -44,15 +44,15 @@ def by_example(main: Tensor, count: int) -> Tensor:
 class Reads:
     """Which time steps the last output reads, and which its gradient reaches."""
 
-    def __init__(self, run: TrainingRun, batches: Sequence[Minibatch]):
-        self.run, self.batches = run, batches
+    def __init__(self, run: TrainingRun, batches: Sequence[Minibatch], horizon: int):
+        self.run, self.batches, self.horizon = run, batches, horizon
         first = tree_leaves(batches[0].x)[0]
         self.count = first.shape[1] if first.dim() > 1 else 0
         self.is_read = torch.zeros(self.count, dtype=torch.bool)
         self.read: Numbers = None
         """How many steps the last output reads."""
-        self.next: Numbers = None
-        """How many outputs change with the next step."""
+        self.ahead: Numbers = None
+        """How many outputs change with one of the next steps, as many as the horizon."""
 
     def outputs(self, x: Any) -> tuple[Tensor, Tensor | None]:
         """Return (the last output of each example, outputs with time steps along axis 1 if the
@@ -96,20 +96,23 @@ class Reads:
         has_others = len(self.run.data.train) > 1
         if not self.count or not has_others:
             return
-        ahead, plain = 0, [self.outputs(batch.x) for batch in self.batches]
+        plain = [self.outputs(batch.x) for batch in self.batches]
+        sees_ahead = torch.zeros(self.count, dtype=torch.bool)
         for t in range(self.count):
             k = t % len(self.batches)
             last, every = self.outputs(self.changed(k, torch.tensor([t])))
             self.is_read[t] = not torch.equal(last, plain[k][0])
-            if every is not None and t:
-                ahead += not torch.equal(every[:, t - 1], plain[k][1][:, t - 1])  # type: ignore[index]
+            if every is not None:
+                before = slice(max(0, t - self.horizon), t)
+                moved = every[:, before] != plain[k][1][:, before]  # type: ignore[index]
+                sees_ahead[before] |= moved.transpose(0, 1).flatten(1).any(1).cpu()
         for k, (last, _) in enumerate(plain):
             rest = (~self.is_read).nonzero()[:, 0]
             if len(rest) and not torch.equal(self.outputs(self.changed(k, rest))[0], last):
                 for t in rest:
-                    moved = self.outputs(self.changed(k, t[None]))[0]
-                    self.is_read[t] = not torch.equal(moved, last)
-        self.next = None if plain[0][1] is None else (ahead,)
+                    other = self.outputs(self.changed(k, t[None]))[0]
+                    self.is_read[t] = not torch.equal(other, last)
+        self.ahead = None if plain[0][1] is None else (int(sees_ahead.sum()),)
         self.read = (int(self.is_read.sum()),)
 
     def reached(self) -> Numbers:

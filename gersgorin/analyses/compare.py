@@ -39,12 +39,12 @@ from gersgorin.growth import (
     growth_curve,
     growth_rows,
 )
-from gersgorin.results import FROM_FIRST, FigureResult
+from gersgorin.results import FROM_FIRST
 from gersgorin.run import ReadOptions, names_options
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
-from rhn.utils.results import STEP
-from rhn.utils.tables import formatted
+from rhn.utils.results import STEP, Result
+from rhn.utils.tables import Block, formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +60,7 @@ PANELS = {"discs": "", "radius": RADIUS, "reach": ROW_REACH, "norm": NORM, "prod
 COLUMNS = (RUNS, RADIUS, ROW_REACH, NORM, LOG_NORM, HALF_LIFE)
 NOTES = (NOT_CONVERGED, NORM_NOT_CONVERGED, NO_NUMBER)
 WITHOUT_STEPS = "a comparison from a .json file has no numbers of steps: expected one from .npz"
-HEADING = 10  # letters of a line in the heading of a column
+HEADING = 14  # letters of a line in the heading of a column
 
 no_numbers = partial(np.empty, (0, 0))
 PerRun = Annotated[np.ndarray, "run", "step"]
@@ -195,7 +195,7 @@ def quantiles(values: np.ndarray, share: float) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Comparison(FigureResult):
+class Comparison(Result):
     """Networks along sequences, in the order in which they were given.
 
     >>> import torch
@@ -261,11 +261,12 @@ class Comparison(FigureResult):
         rows = {name: [quantiles(n[name][:, None], share)[0] for n in each] for name in COLUMNS}
         return {name: np.array(row, int if name == RUNS else float) for name, row in rows.items()}
 
-    def blocks(self) -> list[list[list[str]]]:
+    def blocks(self) -> list[Block]:
+        """Return a table for each quantile over the runs; one table if each network has one run."""
         several = any(len(one.steps) > 1 for one in self.networks)
         return [self._block(heading) for heading in SHARES if several or heading == MEDIAN]
 
-    def _block(self, heading: str) -> list[list[str]]:
+    def _block(self, heading: str) -> Block:
         """The printed table of a quantile; the names of its columns are folded."""
         table = self.table(SHARES[heading])
         folded = [textwrap.wrap(name, HEADING, break_long_words=False) for name in table]
@@ -276,7 +277,7 @@ class Comparison(FigureResult):
         cells = zip(*[row.tolist() for row in table.values()], strict=True)
         names = [one.name for one in self.networks]
         rows = [[name, *map(formatted, row)] for name, row in zip(names, cells, strict=True)]
-        return [*heads, *rows]
+        return Block(rows, heads=heads, is_list=True)
 
     def notes(self) -> Mapping[str, int]:
         each = [one.summarised.counts for one in self.networks]

@@ -5,9 +5,9 @@
     closer_squares     the squares that show the discs, and then their eigenvalues, enlarged
     disc_squares       a square for each of several networks
 
-A further panel is drawn if it enlarges what it holds at least `FACTOR` times. A label is given to
-what is seen: lines and areas that extend over `SEEN` of the width and height of their panel, and
-points inside it. Legends therefore name nothing that a reader cannot find.
+A further panel is drawn if what it holds covers less than half of the panel before. A label is
+given to what is seen: lines and areas that extend over `SEEN` of the width and height of their
+panel, and points inside it. Legends therefore name nothing that a reader cannot find.
 
 Legend: N entries of a state; k eigenvalues.
 """
@@ -38,8 +38,8 @@ from rhn.utils.figures import BLUE, GREY, ORANGE, PURPLE, RED, SKY
 from rhn.utils.named_curves import plain_ticks
 
 MOST, FEW = 64, 32  # entries up to which all discs are drawn; discs that are drawn of more entries
-FACTOR = 2  # a panel that enlarges less adds nothing
 MARGIN = 1.1  # of a square: beyond all that it holds
+FACTOR = 2 / MARGIN  # of halves of squares: what covers half of a panel needs no other one
 POINTS = 129  # of each arc of an outline
 ROW_DISCS, SOME_ROW_DISCS = "row discs", "row discs ({} largest of {})"
 LARGEST = "largest row disc, its radius"
@@ -115,7 +115,7 @@ def whole_square(discs: JacobianDiscs) -> Square:
 
 def closer_squares(first: Square, discs: JacobianDiscs) -> dict[str, Square]:
     """The squares by the titles of their panels: of the discs, and of their eigenvalues, each if it
-    enlarges what it holds at least `FACTOR` times beside the square before.
+    enlarges what covers less than half of the square before.
     """
     found, last = dict[str, Square](), first
     low, high = _ends_of_discs(discs)
@@ -132,14 +132,18 @@ def closer_squares(first: Square, discs: JacobianDiscs) -> dict[str, Square]:
 
 
 def disc_squares(each: Sequence[JacobianDiscs], limit: float | None = None) -> list[Square]:
-    """The square of each of several panels: one that all have in common, or that of its own discs
-    if it enlarges them at least `FACTOR` times. limit: half the width of all; None: all have room
-    for the discs of each.
+    """The square of each of several panels: one that all have in common, or, where what it holds
+    covers less than half of that, its own square around 0, or that of its discs. limit: half the
+    width of all; None: all have room for the discs of each.
     """
     if limit is not None:
         return [Square(0.0, limit)] * len(each)
-    common = max(map(whole_square, each))
-    return [closer_squares(common, discs).get(CLOSER_DISCS, common) for discs in each]
+    common, found = max(map(whole_square, each)), list[Square]()
+    for discs in each:
+        own = whole_square(discs)
+        first = own if FACTOR * own.half <= common.half else common
+        found.append(closer_squares(first, discs).get(CLOSER_DISCS, first))
+    return found
 
 
 def _ends_of_discs(discs: JacobianDiscs) -> tuple[float, float]:

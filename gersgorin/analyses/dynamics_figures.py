@@ -9,8 +9,9 @@ Legend: B states, N entries of a state, P points.
 from typing import Any
 
 import numpy as np
-from matplotlib import rcParams
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 
@@ -21,6 +22,7 @@ from rhn.utils.named_curves import name_end
 
 ALL_BELOW, SOME_AT = "point, all moduli < 1", "point, moduli = 1, none > 1"
 SOME_ABOVE, ALL_ABOVE = "point, some moduli > 1", "point, all moduli > 1"
+COLOURS_OF_EXPONENTS = colormaps["viridis"]
 KINDS = {
     ALL_BELOW: (GREEN, "o"),
     SOME_AT: (BLUE, "s"),
@@ -41,11 +43,14 @@ def draw_exponents_and_means(part: SubFigure, found: Any) -> float:
     draw_exponents(left, found)
     known = np.flatnonzero(np.isfinite(found.exponents))
     right.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    right.plot(found.curve_steps, found.curve[:, known], color=BLUE, alpha=0.7,
-               linewidth=0.7 * rcParams["lines.linewidth"])  # fmt: skip
+    colours = COLOURS_OF_EXPONENTS(np.linspace(0, 0.9, max(len(known), 1)))
+    for k, colour in zip(known, colours, strict=False):
+        right.plot(found.curve_steps, found.curve[:, k], color=colour,
+                   linewidth=0.7 * rcParams["lines.linewidth"])  # fmt: skip
     for k in {*known[:1].tolist(), *known[-1:].tolist()}:
-        name_end(right, f"{ONE} {k + 1}", float(found.exponents[k]), BLUE)
-    right.set(xlabel=f"{COUNTED} ({found.unit})", ylabel=MEANS)
+        colour = to_hex(colours[np.searchsorted(known, k)])
+        name_end(right, f"{ONE} {k + 1}", float(found.exponents[k]), colour)
+    right.set(xlabel=COUNTED, ylabel=MEANS)
     return height
 
 
@@ -67,7 +72,7 @@ def draw_states_and_eigenvalues(part: SubFigure, found: Any) -> float:
     draw_states(left, found).set_title(STATES)
     draw_all_eigenvalues(right, found).set_title(EIGENVALUES)
     legend_above(part, [right, left])
-    return height + 0.5
+    return height
 
 
 def draw_states(ax: Axes, found: Any) -> Axes:

@@ -29,12 +29,12 @@ from gersgorin.results import (
     MOVE,
     StepResult,
     largest_move,
-    listed_blocks,
     values_or_nan,
 )
 from gersgorin.run import Run, RunOptions, names_options, open_run
 from rhn.utils.progress import reported
-from rhn.utils.results import ARRAYS_FIELD, median_and_ends
+from rhn.utils.result_files import ARRAYS_FIELD
+from rhn.utils.results import median_and_ends
 from rhn.utils.torch_private import tree_leaves
 from rhn.utils.validation import number, whole_number
 
@@ -83,6 +83,9 @@ class FixedPoints(StepResult):
     page: ClassVar[str] = "docs/guides/dynamics.md"
     item: ClassVar[str] = "point"
     headline: ClassVar[tuple[str, ...]] = (FIXED, SLOWLY)
+    printed: ClassVar[tuple[str, ...]] = (
+        FIXED, SLOWLY, DIFFERENCE, SIGNS, ROUNDS, GIVEN, AT_EDGE, LEAST_SPEED, MOVE,
+    )  # fmt: skip
     texts: ClassVar[tuple[str, ...]] = (*StepResult.run_texts, item, *COLUMNS, *COUNTS, UNKNOWN)
 
     states: Annotated[np.ndarray, "point", "entry"]
@@ -251,9 +254,6 @@ class FixedPoints(StepResult):
 
     def coordinates(self) -> Mapping[str, Any]:
         return {"point": [*self.items()]}
-
-    def blocks(self) -> list[list[list[str]]]:
-        return listed_blocks(self.item, self.table())
 
     def table(self) -> Mapping[str, Any]:
         P, N = self.eigenvalues.shape

@@ -44,9 +44,10 @@ AGAIN = 2  # times the longest stretch below half so far: one that is shorter ma
 LAG, INFLUENCE = "lag", "||d o[t + lag] / d x[t]||"
 LABEL, HALF = "influence (Frobenius norm)", "half of the largest"
 ERROR, SHARE, BEYOND = "standard error", "share", "share beyond"
-TO_HALF, LARGEST_LAG = "steps from the largest influence to half", "lag of the largest influence"
+TO_HALF = "time steps from the largest influence to half"
+LARGEST_LAG = "lag of the largest influence"
 AT_LARGEST = "largest influence"
-LENGTH, AHEAD = "effective length (steps)", "from later inputs (share)"
+LENGTH, AHEAD = "effective length (time steps)", "from later inputs (share)"
 WITHOUT, SEQUENCES = "outputs without influence", "sequences"
 RETURNED, VECTORS = "tensors that the model returns", "random vectors for each output"
 GRADIENT = "gradient against differences (relative)"
@@ -76,6 +77,9 @@ class Influence(StepResult):
     page: ClassVar[str] = "docs/guides/influence.md"
     item: ClassVar[str] = LAG
     headline: ClassVar[tuple[str, ...]] = (TO_HALF, LENGTH)
+    printed: ClassVar[tuple[str, ...]] = (
+        TO_HALF, LARGEST_LAG, AT_LARGEST, LENGTH, AHEAD, WITHOUT, LABELS_OF_LOSS[WITHOUT], GRADIENT,
+    )  # fmt: skip
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, LAG, *ROWS, OF, FEATURE, OUTPUTS, *LOSSES, OUTPUT, LOSS, INPUT,
         LABEL, HALF, *LABELS_OF_LOSS.values(),
@@ -200,18 +204,6 @@ class Influence(StepResult):
 
     def title(self) -> list[str]:
         return [*super().title(), f"{OF}: {self.of}, {FEATURE}: {formatted(self.feature)}"]
-
-    def blocks(self) -> list[list[list[str]]]:
-        table = self.table()
-        by_lag = {name: value for name, value in table.items() if np.ndim(value)}
-        numbers = {name: value for name, value in table.items() if not np.ndim(value)}
-        doubled = [2**k for k in range((self.steps - 1).bit_length())]
-        rows = [
-            [str(lag), *(formatted(column[lag]) for column in by_lag.values())]
-            for lag in (0, *doubled)
-        ]
-        single = [[name, formatted(value)] for name, value in numbers.items()]
-        return [[[LAG, *by_lag], *rows], single]
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the influence by lag, with two standard errors, into these axes or new ones."""

@@ -26,7 +26,6 @@ from gersgorin.results import (
     MOVE,
     StepResult,
     largest_move,
-    listed_blocks,
     values_or_nan,
 )
 from gersgorin.run import Run, RunOptions, names_options, open_run, run_states
@@ -44,8 +43,8 @@ RUNNING = "exponent"
 EXPONENT, MARGIN, BOUND = "exponent (1/step)", "margin (95 %)", "upper bound"
 FIRST_HALF, SECOND_HALF = "first half", "second half"
 LARGEST, SUM, COUNTED = "largest exponent (1/step)", "sum of the exponents", "steps counted"
-DIMENSION_FROM = "Kaplan-Yorke dimension, from"
-DIMENSION_TO = "Kaplan-Yorke dimension, to"
+DIMENSION_FROM = "Kaplan-Yorke dimension from"
+DIMENSION_TO = "Kaplan-Yorke dimension to"
 JUMP = "largest jump of the Jacobian"
 HIDDEN = "exponents that rounding hides"
 
@@ -62,6 +61,9 @@ class LyapunovSpectrum(StepResult):
     page: ClassVar[str] = "docs/guides/dynamics.md"
     item: ClassVar[str] = "number"
     headline: ClassVar[tuple[str, ...]] = (LARGEST, SUM)
+    printed: ClassVar[tuple[str, ...]] = (
+        SUM, COUNTED, DIMENSION_FROM, DIMENSION_TO, MOVE, JUMP, DIFFERENCE,
+    )  # fmt: skip
     texts: ClassVar[tuple[str, ...]] = (
         *StepResult.run_texts, item, EXPONENT, MARGIN, FIRST_HALF, SECOND_HALF, BOUND, LARGEST,
         SUM, COUNTED, DIMENSION_FROM, DIMENSION_TO, MOVE, JUMP, DIFFERENCE, HIDDEN, RUNNING,
@@ -157,9 +159,6 @@ class LyapunovSpectrum(StepResult):
         each = zip(self.items(), self.curve.T, strict=True)
         estimates = {f"{RUNNING} {number}": curve.tolist() for number, curve in each}
         return {STEP: self.curve_steps.tolist(), **estimates}
-
-    def blocks(self) -> list[list[list[str]]]:
-        return listed_blocks(self.item, self.table())
 
     def table(self) -> Mapping[str, Any]:
         hidden = np.isnan(self.exponents)

@@ -24,7 +24,7 @@ from gersgorin.linalg.threads import one_thread
 from gersgorin.results import StepResult
 from gersgorin.run import RunOptions, names_options, open_run
 from rhn.utils.progress import reported
-from rhn.utils.tables import formatted
+from rhn.utils.tables import Block, formatted
 from rhn.utils.validation import whole_number
 
 if TYPE_CHECKING:
@@ -75,10 +75,13 @@ class Pseudospectra(StepResult):
     middle: float
     """Centre of the grid: 0, or the middle of the numerical ranges if these are small."""
 
-    def blocks(self) -> list[list[list[str]]]:
+    def blocks(self) -> list[Block]:
+        """Return a row for each measure, with a column for each step; and the single number."""
         table = self.table()
         single = [LEAST_AT, formatted(table.pop(LEAST_AT))]
-        return [[[row, *map(formatted, values)] for row, values in table.items()], [single]]
+        steps = [[STEP, *map(str, table.pop(STEP).tolist())]]
+        rows = [[row, *map(formatted, values)] for row, values in table.items()]
+        return [Block(rows, heads=steps), Block([single])]
 
     def table(self) -> dict[str, Any]:
         moduli = np.abs(self.eigenvalues)
@@ -129,7 +132,7 @@ class Pseudospectra(StepResult):
 
     def draw(self, part: "SubFigure") -> float:
         """Draw the steps side by side, two in a row; a slide has one row."""
-        from rhn.utils.composer import SLIDE, legend_above  # loads matplotlib
+        from rhn.utils.composer import SLIDE, fitted, legend_above  # loads matplotlib
         from rhn.utils.figures import figure_width
 
         width = figure_width(part)
@@ -140,9 +143,9 @@ class Pseudospectra(StepResult):
         for ax in panels.flat[len(self.shown) :]:
             ax.remove()
         bar = part.colorbar(curves[0], ax=panels, label=CHANGE, location="bottom", aspect=30)
-        bar.lines[0].set_linewidth(12)  # points
+        bar.lines[0].set_linewidth(0.9 * 72 * width / max(len(self.levels) - 1, 1))  # no gaps
         legend_above(part, [panels[0, 0]])
-        return 1.6 + 0.92 * width * down / across
+        return fitted(part, 1.6 + 0.92 * width * down / across)
 
     def _draw(self, ax: "Axes", k: int) -> "QuadContourSet":
         """Draw the curves of the k-th step, its eigenvalues and the unit circle."""

@@ -27,17 +27,17 @@ from gersgorin.results import StepResult
 from gersgorin.run import names_options, open_run
 from rhn.models import LanguageModel, PolyphonicModel
 from rhn.utils.progress import Progress
-from rhn.utils.tables import formatted
+from rhn.utils.tables import Block, formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TEN, ONE = 0.1, 0.01  # errors
 LOSS_OF = {PolyphonicModel: "bernoulli", LanguageModel: "categorical"}
-WINDOW, LAG, LOSS = "window (steps)", "lag", "loss"
+WINDOW, LAG, LOSS = "window (time steps)", "lag", "loss"
 ERROR, COSINE = "chunks: relative error", "chunks: cosine"
 SLIDING_ERROR, SLIDING_COSINE = "sliding: relative error", "sliding: cosine"
-SHORTEST = "shortest chunks (steps)"
+SHORTEST = "shortest chunks (time steps)"
 WINDOW_10, WINDOW_1 = "error at most 10 %", "error at most 1 %"
 OF_MEAN, LOW, MEDIAN, HIGH = "mean loss", "10 % of sequences", "median", "90 % of sequences"
 NORM, SEQUENCES = "norm of the gradient by lag", "sequences"
@@ -128,25 +128,25 @@ class Truncation(StepResult):
     def coordinates(self) -> Mapping[str, Any]:
         return {"window": self.windows}
 
-    def blocks(self) -> list[list[list[str]]]:
-        names = (ERROR, COSINE, SLIDING_ERROR, SLIDING_COSINE)
-        columns = [self.table()[name] for name in names]
-        by_window = [
-            [str(K), *(formatted(column[k]) for column in columns)]
-            for k, K in enumerate(self.windows.tolist())
-        ]
+    def blocks(self) -> list[Block]:
+        """Return a row for each window, the shortest chunks, a row for each lag, and a count."""
+        by_window, _ = super().blocks()
         shortest_chunks = [
             [WINDOW_10, formatted(self.window_10), *_quantiles(self.windows_10)],
             [WINDOW_1, formatted(self.window_1), *_quantiles(self.windows_1)],
         ]
-        lags = (0, *(2**k for k in range((self.steps - 1).bit_length())))
-        by_lag = [[str(lag), formatted(self.by_lag[lag])] for lag in lags]
+        by_lag = [[str(lag), formatted(norm)] for lag, norm in enumerate(self.by_lag.tolist())]
         return [
-            [[WINDOW, *names], *by_window],
-            [[SHORTEST, OF_MEAN, *QUANTILES], *shortest_chunks],
-            [[LAG, NORM], *by_lag],
-            [[SEQUENCES, str(len(self.windows_10))]],
+            by_window,
+            Block(shortest_chunks, heads=[[SHORTEST, OF_MEAN, *QUANTILES]]),
+            Block(by_lag, heads=[[LAG, NORM]], is_list=True),
+            Block([[SEQUENCES, str(len(self.windows_10))]]),
         ]
+
+    def short(self) -> list[Block]:
+        """Return the rows of windows, and the shortest chunks."""
+        by_window, shortest_chunks, *_ = self.blocks()
+        return [by_window.shortened(), shortest_chunks]
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the errors over the window, into these axes or new ones."""

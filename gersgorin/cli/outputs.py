@@ -29,6 +29,8 @@ class OutputOptions:
 
     json: Annotated[bool, OUTPUT_OPTIONS] = False
     """Print the whole table and all numbers as one JSON object."""
+    whole: Annotated[bool, OUTPUT_OPTIONS] = False
+    """Print all rows of the table."""
     csv: Annotated[Path | None, OUTPUT_OPTIONS] = None
     """File for the whole table (.csv)."""
     output: Annotated[tuple[Path, ...], OUTPUT_OPTIONS] = ()
@@ -90,10 +92,7 @@ def show(command: OutputOptions, found: Any, outputs: list[Path], source: str) -
     given |= {name: getattr(command, name) for name in command.drawn}
     how = {name: value for name, value in given.items() if value is not None}
     curves = curves_of(command)
-    if command.json:
-        print(json.dumps(found.to_dict()), flush=True)
-    else:
-        print(printable(str(found)), flush=True)
+    print_result(command, found)
     if command.csv:
         found.csv(command.csv)
     if curves:
@@ -107,6 +106,17 @@ def show(command: OutputOptions, found: Any, outputs: list[Path], source: str) -
     if not command.json:
         for path in (*tables_of(command), *outputs):
             print(f"{'figure' if path.suffix.lower() in FIGURE_SUFFIXES else 'file'}: {path}")
+
+
+def print_result(command: OutputOptions, found: Any) -> None:
+    """Print a result: as JSON, the whole table, or a part of it."""
+    if command.json:
+        text = json.dumps(found.to_dict())
+    elif command.whole:
+        text = printable(found.whole())
+    else:
+        text = printable(str(found))
+    print(text, flush=True)
 
 
 def tables_of(command: OutputOptions) -> list[Path]:

@@ -19,7 +19,7 @@ from rhn.cells.layers import Layer, recurrent_parts
 from rhn.cells.memory_init import remember
 from rhn.errors import InvalidInputError
 from rhn.kernels.kernel import check_tensor
-from rhn.utils.lazy import moved
+from rhn.utils.old_names import moved
 from rhn.utils.resources import check_room
 from rhn.utils.validation import LARGEST_FLOAT, number, plain, unexpected, whole_number
 
@@ -301,4 +301,4 @@ def optional(name: str, value: Any) -> float | None:
 
 
 if not TYPE_CHECKING:
-    __getattr__ = moved(__name__, {"from_torch": "rhn.cells.conversion"})
+    __getattr__ = moved(__name__)

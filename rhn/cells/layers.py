@@ -10,13 +10,12 @@ import contextlib
 import itertools
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from rhn.cells.gates import CellMasks as CellMasks  # the old path, until 1.1
-from rhn.cells.gates import Gates as Gates  # the old path, until 1.1
 from rhn.errors import InvalidInputError
+from rhn.utils.old_names import moved
 from rhn.utils.validation import whole_number
 
 
@@ -82,3 +81,7 @@ def recurrent_parts(cell: Any) -> list[Part]:
     layers, weights = described_layers(cell), dict(cell.named_parameters())
     parts = [part for layer in layers for part in (layer.recurrent, layer.skip) if part]
     return [p for p in parts if weights[p.parameter][p.index].shape[1:] == (cell.hidden_size,)]
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved(__name__)

@@ -13,7 +13,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rhn.errors import InvalidInputError
-from rhn.utils.lazy import moved
+from rhn.utils.old_names import moved
 from rhn.utils.validation import (
     LARGEST,
     in_short,
@@ -220,4 +220,4 @@ def hidden_size_for_budget(
 
 
 if not TYPE_CHECKING:
-    __getattr__ = moved(__name__, {"cell_options": "rhn.cells.options"})
+    __getattr__ = moved(__name__)

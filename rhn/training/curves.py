@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from rhn.errors import DataError, InvalidInputError, first_line
 from rhn.utils.composer import composed
-from rhn.utils.figures import COLOURS, figure_width
+from rhn.utils.figures import COLOURS, call_text, figure_width
 from rhn.utils.io import check_file, read_config
+from rhn.utils.named_curves import cut_above
 from rhn.utils.seed_folders import home_of
 
 TITLE = "Training (dashed) and validation losses"
@@ -67,6 +69,15 @@ def _read(file: Path, run: str, objective: str | None) -> Curves:
     return Curves(name, measure, epochs.astype(int), train, valid, place)
 
 
+def _cut_first(ax: Axes, curves: Sequence[Curves]) -> None:
+    """Show the range of all epochs but the first, whose losses may be far above."""
+    later = np.concatenate([losses[1:] for c in curves for losses in (c.train, c.valid)])
+    later = later[np.isfinite(later)]
+    first = max(loss for c in curves for loss in (c.train[0], c.valid[0]))
+    if len(later):
+        cut_above(ax, min(c.epochs[0] for c in curves), first, later)
+
+
 def draw_curves(curves: Sequence[Curves], size: str = "page") -> Figure:
     """Draw training (dashed) and validation losses over epochs, with the epoch of the checkpoint as
     a dot. Raises InvalidInputError unless all have the same measure.
@@ -85,9 +96,10 @@ def draw_curves(curves: Sequence[Curves], size: str = "page") -> Figure:
             ax.plot(c.epochs[c.place], c.valid[c.place], "o", color=color, markersize=5)
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         ax.set_yscale("log")
+        _cut_first(ax, curves)
         ax.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
         for name in part.legend(loc="outside right upper").get_texts():
             name.set_parse_math(False)
         return 0.6 * figure_width(part)
 
-    return composed(draw, TITLE, size)
+    return composed(draw, TITLE, size, call=call_text(draw_curves.__name__, size=size))

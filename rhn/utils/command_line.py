@@ -3,6 +3,7 @@ docstrings are the help.
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from docstring_parser import parse_from_object
 from rhn.errors import InvalidInputError
 from rhn.utils.command_errors import sentence_of
 from rhn.utils.command_help import TwoColumns
+from rhn.utils.figures import command as command_text
 from rhn.utils.validation import Range
 from rhn.version import __version__
 
@@ -142,7 +144,13 @@ def run_read(
     except CycloptsError as error:
         place = " ".join((app.name[0], *(error.command_chain or ())))
         raise InvalidInputError(f"{sentence_of(error, words)} (see {place} --help)") from None
-    return None if command is None else run(command)
+    if command is None:
+        return None
+    token = command_text.set(shlex.join((app.name[0], *words)))
+    try:
+        return run(command)
+    finally:
+        command_text.reset(token)
 
 
 def _shown_default(value: Any) -> str | None:

@@ -1,13 +1,16 @@
-"""Colours, style, sizes and files of figures."""
+"""Colours, style, sizes and files of figures. A file names the version, and the command or call
+that drew the figure.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rhn.errors import InvalidInputError
 from rhn.utils.io import atomic_path
+from rhn.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +24,7 @@ FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 SIZES = {"column": 3.25, "page": 6.75, "slide": 40 / 3}  # widths of figures, in inches
 PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
 SMALLEST = 7  # points of a text
-NO_DATE = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # metadata of files
+PROGRAM = f"rhn-toolkit {__version__}"
 STYLE: dict = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -34,6 +37,8 @@ STYLE: dict = {
     "svg.hashsalt": "rhn-toolkit",  # the same figure, the same bytes
 }
 _chosen: ContextVar[float | None] = ContextVar("_chosen", default=None)
+command: ContextVar[str] = ContextVar("command", default="")
+"""The command that runs; "" outside of commands."""
 
 
 @contextmanager
@@ -87,12 +92,34 @@ def figure_width(part: "SubFigure | Axes") -> float:
     return float(part.get_figure(root=True).get_figwidth())  # type: ignore[union-attr]
 
 
+def call_text(name: str, **given: Any) -> str:
+    """Return a call as text.
+
+    >>> call_text("Gains.figure", size="page")
+    "Gains.figure(size='page')"
+    """
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+
+
+def metadata(kind: str, call: str) -> dict[str, str | None] | None:
+    """Return the metadata of a file, without a date: the same figure gives the same bytes.
+
+    kind: "png", "svg" or "pdf"; None for others. call: what drew the figure outside of commands.
+    """
+    made = command.get() or call or None
+    return {
+        "png": {"Software": PROGRAM, "Description": made},
+        "svg": {"Creator": PROGRAM, "Description": made, "Date": None},
+        "pdf": {"Creator": PROGRAM, "Subject": made, "CreationDate": None},
+    }.get(kind)
+
+
 def save_figure(
     path: Path, draw: Callable[[], "Figure"], figure: str | float | None = None
 ) -> None:
-    """Draw a figure in our style and write it to a file, atomically, without a date.
+    """Draw a figure in our style and write it to a file, atomically.
 
     figure: the width, see `our_style`. Raises OutputError.
     """
     with our_style(figure), atomic_path(path) as temporary:
-        draw().savefig(temporary, metadata=NO_DATE.get(path.suffix.lower()))
+        draw().savefig(temporary)

@@ -35,16 +35,3 @@ def import_extra(module: str, extra: str) -> Any:
         if error.name != module:
             raise
         raise RhnError(f"{module} is not installed: expected pip install '.[{extra}]'") from None
-
-
-def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a module from which public names have moved: their old paths lead
-    to the new modules, until 1.1.
-    """
-
-    def load(name: str) -> Any:
-        if name not in homes:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return getattr(import_module(homes[name]), name)
-
-    return load

@@ -1,11 +1,12 @@
 """Curves over time with their names and last numbers at their ends.
 
 Names are moved apart so that none covers another, and curves less than 3 pixels apart are dashed so
-that each of them is seen.
+that each of them is seen. A curve of a layer has the colour of this layer in every figure.
 """
 
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,11 @@ COLOURS = (RED, BLUE, ORANGE, GREEN, PURPLE, SKY, "black")
 DASH = 2.5  # widths of a line: so much is seen of each of several curves that coincide
 DECADES = 1  # spanned by curves above 0, from which their axis is logarithmic
 NARROW = 0.42  # of a figure's width: the longest line of a curve's name
-NAME, CURVE = "name of a curve", "curve"  # ids of these texts and lines
-TIME, BAND = "time step", "10 to 90 % of the runs"
-CURVE_TEXTS = (TIME, BAND)
+NAME, CURVE, CUT = "name of a curve", "curve", "cut axis"  # ids of these texts and lines
+LAYER_NAME = re.compile(r"layer (?P<from_1>\d+)$|\[(?P<from_0>\d+)\]$")
+ABOVE = "↑ "  # before the number of a point above a cut axis
+TIME, AXIS, BAND = "time step", "time", "10 to 90 % of the runs"
+CURVE_TEXTS = (TIME, AXIS, BAND)
 
 
 def over_steps(
@@ -40,28 +43,21 @@ def over_steps(
     unit: str,
     label: str = "",
     bands: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    colours: Mapping[str, str] | None = None,
 ) -> Axes:
     """Draw one curve for each row (T,) over the time steps, with its name and last number at its
     end, and bands by the names of curves. A cross marks a curve that ends at -inf. label: that of
-    the vertical axis.
+    the vertical axis. colours: by the names of curves; None: `colours_of` them.
     """
     every = [np.asarray(row, float) for row in rows.values()]
-    for k, (name, row) in enumerate(zip(rows, every, strict=True)):
-        style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "gid": CURVE}
-        known = np.isfinite(row)
-        around = np.pad(known, 1)
-        alone = np.flatnonzero(known & ~around[:-2] & ~around[2:]).tolist()
-        ax.plot(np.where(known, row, np.nan), marker=".", markevery=alone, **style)
+    colours = colours_of(rows) if colours is None else colours
+    for name, row in zip(rows, every, strict=True):
         if bands and name in bands:
             low, high = bands[name]
             low = np.where(np.isneginf(low), row, low)
-            ax.fill_between(np.arange(len(row)), low, high, where=known, alpha=0.2, linewidth=0,
-                            color=style["color"], label=BAND)  # fmt: skip
-        if known.any():
-            last = int(np.flatnonzero(known)[-1])
-            name_end(ax, name, float(row[last]), style["color"])
-            if np.isneginf(row[last + 1 :]).any():
-                ax.plot(last, row[last], "x", color=style["color"])
+            ax.fill_between(np.arange(len(row)), low, high, where=np.isfinite(row), alpha=0.2,
+                            linewidth=0, color=colours[name], label=BAND)  # fmt: skip
+        _draw_curve(ax, name, row, colours[name])
     known = np.concatenate([[], *(row[np.isfinite(row)] for row in every)])
     if len(known) and known.min() > 0 and known.max() > 10**DECADES * known.min():
         ax.set_yscale("log")
@@ -69,13 +65,28 @@ def over_steps(
         subs = (1, 3) if known.max() < 100 * known.min() else (1,)
         ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=5))
         ax.yaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel(f"{TIME} ({unit})", parse_math=False)
+    ax.set_xlabel(f"{AXIS} ({unit})", parse_math=False)
     ax.set_ylabel(label)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     ax.margins(x=0.01)
     ax.spines[["top", "right"]].set_visible(False)
     plain_ticks(ax)
     return place_names(ax)
+
+
+def _draw_curve(ax: Axes, name: str, row: np.ndarray, color: str) -> None:
+    """Draw a curve with dots for single numbers, its name, and a cross where it falls to -inf."""
+    known = np.isfinite(row)
+    around = np.pad(known, 1)
+    alone = np.flatnonzero(known & ~around[:-2] & ~around[2:]).tolist()
+    ax.plot(np.where(known, row, np.nan), marker=".", markevery=alone, color=color, gid=CURVE)
+    if not known.any():
+        return
+    last = int(np.flatnonzero(known)[-1])
+    falls = bool(np.isneginf(row[last + 1 :]).any())
+    name_end(ax, name, float(row[last]), color, -np.inf if falls else float(row[last]))
+    if falls:
+        ax.plot(last, row[last], "x", color=color)
 
 
 def plain_ticks(ax: Axes) -> None:
@@ -86,11 +97,43 @@ def plain_ticks(ax: Axes) -> None:
             axis.set_major_formatter("{x:.3g}")
 
 
-def name_end(ax: Axes, name: str, y: float, color: str) -> None:
-    """Write the name of a curve that ends at y, and y, right of the axes."""
+def colours_of(names: Iterable[str]) -> dict[str, str]:
+    """Return the colours of curves: those of layers by their numbers, the others in turn, beside
+    layers from the last colour on.
+
+    >>> colours_of(["input", "layer 2"]) == {"input": COLOURS[-1], "layer 2": COLOURS[1]}
+    True
+    """
+    layers = dict[str, int]()
+    for name in names:
+        found = LAYER_NAME.search(name)
+        if found and found["from_0"]:
+            layers[name] = int(found["from_0"])
+        elif found:
+            layers[name] = int(found["from_1"]) - 1
+    others = [name for name in names if name not in layers]
+    free = COLOURS[::-1] if layers else COLOURS
+    places = {name: free[k % len(free)] for k, name in enumerate(others)}
+    return places | {name: COLOURS[layer % len(COLOURS)] for name, layer in layers.items()}
+
+
+def cut_above(ax: Axes, x: float, first: float, later: Sequence[float] | np.ndarray) -> None:
+    """Show the range of the later numbers of a panel, and mark a first one above it at x."""
+    low, high = float(np.min(later)), float(np.max(later))
+    room = 0.1 * (high - low) + 1e-9
+    if not first > high + room:
+        return
+    ax.set_ylim(low - min(room, abs(low) / 10), high + room)  # above 0 on a logarithmic axis
+    ax.annotate(f"{ABOVE}{formatted(first, '.3g')}", (x, 1), (4, 0), textcoords="offset points",
+                xycoords=("data", "axes fraction"), va="top", gid=CUT)  # fmt: skip
+
+
+def name_end(ax: Axes, name: str, y: float, color: str, number: float | None = None) -> None:
+    """Write the name of a curve that ends at y right of the axes, and a number; None: y."""
     points = max(SMALLEST, rcParams["font.size"] - 1)
     letters = int(NARROW * figure_width(ax) * 72 / (0.55 * points))
-    text = folded(": ".join(filter(None, (name, formatted(y, ".3g")))), letters)
+    end = formatted(y if number is None else number, ".3g")
+    text = folded(": ".join(filter(None, (name, end))), letters)
     ax.annotate(text, (1, y), (4, 0), xycoords=("axes fraction", "data"), color=color,
                 textcoords="offset points", va="center", fontsize=points, gid=NAME,
                 annotation_clip=False, parse_math=False)  # fmt: skip
@@ -99,6 +142,15 @@ def name_end(ax: Axes, name: str, y: float, color: str) -> None:
 def folded(text: str, letters: int) -> str:
     """Fold a text into lines of at most so many letters, and at least 8."""
     return "\n".join(textwrap.wrap(text, max(letters, 8)))
+
+
+def fold_label(ax: Axes) -> None:
+    """Fold the label of a vertical axis that is longer than the axis."""
+    label, height = ax.yaxis.label, ax.bbox.height
+    length = label.get_window_extent().height
+    if 0 < height < length:
+        text = label.get_text().replace("\n", " ")
+        label.set_text(folded(text, int(0.9 * len(text) * height / length)))
 
 
 def names_of(ax: Axes) -> list[Any]:
@@ -122,8 +174,9 @@ def place_names(ax: Axes) -> Axes:
     curves = [ax.transData.transform(line.get_xydata())[:, 1] for line in lines]
     for k, (line, own) in enumerate(zip(lines, curves, strict=True)):
         near = [len(y) == len(own) and np.nan_to_num(np.abs(y - own)).mean() < 3 for y in curves]
-        if under := sum(near[:k]):
-            line.set_linestyle((0, (DASH * (sum(near) - under), DASH * under)))
+        under = sum(near[:k])
+        dashes = (0, (DASH * (sum(near) - under), DASH * under))
+        line.set_linestyle(dashes if under else "-")
     points = 72 / ax.figure.dpi
     low, top = points * ax.bbox.y0, points * ax.bbox.y1
     ends = np.array([points * ax.transData.transform((0, name.xy[1]))[1] for name in names])

@@ -1,6 +1,6 @@
-"""The base class of results: numbers in one table, notes that count facts, and files.
+"""The base class of results: numbers in one table, notes that count facts, a picture, and files.
 
-    @dataclass(frozen=True, repr=False, eq=False)
+    @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
     class Gains(Result):
         page = "docs/guides/gains.md"           # explains the rows
         texts = ("gain of a step",)             # all strings that are printed
@@ -9,44 +9,46 @@
         def table(self):
             return {"gain of a step": self.gains}
 
-        def blocks(self):
-            return [[["gain of a step", *map(formatted, self.gains)]]]
-
-Fields are numbers, texts, None, NumPy arrays, dataclasses of these, and tuples and dictionaries of
-these. This module does not import torch.
+Fields are those of `rhn.utils.result_files`. This module does not import torch, and matplotlib only
+for a picture.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Self,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 
-from rhn.errors import DamagedError, DataError, InvalidInputError, first_line
-from rhn.utils.io import (
-    RESULT_FIELD,
-    SUFFIXES,
-    arrays_of,
-    begins_with,
-    check_output,
-    read_json,
-    write_arrays,
-    write_json,
-)
+from rhn.errors import DataError, InvalidInputError, first_line
+from rhn.utils.io import SUFFIXES, check_output, write_arrays, write_json, write_rows
 from rhn.utils.lazy import import_extra
-from rhn.utils.tables import EXPLAINED, aligned, formatted
+from rhn.utils.result_files import ARRAYS_FIELD, TABLE_FIELD, content_of, decoded, encoded
+from rhn.utils.tables import EXPLAINED, Block, below_shortened, formatted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 STEP = "step"
 COLUMNS = ("median", "smallest", "largest")
 NOTE = "note: "
-ARRAYS_FIELD, TABLE_FIELD = "arrays", "table"  # in a .json file
+ROW, VALUE = "row", "value"  # columns of a .csv file
 EXTRA = "frames"
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Result:
     """Numbers of one analysis."""
 
@@ -56,6 +58,10 @@ class Result:
     """All labels, units and notes that a result of this class prints."""
     item: ClassVar[str] = ""
     """What each number of the arrays in the table belongs to; "": a step."""
+    printed: ClassVar[tuple[str, ...]] = ()
+    """The rows that are printed, at most ten; (): all, of which there are ten or a list."""
+    digits: ClassVar[str] = ".4g"
+    """The format of printed numbers."""
 
     def title(self) -> list[str]:
         """Return the first lines: network, data, and how the numbers were measured."""
@@ -102,35 +108,93 @@ class Result:
         """Return {fixed sentence: count}. A note is printed if its count is above 0."""
         return {}
 
-    def blocks(self) -> list[list[list[str]]]:
-        """Return the printed tables, each as rows of cells: the median, smallest and largest number
-        of each array, and the single numbers.
+    def blocks(self) -> list[Block]:
+        """Return the whole table as text: a row for each item, or for each array with its median,
+        smallest and largest number; and below the single numbers.
         """
-        arrays, single = [["", *COLUMNS]], list[list[str]]()
-        for label, value in self.table().items():
-            if np.ndim(value):
-                arrays.append([label, *map(formatted, median_and_ends(value))])
-            else:
-                single.append([label, formatted(value)])
-        return [arrays, single] if single else [arrays]
+        table = self.table()
+        if self.item:
+            columns = self.listed()
+            rows = [
+                [str(item), *map(self.number_as_text, numbers)]
+                for item, *numbers in zip(*columns.values(), strict=True)
+            ]
+            first = Block(rows, heads=[[*columns]], is_list=True)
+        else:
+            arrays = {row: value for row, value in table.items() if np.ndim(value)}
+            ends = {row: median_and_ends(value) for row, value in arrays.items()}
+            rows = [[row, *map(self.number_as_text, numbers)] for row, numbers in ends.items()]
+            first = Block(rows, heads=[["", *COLUMNS]])
+        single = {row: value for row, value in table.items() if not np.ndim(value)}
+        return [first, Block([[row, self.number_as_text(value)] for row, value in single.items()])]
+
+    def number_as_text(self, value: Any) -> str:
+        """Return a number as it is printed."""
+        return formatted(value, self.digits)
+
+    def short(self) -> list[Block]:
+        """Return the tables as they are printed: the rows that `printed` names, and the first 20 of
+        a list.
+        """
+        return [block.shortened(self.printed) for block in self.blocks()]
+
+    def whole(self) -> str:
+        """Return the whole table as text."""
+        return self._as_text(self.blocks(), EXPLAINED + self.page)
 
     def __str__(self) -> str:
-        parts = [self.title(), *map(aligned, self.blocks())]
-        parts[-1] += [f"{NOTE}{text}: {count}" for text, count in self.notes().items() if count]
-        parts[-1].append(f"{EXPLAINED}{self.page}")
-        return "\n\n".join("\n".join(lines) for lines in parts if lines)
+        short = self.short()
+        return self._as_text(short, below_shortened(self.blocks(), short, self.page))
 
     __repr__ = __str__
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields as numbers, texts, lists and dictionaries, the class as "result", and
-        the arrays below "arrays". NaN and infinity become "nan", "inf" and "-inf", complex arrays
-        {"real": ..., "imag": ...}.
+    def _as_text(self, blocks: Sequence[Block], last: str) -> str:
+        """Return the title, the tables, the notes and a last line as text."""
+        notes = [f"{NOTE}{text}: {count}" for text, count in self.notes().items() if count]
+        parts = [self.title(), *(block.lines() for block in blocks if block.rows or block.feet)]
+        parts[-1] = [*parts[-1], *notes, last]
+        return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the whole table as lines {column: number}: a line for each item, or for each row
+        with its median, smallest and largest number; and a line for each single number.
         """
-        found = encoded(self)
+        lines = list[dict[str, Any]]()
+        if self.item:
+            columns = self.listed()
+            each = zip(*columns.values(), strict=True)
+            lines += [dict(zip(columns, numbers, strict=True)) for numbers in each]
+        for row, value in self.table().items():
+            if not np.ndim(value):
+                lines.append({self.item or ROW: row, VALUE: value})
+            elif not self.item:
+                ends = zip(COLUMNS, median_and_ends(value), strict=True)
+                lines.append({ROW: row, **dict(ends)})
+        return lines
+
+    def by_step(self) -> Mapping[str, Sequence[Any]]:
+        """Return what goes over steps as columns of equal length, one of which is "step"."""
+        return self.listed()
+
+    def csv(self, path: str | Path) -> Path:
+        """Write the whole table to a .csv file, one row a line. Raises OutputError."""
+        path, lines = check_output(path, (".csv",)), self.records()
+        columns = [*dict.fromkeys(column for line in lines for column in line)]
+        return write_rows(path, columns, [[line.get(name) for name in columns] for line in lines])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as numbers, texts, lists and dictionaries, the class as "result", the
+        lines of the whole table below "table", and the arrays below "arrays". NaN and infinity
+        become "nan", "inf" and "-inf", complex arrays {"real": ..., "imag": ...}.
+        """
+        found = {
+            "result": type(self).__name__,
+            TABLE_FIELD: encoded(self.records()),
+            **encoded(self),
+        }
         names = [f.name for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)]
         arrays = {name: found.pop(name) for name in names}
-        return {"result": type(self).__name__, **found} | ({ARRAYS_FIELD: arrays} if arrays else {})
+        return found | ({ARRAYS_FIELD: arrays} if arrays else {})
 
     def to_frame(self) -> Any:
         """Return the table as a data frame of pandas: a column for each array of the table, the
@@ -181,6 +245,39 @@ class Result:
         text = json.dumps({"result": type(self).__name__, **encoded(self, arrays)})
         return write_arrays(path, {"result": np.array(text), **arrays})
 
+    def figure(
+        self, title: str | None = None, *, size: str | float = "page", source: str = "", **how: Any
+    ) -> "Figure":
+        """Draw the result in a figure of its own. Raises InvalidInputError for a result without a
+        picture.
+
+        title: may have mathematics between two $; None: network, data, and at most two numbers.
+        size: "page", "column", "slide", or the width in inches. source: the footer. how: arguments
+        of `draw`.
+        """
+        from rhn.utils.composer import composed  # loads matplotlib
+        from rhn.utils.figures import call_text
+
+        title = self.figure_title().replace("$", r"\$") if title is None else title
+        call = call_text(f"{type(self).__name__}.figure", size=size, **how)
+        return composed(partial(self.draw, **how), title, size, source, call)
+
+    def figure_title(self) -> str:
+        """Return the usual title of the figure."""
+        return "\n".join(self.title())
+
+    def draw(self, part: "SubFigure", *args: Any, **how: Any) -> float:
+        """Draw all panels into a part of a figure. Returns the height that they need, in inches."""
+        from rhn.utils.composer import one_panel  # loads matplotlib
+
+        return one_panel(part, self.plot)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the main panel into these axes or new ones. Raises InvalidInputError for a result
+        without a picture.
+        """
+        raise InvalidInputError(f"{type(self).__name__} has no picture: expected its table")
+
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a result of this class from a file that `save` wrote. Raises DataError."""
@@ -189,7 +286,7 @@ class Result:
         if name != cls.__name__:
             raise DataError(f"{path} was not written by {writer}: it has a {name}")
         try:
-            return _decoded(cls, found, arrays)
+            return decoded(cls, found, arrays)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"fields differ, {first_line(error)}"
             raise DataError(f"{path} was written by another version: {reason}") from error
@@ -200,80 +297,3 @@ def median_and_ends(values: Any) -> list[Any]:
     known = np.atleast_1d(np.asarray(values, float))
     known = known[~np.isnan(known)]
     return [np.median(known), known.min(), known.max()] if known.size else [None] * 3
-
-
-def content_of(path: str | Path, writer: str) -> tuple[str, dict[str, Any], dict[str, np.ndarray]]:
-    """Read the name of the class, the other fields and the arrays of a file that `save` wrote.
-    Raises DataError, with the name of the `writer`, and DamagedError for a damaged file.
-    """
-    arrays = dict[str, np.ndarray]()
-    try:
-        if Path(path).suffix.lower() == ".npz":
-            with arrays_of(path, writer) as stored:
-                arrays = {name: stored[name] for name in stored}
-            found = json.loads(str(arrays["result"])) if "result" in arrays else arrays
-        else:
-            found = read_json(path)
-        if "result" not in found and "kind" in found:
-            raise DataError(f"{path} was written by version 0.6.0 or before: compute it again")
-        found.pop(TABLE_FIELD, None)
-        found |= found.pop(ARRAYS_FIELD, {})  # 0.7.0 wrote them among the other fields
-        return str(found.pop("result")), found, arrays
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        is_json_text = isinstance(error, json.JSONDecodeError)
-        if is_json_text and begins_with(Path(path), RESULT_FIELD):
-            raise DamagedError(f"{path} is damaged: {first_line(error)}") from error
-        raise DataError(f"{path} was not written by {writer}: {first_line(error)}") from error
-
-
-def encoded(value: Any, arrays: dict[str, np.ndarray] | None = None) -> Any:
-    """Return a value for JSON. Arrays are added to `arrays`; if this is None, they become lists."""
-    if is_dataclass(value):
-        return {f.name: encoded(getattr(value, f.name), arrays) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): encoded(each, arrays) for name, each in value.items()}
-    if isinstance(value, np.ndarray) and arrays is not None:
-        name = f"array {len(arrays)}"
-        arrays[name] = value
-        return name
-    if isinstance(value, np.ndarray) and value.dtype.kind == "c":
-        return {"real": encoded(value.real, None), "imag": encoded(value.imag, None)}
-    if isinstance(value, tuple | list | np.ndarray):
-        return [encoded(each, arrays) for each in value]
-    return _plain(value.item() if isinstance(value, np.generic) else value)
-
-
-def _plain(value: Any) -> Any:
-    """Return a number or text for JSON, which has no NaN and no infinity."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _decoded(hint: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """Return a field of the type `hint` from its form in a file."""
-    if get_origin(hint) is not None:
-        return _decoded_several(hint, value, arrays)
-    if is_dataclass(hint):
-        hints = get_type_hints(hint)
-        known = {name: _decoded(hints[name], each, arrays) for name, each in value.items()}
-        return hint(**known)  # type: ignore[operator]
-    if hint is np.ndarray and isinstance(value, Mapping):
-        real, imag = (_decoded(hint, value[part], arrays) for part in ("real", "imag"))
-        complex_array = np.empty(real.shape, complex)  # a sum with 1j times inf would have NaN
-        complex_array.real, complex_array.imag = real, imag
-        return complex_array
-    if hint is np.ndarray:
-        found = arrays[value] if isinstance(value, str) else np.asarray(value)
-        return found.astype(float) if found.dtype.kind == "U" else found
-    return float(value) if hint is float else value
-
-
-def _decoded_several(hint: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """Return a field that is a tuple, a dictionary, or of several types such as `float | None`."""
-    origin, given = get_origin(hint), get_args(hint)
-    if origin is dict:
-        return {name: _decoded(given[1], each, arrays) for name, each in value.items()}
-    if origin is tuple:
-        kinds = [given[0]] * len(value) if given[-1] is Ellipsis else given
-        return tuple(_decoded(h, v, arrays) for h, v in zip(kinds, value, strict=True))
-    one = next(each for each in given if each is not type(None))
-    return None if value is None else _decoded(one, value, arrays)

@@ -1,12 +1,14 @@
-"""Format numbers and texts for printing, and align the rows of a table."""
+"""Format numbers and texts for printing, align the rows of a table, and shorten a table."""
 
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 MISSING = "-"
 EXPLAINED = "rows explained: "
+MORE = " more rows: --whole, .csv; explained: "
+PRINTED, LISTED = 10, 20  # rows that are printed, at most, and those of a list
 # control characters but tab and line feed, and those that change the direction of writing
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -41,6 +43,47 @@ def aligned(rows: Sequence[Sequence[str]], gap: int = 3) -> list[str]:
         cells = [cell.rjust(size) for cell, size in zip(others, sizes[1:], strict=True)]
         lines.append((" " * gap).join([first.ljust(sizes[0]), *cells]).rstrip())
     return lines
+
+
+class Block(NamedTuple):
+    """A printed table."""
+
+    rows: Sequence[Sequence[str]]
+    heads: Sequence[Sequence[str]] = ()
+    """The lines above the rows."""
+    feet: Sequence[Sequence[str]] = ()
+    """The lines below the rows."""
+    is_list: bool = False
+    """True for rows of networks, layers, points, lags, or others that have no fixed names."""
+    title: str = ""
+    """The line above the table."""
+
+    def lines(self, gap: int = 3) -> list[str]:
+        """Return the aligned lines."""
+        title = [self.title] if self.title else []
+        return title + aligned([*self.heads, *self.rows, *self.feet], gap)
+
+    def shortened(self, names: Sequence[str] = ()) -> "Block":
+        """Return the first 20 rows of a list, of another table the rows of these names; without
+        names the first 20 rows.
+
+        >>> Block([["radius", "0.9"], ["norm", "1.1"]]).shortened(["norm"]).rows
+        [['norm', '1.1']]
+        """
+        if self.is_list or not names:
+            return self._replace(rows=self.rows[:LISTED])
+        return self._replace(rows=[row for row in self.rows if row[0] in names])
+
+
+def below_shortened(whole: Sequence[Block], short: Sequence[Block], page: str) -> str:
+    """Return the line below shortened tables: how many rows they lack, and the page about them.
+
+    >>> block = Block([["radius", "0.9"], ["norm", "1.1"]])
+    >>> below_shortened([block], [block.shortened(["norm"])], "docs/a.md")
+    '1 more rows: --whole, .csv; explained: docs/a.md'
+    """
+    left = sum(len(block.rows) for block in whole) - sum(len(block.rows) for block in short)
+    return f"{left}{MORE}{page}"
 
 
 def printable(text: str) -> str:

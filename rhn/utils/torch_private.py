@@ -8,10 +8,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._utils import _flatten_dense_tensors as flattened
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.dropout import _DropoutNd as Dropout
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils.data.dataloader import _BaseDataLoaderIter as LoaderIterator
 
-__all__ = ["Dropout", "TreeSpec", "tree_flatten", "tree_leaves", "tree_map", "tree_unflatten"]
+__all__ = [
+    "BatchNorm",
+    "Dropout",
+    "LoaderIterator",
+    "StorageWeakRef",
+    "TreeSpec",
+    "flattened",
+    "tree_flatten",
+    "tree_leaves",
+    "tree_map",
+    "tree_unflatten",
+]
 
 
 def is_transformed(t: Tensor) -> bool:
@@ -55,3 +70,16 @@ def with_tensors(module: Any, new: Mapping[Tensor, Tensor]) -> Any:
 def uncompiled(module: Any) -> Any:
     """Return the module inside one of `torch.compile`; anything else as it is."""
     return getattr(module, "_orig_mod", module)
+
+
+def version_of(t: Tensor) -> int:
+    """Return how often a tensor was changed in place. Changes through `.data` do not count."""
+    return t._version
+
+
+def storage_key(t: Tensor) -> int | None:
+    """Return a number that names the memory of a tensor while it is in use; None without memory."""
+    try:
+        return t.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # sparse tensors, and those in torch.func
+        return None

@@ -129,7 +129,7 @@ def test_gates_and_lesions_of_the_full_size_network_on_two_chorales(own_folder, 
         more = np.subtract([loss_and_gates(shut, piece)[0] for piece in pieces], whole)
         wanted = [more.sum() / sum(frames), *jackknife(more, frames)]
         row = found[str(layer + 1)]
-        values = [float(row[column]) for column in ("damage", "95 % from", "95 % to")]
+        values = [float(row[column]) for column in ("damage", "damage from", "damage to")]
         assert values == pytest.approx(wanted, rel=ROUNDING, abs=1e-3)
 
 
@@ -162,5 +162,5 @@ def test_figures_5b_and_6_of_the_full_size_network(own_folder, command):
     assert len(rows) == 6
     for row in rows:
         found = gates[row["layer"]] | lesions[row["layer"]]
-        for column in ("mean", "damage", "95 % from", "95 % to"):
+        for column in ("mean", "damage", "damage from", "damage to"):
             assert float(found[column]) == pytest.approx(float(row[column]), rel=ROUNDING), column

@@ -19,7 +19,7 @@ from evaluation.judge import (
     table,
 )
 from trainability.changes import STARRABLE
-from trainability.facts import FACTS, LOOP, OF_Y, OTHERS, RANGE, Fact
+from trainability.facts import FACTS, LOOP, NEXT, OF_Y, OTHERS, RANGE, SECOND, Fact
 
 STORED = Path(__file__).resolve().parents[2] / "docs" / "results" / "check.csv"
 TABLE = """set,number,part,replacement,errors,share,closes,note
@@ -88,22 +88,27 @@ def test_facts_that_name_a_part():
 
 def test_the_counts_of_a_table():
     def row(**own):
-        keys = "refused stars verdict helps seeds"
+        keys = "refused stars verdict helps seeds facts"
         return {"set": "later", "number": "804", **dict.fromkeys(keys.split(), "")} | own
 
     seeds = '{"none": [1.0, 1.0, 1.0], "a GRU of 64 units": [0.1, 0.2, 0.1]}'
     rows = [
         row(stars=GRU, verdict=RIGHT, helps="yes"),
-        row(number="805", stars=GRU, verdict=WRONG, helps="no"),
+        row(number="805", stars=GRU, verdict=WRONG, helps="no", facts=f"{NEXT} | {RANGE}"),
         row(number="807", refused="no"),
         row(set="later_healthy", number="quantiles", stars=GRU, seeds=seeds),
+        row(set="later_healthy", number="reber", facts=RANGE),
+        row(set="later_healthy", number="speech", facts=SECOND),
     ]
     lines = table(rows).splitlines()
     assert lines[0] == (
-        "later: trainings: 3, refused: 1, with a star: 2, first star right: 1, first star wrong: "
-        "1, fact or star of a right part: 1, always the GRU: right: 2, always the GRU: wrong: 1"
+        "later: trainings: 3, refused: 1, with a star: 2, with a fact with a star: 1, "
+        "first star right: 1, first star wrong: 1, fact or star of a right part: 1, "
+        "always the GRU: right: 2, always the GRU: wrong: 1"
     )
-    assert lines[1] == "later_healthy: trainings: 1, refused: 0, with a star: 1"
+    assert lines[1] == (
+        "later_healthy: trainings: 3, refused: 0, with a star: 1, with a fact with a star: 1"
+    )
     assert lines[2].endswith("none [1.0, 1.0, 1.0], a GRU of 64 units [0.1, 0.2, 0.1]")
 
 

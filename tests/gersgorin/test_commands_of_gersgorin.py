@@ -27,8 +27,8 @@ from rhn.data.text import Vocabulary
 from rhn.models import PolyphonicModel
 from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
-from rhn.utils.results import EXPLAINED
 from rhn.utils.seeds import weights_generator
+from rhn.utils.tables import MORE
 
 SMALL = ["--hidden-size", "6", "--steps", "7"]
 RHN2 = ["--cell", "rhn", "--depth", "2", "--seed", "3", *SMALL]
@@ -85,7 +85,7 @@ def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
     assert printed(capsys, name, *RHN2, *words) == json.loads(json.dumps(found.to_dict()))
     assert run(name, *RHN2, *words, "--output", "b.npz", "b.json", "b.png", "--csv", "b.csv") == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{found}\n") and EXPLAINED + found.page in out
+    assert out.startswith(f"{found}\n") and MORE + found.page in out
     assert out.endswith("figure: b.png\n")
     assert str(load("b.npz")) == str(load("b.json")) == str(found)
     assert Path("b.png").read_bytes().startswith(b"\x89PNG")
@@ -95,6 +95,11 @@ def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
     columns = list(dict.fromkeys(column for line in lines for column in line))
     texts = [[str(line.get(name, "")) for name in columns] for line in lines]
     assert rows == [columns, *texts]
+
+
+def test_the_whole_table_is_printed_if_asked(capsys):
+    assert run("plot", *RHN2, "--whole", "--output", "b.npz") == 0
+    assert capsys.readouterr().out == f"{load('b.npz').whole()}\nfile: b.npz\n"
 
 
 @pytest.mark.parametrize("name", ["plot", "products", "gains", "gates"])
@@ -400,7 +405,7 @@ def test_a_step_of_a_file_and_its_gates(name, network, capsys):
     found = printed(capsys, "products", *step)
     np.testing.assert_allclose(found["arrays"]["log_norm"], np.arange(1, 21) * np.log(2))
     assert found["network"].startswith(network)
-    assert (found["data"], found["unit"], found["steps"]) == ("flags.csv", "steps", 20)
+    assert (found["data"], found["unit"], found["steps"]) == ("flags.csv", "time steps", 20)
     mean = printed(capsys, "gates", *step, "--of", "nets.py:gates_of")
     assert mean["names"] == ["mine"] and mean["arrays"]["mean"] == [[0.5]] * 20
 

@@ -19,6 +19,8 @@ from gersgorin.analyses.spectra import spectra
 from gersgorin.run import open_run
 from rhn.cells import RNN, make_cell
 from rhn.errors import InvalidInputError
+from rhn.utils.named_curves import names_of
+from rhn.utils.tables import MORE
 from tests.numbers.record import X, cell, filled
 
 MEASURES = ("spectral_radius", "norm", "reach", "log_norm_product")
@@ -232,7 +234,7 @@ def test_runs_are_compared_as_they_are_and_progress_is_counted():
 def test_all_printed_words_are_literals_or_names():
     found = compare({("mine", 1): networks(2), ("mine", 2): cell("rnn")[0]}, X, data="bwv269")
     texts = [word for text in found.texts for word in text.split()]
-    known = {*texts, "mine,", "bwv269,", "x;", "note:", "rows", "explained:", found.page}
+    known = {*texts, "mine,", "bwv269,", "x;", "note:", *MORE.split(), found.page}
     words = {word.rstrip(";,") for word in str(found).split()}
     assert {w for w in words if not re.fullmatch(r"-?[\d.]+(e-?\d+)?|inf|-", w)} <= {
         word.rstrip(";,") for word in known
@@ -262,10 +264,35 @@ def test_the_grid_has_a_row_for_each_cell_and_a_column_for_each_depth():
     (x_rnn, y_rnn), (x_one, y_one), (x_three, y_three) = map(place_of, (rnn, one, three))
     assert pytest.approx((x_one, y_one)) == (x_rnn, y_three) and x_one < x_three and y_rnn > y_one
     curves = [ax for ax in figure.axes if ax.axison and ax.get_aspect() != 1]
-    assert len(curves) == 2 and len({ax.get_ylim() for ax in curves}) == 1
+    assert len(curves) == 2
     wanted = [found["rhn", depth].log_norm_product / math.log(10) for depth in (1, 3)]
     for line, values in zip(curves[1].lines, wanted, strict=True):
         np.testing.assert_allclose(line.get_ydata()[1:], values, rtol=1e-12)
+
+
+def multiples(factors):
+    """Steps that multiply a state by the factor at each place."""
+    return {place: lambda x, s, factor=factor: factor * s for place, factor in factors.items()}
+
+
+@pytest.mark.parametrize(
+    ("second", "are_common"),
+    [pytest.param(0.4, True, id="more than half"), pytest.param(0.6, False, id="less than half")],
+)
+def test_panels_of_curves_have_common_limits_if_each_covers_half_of_them(second, are_common):
+    factors = {("a", 1): 0.2, ("a", 2): 0.5, ("b", 1): second, ("b", 2): 0.9}
+    figure = compare(multiples(factors), torch.zeros(9, 1), s0=torch.ones(1)).figure()
+    one, two = [ax for ax in figure.axes if ax.axison and ax.get_aspect() != 1]
+    assert (one.get_ylim() == two.get_ylim()) is are_common
+
+
+def test_a_name_has_the_colour_of_its_curves_in_every_panel():
+    factors = {("a", 1): 0.2, ("a", 2): 0.5, ("b", 2): 0.9}
+    figure = compare(multiples(factors), torch.zeros(9, 1), s0=torch.ones(1)).figure()
+    planes, curves = planes_of(figure), [ax for ax in figure.axes if ax.get_aspect() != 1]
+    titles = {t.get_text(): t.get_color() for ax in planes for t in [ax._left_title]}
+    ends = [(t.get_text()[0], t.get_color()) for ax in curves for t in names_of(ax)]
+    assert len(ends) == 3 and all(titles[name] == color for name, color in ends)
 
 
 def test_networks_of_one_row_or_column_are_one_group():

@@ -11,7 +11,7 @@ import torch
 from oracles import highway_step, log_norms, transition_step
 
 from gersgorin.analyses.compare import compare
-from gersgorin.analyses.gains import gains
+from gersgorin.analyses.gains import gains, input_gains
 from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import HALF_LIFE, spectra
 from gersgorin.jacobians import with_scale
@@ -142,6 +142,29 @@ def test_only_jacobians_out_of_range_are_computed_with_their_scale():
     step, A = SimpleNamespace(own={"scaled_jacobian": scaled_jacobian}.get), torch.tensor([0.0, 2])
     M, e = with_scale(step, "jacobian", A[:, None, None], torch.zeros(2, 1), torch.zeros(2, 1))
     assert (M.flatten().tolist(), e.tolist()) == ([0.5, 2.0], [-1999, 0])
+    plain = SimpleNamespace(own=lambda name: None)
+    M, e = with_scale(plain, "jacobian", A[:, None, None], torch.zeros(2, 1), torch.zeros(2, 1))
+    assert (M.flatten().tolist(), e.tolist()) == ([0.0, 2.0], [0, 0])
+
+
+def test_an_input_gain_is_the_norm_of_a_jacobian_of_numbers_in_range():
+    """Three rows of a state of one entry, two of one of two entries, and what is no number."""
+    A = torch.tensor([[[3.0, 4.0]], [[math.inf, 4.0]], [[0.0, 0.0]]])
+
+    def input_jacobian(x, s):
+        return A if s.shape[1] == 1 else A[:2].expand(2, 2, 2)
+
+    def scaled_form(x, s):
+        return torch.ones(len(x), s.shape[1], 2), torch.full((len(x),), 1)
+
+    methods = {"input_jacobian": input_jacobian}
+    for size, wanted in ((1, [5.0, math.nan, 0.0]), (2, [50**0.5, math.nan])):
+        rows = torch.zeros(len(wanted), 2), torch.zeros(len(wanted), size)
+        found = input_gains(SimpleNamespace(own=methods.get), *rows)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    methods["scaled_input_jacobian"] = scaled_form  # of M 2^1 for those out of range
+    found = input_gains(SimpleNamespace(own=methods.get), torch.zeros(3, 2), torch.zeros(3, 1))
+    np.testing.assert_allclose(found, [5.0, math.nan, math.nan], rtol=1e-6)
 
 
 def test_shortcuts_keep_what_the_layers_lose():

@@ -29,6 +29,7 @@ from gersgorin.analyses.disc_panels import (
     CLOSER_DISCS,
     CLOSER_EIGENVALUES,
     COLUMN_UNION,
+    FACTOR,
     LARGEST,
     OVERLAP,
     ROW_DISCS,
@@ -93,7 +94,8 @@ def planes_of(figure):
 
 
 def names_in_legends(figure):
-    return [text.get_text() for legend in figure.findobj(Legend) for text in legend.texts]
+    texts = [text for legend in figure.findobj(Legend) for text in legend.texts]
+    return [text.get_text().replace("\n", " ") for text in texts]
 
 
 def seen_in(figure):
@@ -151,7 +153,7 @@ def test_a_legend_names_what_can_be_seen(figure_of, size, subtests):
             figure = figure_of(found, size)
             seen = seen_in(figure)
             assert {name: share for name, share in seen.items() if share < 0.05} == {}
-            assert seen.keys() >= EVERYWHERE
+            assert seen.keys() >= EVERYWHERE - ({CIRCLE} if size == "column" else set())
             assert 1 <= len(planes_of(figure)) <= 3
 
 
@@ -180,8 +182,8 @@ def blocks(*parts):
 
 PANELS = {
     "discs as large as the circle": (shift(0, 1), []),
-    "discs of nearly half the circle": (shift(0.4, 0.52), []),
-    "discs of less than half": (shift(0.4, 0.49), [CLOSER_DISCS]),
+    "discs of half the circle": (shift(0.4, 0.56), []),
+    "discs of less than half": (shift(0.4, 0.54), [CLOSER_DISCS]),
     "discs far from 0": (shift(40, 0.5), [CLOSER_DISCS]),
     "large discs, small eigenvalues": (signs(0, 1.5), [CLOSER_EIGENVALUES]),
     "all different": (signs(0.5, 0.01), [CLOSER_DISCS, CLOSER_EIGENVALUES]),
@@ -193,7 +195,7 @@ PANELS = {
 
 
 @pytest.mark.parametrize("case", PANELS)
-def test_a_panel_is_added_if_it_enlarges_twice_and_holds_its_discs_whole(case):
+def test_a_panel_is_added_for_what_covers_less_than_half_and_holds_its_discs_whole(case):
     A, titles = PANELS[case]
     planes = planes_of(spectra_of(A).figure())
     assert [ax.get_title("left") for ax in planes] == ["time step 0", *titles]
@@ -209,7 +211,7 @@ def test_a_panel_is_added_if_it_enlarges_twice_and_holds_its_discs_whole(case):
         assert np.abs(values.imag).max() < top
         assert top < 1.2 * np.abs(values - c[k]).max()
     widths = [np.ptp(ax.get_xlim()) for ax in planes]
-    assert all(one >= 2 * two for one, two in pairwise(widths))
+    assert all(one >= FACTOR * two for one, two in pairwise(widths))
 
 
 @pytest.mark.parametrize(("N", "label"), [(64, ROW_DISCS), (65, "row discs (32 largest of 65)")])
@@ -291,6 +293,8 @@ def test_each_network_of_a_comparison_has_a_panel_that_shows_its_discs():
     assert labels == [True] * 3
     small = planes_of(compare({"B": runs["B"], "b": run_of(signs(0, 0.02, 32))}).figure())
     assert [ax.spines["top"].get_visible() for ax in small] == [True, True]
+    large = planes_of(compare({"A": runs["A"], "I": run_of(signs(1, 3, 32))}).figure())
+    assert [ax.get_xlim()[1] for ax in large] == pytest.approx((1.1 * 1.5, 1.1 * 4))
     same = planes_of(compare({"A": runs["A"], "C": runs["C"]}).figure())
     assert same[0].get_xlim() == same[1].get_xlim()
     fixed = planes_of(compare(runs).figure(limit=2.0))
@@ -338,7 +342,7 @@ def test_a_path_is_seen_from_a_share_of_the_width_and_the_height_on(share, seen)
 def test_an_axis_has_as_many_numbers_as_its_longest_one_leaves_room_for():
     """Four letters and a space, of which nine letters of width hold one for each of two ticks."""
     ticks = FewTicks()
-    for letters, wanted in ((9, [-100, 100]), (30, [-100, 0, 100])):
+    for letters, wanted in ((5, [-100]), (9, [-100, 100]), (30, [-100, 0, 100])):
         ax = Figure((letters * ticks.letter, 1)).add_axes((0, 0, 1, 1), xlim=(-150, 150))
         ax.xaxis.set_major_locator(FewTicks())
         assert ax.xaxis.get_majorticklocs().tolist() == wanted

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,8 @@ from gersgorin.analyses.influence import (
     ROWS,
     Gap,
     Influence,
+    _over_sequences,
+    _Part,
     influence,
     scaled_norm,
 )
@@ -294,6 +297,9 @@ HALVES = {  # weights by lag: steps to half
     "none": (np.zeros(9), math.nan),
     "alternating": (np.tile([1, 0.4], 25), math.inf),
     "echo": (np.eye(50)[5] + 0.8 * np.eye(50)[45], math.inf),
+    "below as long as twice a gap": ([1, 0.4, 0.8, 0.4, 0.4], 2 + math.log(1.6) / math.log(2)),
+    "below for less than twice a gap": ([1, 0.4, 0.8, 0.4], math.inf),
+    "a gap of two": ([1, 0.4, 0.4, 0.8, 0, 0, 0, 0], 4),
 }
 
 
@@ -310,6 +316,62 @@ def test_steps_to_half(name):
     waves = 0.9 ** np.arange(60) * np.cos(np.pi * np.arange(60) / 4)
     last = np.flatnonzero(np.abs(waves) > 0.5)[-1]
     assert last < of_weights(waves).steps_to_half <= last + 1
+
+
+def test_columns_by_lag_are_loops_over_pairs():
+    """The last two outputs of four steps, without influence at the lag 1."""
+    values = np.array([[1.0, 0.0, 3.0, 4.0], [5.0, 1.0, 0.0, 2.0]])
+    errors = np.array([[0.5, 0.25, 1.0, 0.5], [1.0, 2.0, 0.5, 0.25]])
+    found = replace(of_weights([1, 0, 0, 0]), influence=values, error=errors)
+    sizes, margins = [], []
+    for lag in range(4):
+        pairs = [(s, 2 + s - lag) for s in range(2) if 2 + s >= lag]
+        squares = [values[pair] ** 2 for pair in pairs]
+        sizes.append(math.sqrt(sum(squares) / len(pairs)))
+        of_squares = [2 * values[pair] * errors[pair] for pair in pairs]
+        of_mean = math.hypot(*of_squares) / len(pairs)
+        margins.append(of_mean / (2 * sizes[-1]) if lag != 1 else 0.0)
+    close(found.by_lag, sizes)
+    close(found.by_lag_error, margins)
+    close(found.share, np.square(sizes) / np.sum(np.square(sizes)))
+    assert found.effective_length == pytest.approx(sum(sizes) / max(sizes))
+    assert found.ahead == pytest.approx(values[0, 3] ** 2 / np.sum(values**2))
+    assert found.coordinates()["output"].tolist() == [2, 3]
+    huge = replace(found, influence=1e200 * values)
+    close(huge.share, found.share)
+    assert huge.ahead == pytest.approx(found.ahead)
+
+
+def test_half_of_the_influence_of_a_reversed_sequence_is_from_later_inputs():
+    found = influence(lambda x: x.flip(0), torch.ones(4, 1).double())
+    assert found.ahead == 0.5
+    assert found.effective_length == pytest.approx(1 + 3**-0.5)  # one of three pairs, the only one
+
+
+def test_errors_over_sequences_are_those_of_the_mean_square():
+    """A sequence of two steps and one of three; the first input of the latter has no influence."""
+    made = {"gap": Gap(), "probes": 2, "sequences": 1, "without": 0}
+    short = _Part(
+        norm=np.array([[3.0, 0.0], [1.0, 2.0]]),
+        deviation=np.array([[4.0, 0.0], [0.5, 1.0]]),
+        present=np.ones((2, 2), int),
+        **made,
+    )
+    whole = _Part(
+        norm=np.array([[4.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 1.0, 0.5]]),
+        deviation=np.array([[3.0, 0.0, 0.0], [0.25, 2.0, 0.0], [0.0, 0.5, 0.5]]),
+        present=np.ones((3, 3), int),
+        **made,
+    )
+    found, error = _over_sequences([whole, short])
+    for t2 in range(3):
+        for t1 in range(3):
+            parts = [part for part in (whole, short) if max(t1, t2) < len(part.norm)]
+            mean_square = np.mean([part.norm[t2, t1] ** 2 for part in parts])
+            of_mean = math.hypot(*(part.deviation[t2, t1] for part in parts)) / len(parts)
+            assert found[t2, t1] == pytest.approx(math.sqrt(mean_square))
+            margin = of_mean / (2 * math.sqrt(mean_square)) if mean_square else 0.0
+            assert error[t2, t1] == pytest.approx(margin)
 
 
 def test_the_estimate_is_within_its_errors(monkeypatch):
@@ -389,13 +451,17 @@ def test_outputs_that_read_no_input_have_no_influence_and_no_error():
     assert np.isnan(found.share).all() and np.isnan(found.reach).all()
 
 
-def test_a_sequence_of_a_batch_may_have_one_step():
-    x, lengths = torch.randn(3, T, M, dtype=torch.float64), torch.tensor([1, T - 1, 4])
+@pytest.mark.parametrize("longest", [2, T - 1])
+def test_a_sequence_of_a_batch_may_have_one_step(longest):
+    x, lengths = torch.randn(3, T, M, dtype=torch.float64), torch.tensor([1, longest, 1])
     model = reader()
     found = influence(model, x, lengths=lengths)
-    wanted = over_sequences(model, [each[:n] for each, n in zip(x, lengths, strict=True)])
-    close(found.influence, wanted[: T - 1, : T - 1])
-    assert (found.sequences, found.steps, found.without) == (3, T - 1, 0)
+    sequences = [each[:n] for each, n in zip(x, lengths, strict=True)]
+    wanted = over_sequences(model, sequences)[:longest, :longest]
+    close(found.influence, wanted)
+    assert (found.sequences, found.steps, found.without) == (3, longest, 0)
+    if longest == 2:
+        close(influence(model, x[1:, :2], lengths=lengths[1:]).influence[1], wanted[1])
 
 
 GAPS = {  # name: (model, x, whether the gradient is the slope)
@@ -472,7 +538,20 @@ def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):
     every = [influence(model, x), influence(reader(kind=LastState), x), of_weights(np.zeros(9)),
              influence(model, x, probes=3, feature=1, data="bwv269", unit="bars"),
              influence(model, x, of="squared", y=torch.zeros(T, B, N))]  # fmt: skip
-    more = {"bars", "(bars)", "(steps)", "-,", "$", "10^{", "}", "}}", "}}$", "×", "{", "\\times"}
+    more = {
+        "bars",
+        "(bars)",
+        "(time steps)",
+        "-,",
+        "$",
+        "10^{",
+        "}",
+        "}}",
+        "}}$",
+        "×",
+        "{",
+        "\\times",
+    }
     for number, found in enumerate(every):
         rows = [LABELS_OF_LOSS.get(row, row) for row in ROWS] if found.of == "squared" else ROWS
         assert (*found.table(),) == (*rows,) and other_words(f"{found}", found) <= {"bars"}
@@ -485,7 +564,7 @@ def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):
         drawn = figure.axes[1].images[0].get_array().filled(np.nan)
         np.testing.assert_array_equal(np.nan_to_num(drawn), found.influence)
         assert other_words(" ".join(words_in(figure)), found, more) <= more
-    assert [line.split()[0] for line in str(every[0]).splitlines()[4:8]] == ["0", "1", "2", "4"]
+    assert [line.split()[0] for line in str(every[0]).splitlines()[4:8]] == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(

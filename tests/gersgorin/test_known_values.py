@@ -2,13 +2,16 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import mpmath
 import numpy as np
 import pytest
+import torch
 
+import gersgorin
 from gersgorin import known_values
-from gersgorin.known_values import CASES
+from gersgorin.known_values import CASES, Measured
 
 ROWS = {row.case: row for row in CASES}
 CLOSED_FORMS = {
@@ -50,6 +53,18 @@ def test_the_exponent_of_a_random_network_is_that_of_mean_field_theory():
     slope = weights @ np.cosh(math.sqrt(q) * z) ** -4.0
     known = ROWS["200 random units, g = 2: largest exponent"].known
     assert known == pytest.approx(math.log(4 * slope) / 2, rel=1e-5)
+
+
+def test_a_number_at_its_allowance_is_within_it():
+    row = replace(CASES[0], known=1.0)
+    for allowance, measured, is_within in (
+        (0.0, 1.0, True),
+        (0.25, 1.25, True),
+        (0.25, 0.75, True),
+        (0.25, 1.5, False),
+        (0.25, 0.5, False),
+    ):
+        assert Measured(replace(row, allowance=allowance), measured).is_within == is_within
 
 
 def test_cases_have_names_of_their_own_and_are_at_least_twenty():
@@ -101,6 +116,132 @@ def next_of_henon(v):
 def next_of_logistic(v):
     s, ds = v
     return np.stack([4 * s * (1 - s), (4 - 8 * s) * ds])
+
+
+def next_of_tent(s):
+    return np.where(s < 0.5, 1.9 * s, 1.9 - 1.9 * s)
+
+
+def next_of_cat(s):
+    a, b = s
+    return np.stack([(2 * a + b) % 1, (a + b) % 1])
+
+
+def without_changes(step, n):
+    """A step of states alone."""
+    return lambda s: step(np.concatenate([s, np.zeros_like(s)]))[:n]
+
+
+def next_of_network(s):
+    generator = torch.Generator().manual_seed(1988)
+    weights = torch.randn(200, 200, dtype=torch.float64, generator=generator).numpy()
+    return np.tanh(2 * weights @ s / math.sqrt(200))
+
+
+LORENZ = "Lorenz: largest exponent (1 / time unit)"
+FIRST = torch.randn(200, dtype=torch.float64, generator=torch.Generator().manual_seed(1992))
+MEASURED_RUNS = {  # case: (step, first state, steps, options)
+    "200 random units, g = 2: largest exponent": (
+        next_of_network, FIRST.tolist(), 300, {"count": 1, "warmup": 100},
+    ),
+    "logistic map, r = 4: exponent": (
+        without_changes(next_of_logistic, 1), [0.3], 2000, {"warmup": 100},
+    ),
+    "tent map, slopes 1.9: exponent": (next_of_tent, [0.3], 500, {}),
+    "cat map: largest exponent": (next_of_cat, [0.1, 0.2], 500, {}),
+    "Henon: largest exponent": (
+        without_changes(next_of_henon, 2), [0.0, 0.0], 3000, {"warmup": 300},
+    ),
+    "Henon: sum of the exponents": (without_changes(next_of_henon, 2), [0.0, 0.0], 500, {}),
+    LORENZ: (
+        without_changes(next_of_lorenz, 3), [1.0, 1.0, 20.0], 6000, {"count": 1, "warmup": 500},
+    ),
+    "Lorenz: sum of the exponents (1 / time unit)": (
+        without_changes(next_of_lorenz, 3), [1.0, 1.0, 20.0], 500, {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MEASURED_RUNS)
+def test_allowances_are_for_runs_of_these_maps_states_and_lengths(case, monkeypatch):
+    step, s0, count, options = MEASURED_RUNS[case]
+    runs = []
+
+    def lyapunov(network, x, s, **how):
+        runs.append((network, x, s, how))
+        return SimpleNamespace(exponents=np.zeros(len(s)), sum=0.0)
+
+    monkeypatch.setattr(gersgorin, "lyapunov", lyapunov)
+    ROWS[case].measure()
+    ((network, x, s, how),) = runs
+    assert (s.tolist(), len(x), how) == (s0, count, options)
+    states = np.random.default_rng(0).uniform(0, 1, (5, len(s0)))
+    for state in states:
+        found = network(x[0], torch.from_numpy(state))
+        np.testing.assert_allclose(found, step(state), rtol=1e-12, atol=1e-14)
+
+
+def test_samples_have_the_sizes_of_their_allowances(monkeypatch):
+    sizes = []
+
+    def random_layers(count):
+        sizes.append(count)
+        return torch.zeros(count, 4, 4), torch.zeros(count, 4, 4)
+
+    def lyapunov(network, x, **how):
+        sizes.append(len(x))
+        return SimpleNamespace(exponents=np.zeros(8))
+
+    monkeypatch.setattr(known_values, "random_layers", random_layers)
+    monkeypatch.setattr(gersgorin, "lyapunov", lyapunov)
+    for case in (
+        "layers outside equation 14 as printed (share)",
+        "the same with transposed derivatives (share)",
+        "Gaussian products, n = 8: largest exponent",
+        "Gaussian products, n = 8: smallest exponent",
+    ):
+        ROWS[case].measure()
+    assert sizes == [2000] * 4
+
+
+def test_a_layer_is_outside_with_one_eigenvalue_that_is(monkeypatch):
+    values = torch.zeros(4, 4)
+    values[:3, 0] = 5.0
+    monkeypatch.setattr(known_values, "random_layers", lambda count: torch.zeros(2, 4, 4, 4))
+    monkeypatch.setattr(known_values.linalg, "eigenvalues", lambda A: values)
+    assert known_values.printed_equation() == known_values.corrected_equation() == 0.75
+
+
+def test_jacobians_of_random_layers_are_those_of_autograd():
+    """s' = h t + s c with t and c of their own; as printed, the derivatives are transposed."""
+    generator = torch.Generator().manual_seed(2017)
+
+    def drawn(*sizes):
+        return torch.randn(3, *sizes, dtype=torch.float64, generator=generator)
+
+    s = drawn(4).tanh()
+    weights = [drawn(4, 4) for _ in range(3)]
+    biases = [drawn(4) for _ in range(3)]
+    jacobians, printed = known_values.random_layers(3)
+    for k in range(3):
+
+        def layer(s, k=k):
+            z = [R[k] @ s + b[k] for R, b in zip(weights, biases, strict=True)]
+            h, t, c = z[0].tanh(), z[1].sigmoid(), z[2].sigmoid()
+            return h * t + s * c
+
+        wanted = torch.autograd.functional.jacobian(layer, s[k])
+        torch.testing.assert_close(jacobians[k], wanted, rtol=1e-12, atol=1e-14)
+        # equation 14 has R' where the derivative has R
+        z = [R[k] @ s[k] + b[k] for R, b in zip(weights, biases, strict=True)]
+        h, t, c = z[0].tanh(), z[1].sigmoid(), z[2].sigmoid()
+        transposed = (
+            c.diag()
+            + t.diag() @ ((1 - h**2).diag() @ weights[0][k]).T
+            + h.diag() @ ((t * (1 - t)).diag() @ weights[1][k]).T
+            + s[k].diag() @ ((c * (1 - c)).diag() @ weights[2][k]).T
+        )
+        torch.testing.assert_close(printed[k], transposed, rtol=1e-12, atol=1e-14)
 
 
 RUNS_OF = {  # case: (step of states and changes, first states, steps, those not counted, time)

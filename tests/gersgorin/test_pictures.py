@@ -15,8 +15,9 @@ from gersgorin.analyses.gates import gates
 from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import spectra
 from rhn.cells import make_cell
+from rhn.errors import InvalidInputError
 from rhn.utils.figures import SIZES, SLIDE_HEIGHT
-from rhn.utils.named_curves import names_of, over_steps
+from rhn.utils.named_curves import CUT, colours_of, cut_above, names_of, over_steps, place_names
 from tests.numbers.record import S, W, X, cell, filled
 
 LSTM = filled(torch.nn.LSTM(3, 4, 2))
@@ -113,13 +114,63 @@ def test_names_stand_at_the_ends_of_their_curves_and_in_their_order(scale):
     ax = Figure(figsize=(6, 3)).add_subplot()
     over_steps(ax, {f"curve {k}": np.array([1.0, end]) for k, end in enumerate(ends)}, "days", "m")
     ax.get_figure().canvas.draw()
-    assert ax.get_yscale() == scale and ax.get_xlabel() == "time step (days)"
+    assert ax.get_yscale() == scale and ax.get_xlabel() == "time (days)"
     assert ax.get_ylabel() == "m"
     middles = np.array([np.mean(name.get_window_extent().intervaly) for name in names_of(ax)])
     assert (np.argsort(middles) == np.argsort(ends)).all()
     places = ax.transData.transform(np.column_stack([np.ones(4), ends]))[:, 1]
     assert np.abs(middles - places).max() < 14  # pixels: a name is 14 high
     assert [name.get_text() for name in names_of(ax)][:2] == ["curve 0: 5", "curve 1: 1"]
+
+
+def test_a_layer_has_one_colour_in_all_figures():
+    found = (
+        gains(make_cell("rhn", 3, 4, depth=3), X.float()),
+        gates(make_cell("rhn", 3, 4, depth=3, coupled=False), X.float()),
+    )
+    colours = [
+        {t.get_text().split(":")[0]: t.get_color() for t in names_of(one.plot())} for one in found
+    ]
+    of_gains, of_gates = colours
+    layers = [of_gains[f"layer {k}"] for k in (1, 2, 3)]
+    for name in ("transform gate", "carry gate"):
+        assert [of_gates[f"{name}, layer {k}"] for k in (1, 2, 3)] == layers
+    assert len({*of_gains.values()}) == 4
+    weights = colours_of(["cells.0.weight_ih", "cells.0.weight_hh[1]"])
+    assert weights["cells.0.weight_hh[1]"] == layers[1] != weights["cells.0.weight_ih"]
+
+
+def test_curves_are_dashed_where_the_last_layout_cannot_tell_them_apart():
+    ax = Figure(figsize=(6, 3)).add_subplot()
+    over_steps(ax, {"a": np.array([0.0, 0.001]), "b": np.array([0.0, 0.0])}, "", "")
+    styles = [line.get_linestyle() for line in ax.lines]
+    ax.set_ylim(0, 1)
+    dashed = [line.get_linestyle() for line in place_names(ax).lines]
+    assert (styles, dashed) == (["-", "-"], ["-", "--"])
+    ax.set_ylim(auto=True)
+    assert [line.get_linestyle() for line in place_names(ax).lines] == ["-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("first", "is_cut"), [pytest.param(60.0, True, id="above"), pytest.param(2.5, False, id="near")]
+)
+def test_a_first_number_above_the_others_is_marked(first, is_cut):
+    ax = Figure().add_subplot()
+    over_steps(ax, {"loss": np.array([first, 1.0, 2.5, 0.5])}, "", "")
+    cut_above(ax, 0, first, [1.0, 2.5, 0.5])
+    marks = [text.get_text() for text in ax.texts if text.get_gid() == CUT]
+    assert marks == (["↑ 60"] if is_cut else [])
+    assert (ax.get_ylim()[1] < 3) and ax.get_ylim()[0] < 0.5
+
+
+def test_a_title_of_the_user_s_has_mathematics_and_a_name_does_not():
+    found = gains(torch.nn.RNN(3, 4), X.float(), title="$\\lambda$ and $x$")
+    for title, shown in ((None, r"\$\lambda\$"), (r"radius $\lambda$", r"radius $\lambda$")):
+        figure = found.figure(title)
+        assert figure.get_suptitle().startswith(shown)
+        readable(figure, least=2)
+    with pytest.raises(InvalidInputError, match="title is"):
+        found.figure(r"$\nothing$")
 
 
 def test_a_curve_that_ends_at_minus_infinity_has_a_cross_and_a_single_point_a_dot():
@@ -129,4 +180,4 @@ def test_a_curve_that_ends_at_minus_infinity_has_a_cross_and_a_single_point_a_do
     first, cross, second = ax.lines
     assert cross.get_marker() == "x" and (*cross.get_xdata(), *cross.get_ydata()) == (1, 1)
     assert first.get_markevery() == [] and second.get_markevery() == [1]
-    assert [name.get_text() for name in names_of(ax)] == ["zero: 1", "one: 3"]
+    assert [name.get_text() for name in names_of(ax)] == ["zero: -inf", "one: 3"]

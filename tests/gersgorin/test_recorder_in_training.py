@@ -368,7 +368,7 @@ def test_figures_and_tables_show_the_recording_and_no_other_words():
     assert panels["loss"].lines[1].get_ydata().tolist() == [0.5] * 7
     gates = [line.get_ydata() for line in panels[MEASURES["gate"]].lines]
     np.testing.assert_array_equal(gates, found.gate.mean(1).T)
-    rows = [line.split("   ")[0] for line in str(found).splitlines()]
+    rows = [line.split("   ")[0] for line in found.whole().splitlines()]
     assert rows[2:13] == ["optimiser step", *MEASURES.values()]
     words = (
         *found.parameters,
@@ -381,7 +381,8 @@ def test_figures_and_tables_show_the_recording_and_no_other_words():
         "{",
         "}}$",
     )
-    assert other_words(" ".join([*words_in(figure), str(found)]), found, words) == set()
+    text = " ".join([*words_in(figure), str(found), found.whole()])
+    assert other_words(text, found, words) == set()
 
 
 class Predictor(nn.Module):

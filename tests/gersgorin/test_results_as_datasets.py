@@ -25,6 +25,7 @@ from gersgorin import (
     spectra,
     truncation,
 )
+from gersgorin.analyses.influence import LABELS_OF_LOSS
 from gersgorin.recorder import Recorder
 from rhn import PolyphonicModel
 from rhn.cells import RHN
@@ -77,7 +78,7 @@ INDEX = {
     "fixed points": ("point", [1]),
     "compare": ("network", ["rhn, 2", "f"]),
     "recording": ("optimiser step", [0, 5, 10]),
-    "truncation": ("window (steps)", [1, 2, 3, 4, 6]),
+    "truncation": ("window (time steps)", [1, 2, 3, 4, 6]),
     "lesions": ("lesioned", ["none", "1", "2"]),
     "refinement": ("readout after layer", ["before 1", "1", "2"]),
     "gates of layers": ("layer", ["1", "2"]),
@@ -147,6 +148,15 @@ def test_a_result_is_printed_drawn_and_written(named, tmp_path):
     text = found.csv(tmp_path / "a.csv").read_text()
     written = json.loads((tmp_path / "a.json").read_text())
     assert len(text.splitlines()) == 1 + len(written["table"])
+
+
+def test_a_result_prints_ten_rows_and_twenty_items_at_most_and_names_rows_that_exist(named):
+    _, found = named
+    whole = {str(row[0]) for block in found.blocks() for row in block.rows}
+    of_loss = {*LABELS_OF_LOSS.values()}  # rows of the influence on a loss
+    assert {*found.printed} - of_loss <= whole and len({*found.printed} - of_loss) <= 10
+    assert all(len(block.rows) <= (20 if block.is_list else 10) for block in found.short())
+    assert all(row in found.whole() for row in whole)
 
 
 def test_a_run_prints_its_network_its_data_and_its_length():

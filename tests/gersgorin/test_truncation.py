@@ -11,6 +11,9 @@ from torch import nn
 
 from gersgorin import load, truncation
 from gersgorin.analyses import truncated_gradients
+from gersgorin.analyses.truncated_gradients import error_and_cosine as measured_error
+from gersgorin.analyses.truncation import LossData
+from gersgorin.model_map import Axes
 from rhn.cells import RHN
 from rhn.errors import InvalidInputError
 from rhn.models import LanguageModel, PolyphonicModel
@@ -240,6 +243,92 @@ def test_a_list_of_sequences_is_a_batch():
     np.testing.assert_allclose(listed.error, truncation(model, x, y, "squared").error, **CLOSE)
 
 
+B = 2
+SHAPES = {  # name: (axes, batch first, the user's x has an axis of the batch, outputs, wanted)
+    "batch first, each step": (Axes(T, B, 0), True, True, (1, T, 3), (B, T, 3)),
+    "time first, each step": (Axes(T, B, 1), False, True, (T, 1, 3), (T, B, 3)),
+    "time first, the last step": (Axes(T, B, 1), False, True, (1, 3), (B, 3)),
+    "batch first, one step": (Axes(1, B, 0), True, True, (1, 1, 3), (B, 1, 3)),
+    "a list, batch first": (Axes(T, B, 0), True, False, (1, T, 3), (B, T, 3)),
+    "a list, time first": (Axes(T, B, 0), False, False, (T, 1, 3), (B, T, 3)),
+    "a list, no axis": (Axes(T, B, 0), None, False, (T, 3), (B, T, 3)),
+    "a list, one output": (Axes(T, B, 0), False, False, (1, 3), (B, 3)),
+    "a list, one output as the user has it": (Axes(T, B, 0), True, False, (3,), (B, 3)),
+    "one sequence, batch first": (Axes(T, 1, None), True, False, (1, T, 3), (T, 3)),
+    "one sequence, time first": (Axes(T, 1, None), False, False, (T, 1, 3), (T, 3)),
+    "one sequence, no axis": (Axes(T, 1, None), None, False, (1, T, 3), (1, T, 3)),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_loss_reads_outputs_in_the_shape_that_the_user_knows(name):
+    axes, first, has_batch, shape, wanted = SHAPES[name]
+    given = [torch.full(shape, float(b)) for b in range(axes.B)]
+    data = LossData(given, torch.zeros(1), first, axes, has_batch)
+    read = []
+    data.loss(lambda o, y: read.append(o) or o.mean())(given)
+    assert read[0].shape == wanted
+    for b in range(axes.B):  # each sequence has its own number
+        assert (read[0] == b).sum() == math.prod(shape)
+
+
+def test_a_cosine_is_at_most_one():
+    for seed in range(20):
+        g = torch.randn(9, generator=torch.Generator().manual_seed(seed)).double()
+        cosines = [measured_error(sign * g, 3 * g)[1] for sign in (1, -1)]
+        assert 1 - 1e-12 < cosines[0] <= 1 and -1 <= cosines[1] < -1 + 1e-12
+
+
+def test_ids_of_several_sequences_are_a_list_of_them():
+    torch.manual_seed(0)
+    model = LanguageModel("gru", vocabulary_size=6, hidden_size=4)
+    ids = torch.randint(6, (8, 3))
+    found = truncation(model, ids[:-1], ids[1:], batch_first=False)
+    listed = truncation(model, [*ids[:-1].T], [*ids[1:].T])
+    np.testing.assert_allclose(found.error, listed.error, **CLOSE)
+    assert len(found.windows_10) == 3 and found.windows.tolist() == [1, 2, 3, 4, 6, 7]
+
+
+class OneWeight(nn.Module):
+    """A loop of s' = w s + x over (T, B, 1), with a weight w or a held one."""
+
+    def __init__(self, is_weight):
+        super().__init__()
+        self.step = WeightedSum(is_weight)
+
+    def forward(self, x):
+        s, states = x.new_zeros(x.shape[1:]), []
+        for x_t in x:
+            o, s = self.step(x_t, s)
+            states.append(o)
+        return torch.stack(states)
+
+
+class WeightedSum(nn.Module):
+    """A step (x, s) -> (output, next state)."""
+
+    state_size = 1
+
+    def __init__(self, is_weight):
+        super().__init__()
+        w = torch.tensor(0.5)
+        self.w = nn.Parameter(w) if is_weight else w
+        self.out = nn.Identity()
+
+    def forward(self, x, s):
+        s = self.w * s + x
+        return self.out(s), s
+
+
+def test_a_step_of_one_weight_has_a_gradient_and_one_of_none_is_refused():
+    how = {"layer": "step", "batch_first": False}
+    x, y = torch.ones(6, 1, 1), torch.zeros(6, 1, 1)
+    found = truncation(OneWeight(True), x, y, F.mse_loss, **how)
+    assert found.error[0] > found.error[1] > found.error[2] > found.error[-1] == 0
+    with pytest.raises(InvalidInputError, match=r"number of weights of .* is 0: expected at least"):
+        truncation(OneWeight(False), x, y, F.mse_loss, **how)
+
+
 def test_one_output_for_each_sequence():
     torch.manual_seed(2)
     model = LastState(inputs=M).double()
@@ -386,6 +475,11 @@ def both_ways():
                      id="two directions"),
         pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0]], y, "squared"), "y is",
                      id="targets that are no list"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0]], [y[:, 0]] * 2, "squared"),
+                     r"y is .*expected a list like x", id="a list of more targets"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0]] * 2, [y[:, 0], y[1:, 0]],
+                                             "squared"),
+                     "targets of one shape", id="targets of two lengths"),
         pytest.param(lambda x, y: truncation(model_of("GRU"), 3, y, "squared"), "x is int",
                      id="a number"),
         pytest.param(lambda x, y: truncation(model_of("GRU"), x, y), "loss_fn is None",

@@ -21,9 +21,8 @@ from safetensors import safe_open
 from optim_study.config import RunConfig, StudyConfig, config_from_protocol
 from optim_study.driver import Driver, Study
 from optim_study.engines import Processes, ThisProcess
-from optim_study.folder import StudyFolder
+from optim_study.folder import Record, StudyFolder
 from optim_study.ray_engine import ray_tasks
-from optim_study.results import TrialRow
 from optim_study.storage import open_storage
 from rhn.cli.entry import run_command
 from rhn.training.state import locked
@@ -68,12 +67,12 @@ def drive(
     return study
 
 
-def reference(config: StudyConfig, number: int) -> tuple[TrialRow, np.ndarray]:
-    """The row and the curve of a trial trained alone, without the engine, in one go."""
+def reference(config: StudyConfig, number: int) -> Record:
+    """The record of a trial trained alone, without the engine, in one go."""
     fused = NumpyTrials(config, {number: config.settings(number)}, {})
     while fused.live():
         fused.run_epoch()
-    return NUMPY.row(config, fused, number), fused.curve(number)
+    return Record(NUMPY.row(config, fused, number), fused.curve(number))
 
 
 def save_at(epoch: int, number: int, out: Path, **changes) -> StudyFolder:
@@ -110,10 +109,12 @@ def assert_exact(config: StudyConfig, out: Path, storage: str | None = None) -> 
         assert trial.params == {name: settings[name] for name in trial.distributions}
         assert trial.value == row.loss(config.objective)
         assert trial.user_attrs == row.results | {"trial": number}
-        assert folder.load_record(number) == row
-        kept = json.loads(folder.file(number, ".json").read_text())["curve"]
-        finite = np.where(np.isfinite(curve), curve, np.nan)
-        np.testing.assert_array_equal(np.array(kept, float), finite)
+        losses = curve[:, ["train", "valid"].index(config.objective)]
+        finite = {int(n): losses[n] for n in np.flatnonzero(np.isfinite(losses))}
+        assert trial.intermediate_values == finite, "studies here have few epochs: all are points"
+        kept = folder.load_record(number)
+        assert kept.row == row
+        np.testing.assert_array_equal(kept.curve, np.where(np.isfinite(curve), curve, np.nan))
         rows.append(row)
     best = min(rows, key=lambda row: (row.loss(config.objective), row.trial))
     with safe_open(folder.best, framework="numpy") as file:

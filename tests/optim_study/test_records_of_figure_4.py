@@ -28,7 +28,7 @@ def test_a_study_goes_on_from_the_stored_records(network, tmp_path):
     assert (study.name, study.trials) == (network, 60)
     assert folder.recorded() == records.keys() <= set(range(study.trials))
     for number, record in records.items():
-        row, settings = folder.load_record(number), record["settings"]
+        row, settings = folder.load_record(number).row, record["settings"]
         assert record["study"] == protocol == study.protocol()
         drawn = study.settings(number)
         assert row.learning_rate == settings["learning_rate"] == drawn.learning_rate

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,9 +22,9 @@ from optim_study import ray_engine, read_csv, run, smoke
 from optim_study.config import RunConfig
 from optim_study.engines import engine_of
 from optim_study.ray_engine import ray_devices, ray_tasks
-from optim_study.results import csv_text
+from optim_study.results import csv_text, write_csv
 from optim_study.runner import OUTPUTS
-from optim_study.shares import REGIONS, share_table, training_shares
+from optim_study.shares import REGIONS, share_block, short_table, training_shares
 from rhn.errors import InvalidInputError
 from rhn.training.state import LOCK
 
@@ -80,18 +80,18 @@ def test_the_commands_give_what_python_gives(study, answer, command):
     (out / LOCK).unlink()  # as of a copied folder
     assert answer(again) == [asdict(row) for row in study.rows]
     files = "\n".join(f"file: {out / name}" for name in OUTPUTS)
-    table = share_table(shares, study.trials, "train", 9.5)
+    table = short_table(share_block(shares, study.trials, "train", 9.5))
     assert command(again).out == f"{table}\n{files}\n" and study.shares == shares
     by_name = sorted(study.trials, key=lambda row: (row.arch, row.depth, row.trial))
-    assert answer("optim-study export --out", out) == [asdict(row) for row in by_name]
-    assert command("optim-study export --out", out).out == csv_text(by_name)
+    assert answer("optim-study export", out) == [asdict(row) for row in by_name]
+    assert command("optim-study export", out).out == csv_text(by_name)
     assert read_csv(study.csv) == study.trials and len(study.rows) == 16
     assert all((row.transform_bias is None) == (row.arch == "dt-rnn") for row in study.rows)
     _, *lines = (out / "shares.csv").read_text().splitlines()
     expected = [["" if x is None else str(x) for x in vars(share).values()] for share in shares]
     assert [line.split(",")[-7:] for line in lines] == [values[-7:] for values in expected]
-    assert len(command("optim-study status --out", out).out.splitlines()) == 5
-    status = {row["study"]: row["complete"] for row in answer("optim-study status --out", out)}
+    assert len(command("optim-study status", out).out.splitlines()) == 5
+    status = {row["study"]: row["complete"] for row in answer("optim-study status", out)}
     assert status == dict.fromkeys(study.best, 4) and len(status) == 4
     assert all(path.is_file() for path in (*study.best.values(), study.figure))
 
@@ -151,11 +151,23 @@ def test_plot_draws_folders_and_tables_and_counts_a_copy_once(kind, loss, study,
 
 
 def test_plot_writes_the_whole_table_one_network_and_region_a_line(study, answer):
-    found = answer(f"optim-study plot {study.csv} --kind map --csv shares.csv")
+    first, *others = study.trials
+    write_csv([replace(first, init_std=0.1), *others], "trials.csv")
+    found = answer("optim-study plot trials.csv --kind map --csv shares.csv")
     with Path("shares.csv").open(newline="") as file:
         lines = [*csv.DictReader(file)]
     texts = [{k: "" if v is None else str(v) for k, v in share.items()} for share in found]
-    assert lines == texts and len(lines) > 4
+    assert lines == texts and len(lines) == 4 + 2
+
+
+def test_plot_prints_twenty_rows_or_the_whole_table(study, command):
+    ones = [replace(row, fingerprint=None) for row in study.trials if row.depth == 1]
+    write_csv([replace(row, depth=depth) for row in ones for depth in range(1, 12)], "many.csv")
+    words = "optim-study plot many.csv --output a.csv"
+    short, whole = (command(line).out.splitlines() for line in (words, f"{words} --whole"))
+    assert short[:21] == whole[:21] and len(whole) == len(short) + 2
+    assert short[-2] == "2 more rows: --whole, .csv; explained: docs/guides/study.md"
+    assert [line.split()[:2] for line in (short[-3], whole[-3])] == [["constant", "predictor"]] * 2
 
 
 def test_plot_writes_a_figure_with_the_name_of_its_kind_by_default(study, answer, own_folder):
@@ -198,7 +210,7 @@ def test_a_database_holds_the_studies_of_several_folders(server, answer):
     for arch in ("rnn", "gru"):
         assert len(answer(f"{line} --arch {arch} --out {arch}")) == 4
         assert not Path(arch, "journal.log").exists()
-    status = answer(f"optim-study status --out rnn --storage {server.url}")
+    status = answer(f"optim-study status rnn --storage {server.url}")
     assert {row["study"]: row["complete"] for row in status} == {"rnn-depth1": 4, "gru-depth1": 0}
 
 

@@ -28,7 +28,7 @@ def contents(out: Path) -> dict[Path, bytes]:
 
 
 def record_of(study: StudyConfig, out: Path) -> None:
-    save_at(8, 1, out).save_record(*reference(study, 1))
+    save_at(8, 1, out).save_record(reference(study, 1))
 
 
 def model_of(name: str, study: StudyConfig, out: Path) -> None:
@@ -135,7 +135,8 @@ def test_a_record_of_another_version_is_refused_and_not_changed(written, change,
     [
         pytest.param((), id="fingerprint only"),
         pytest.param(("study", "trial", "settings"), id="no outcome"),
-        pytest.param(("study", "outcome"), id="no settings"),
+        pytest.param(("study", "outcome", "curve"), id="no settings"),
+        pytest.param(("study", "trial", "settings", "outcome"), id="no curve"),
     ],
 )
 def test_a_record_of_which_a_part_is_missing_is_damaged(left, tmp_path, caplog):
@@ -145,14 +146,24 @@ def test_a_record_of_which_a_part_is_missing_is_damaged(left, tmp_path, caplog):
     path.write_text(json.dumps({name: content[name] for name in ("study_fingerprint", *left)}))
     assert folder.load_record(1) is None and not path.exists()
     (message,) = caplog.messages
-    assert "0001.json is damaged: expected study, settings and outcome; renamed to" in message
+    expected = "expected study, settings, outcome and curve"
+    assert f"0001.json is damaged: {expected}; renamed to" in message
+
+
+def test_a_record_whose_curve_has_other_than_numbers_is_damaged(tmp_path, caplog):
+    record_of(study := config(), tmp_path)
+    path = (folder := StudyFolder(tmp_path, study)).file(1, ".json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"curve": [[9.0, "low"]]}))
+    assert folder.load_record(1) is None and not path.exists()
+    assert "0001.json is damaged: could not convert" in caplog.text
 
 
 def test_a_study_of_0_7_0_continues_and_its_trials_have_no_versions(tmp_path):
     """0.7.0 wrote no versions, and the largest float for a test loss that is not finite."""
-    study, (row, curve) = config(), reference(config(), 1)
+    study, record = config(), reference(config(), 1)
     folder = save_at(8, 1, tmp_path)
-    folder.save_record(row, curve)
+    folder.save_record(record)
     path = folder.file(1, ".json")
     content = json.loads(path.read_text())
     assert content.pop("versions") == {
@@ -163,4 +174,4 @@ def test_a_study_of_0_7_0_continues_and_its_trials_have_no_versions(tmp_path):
     path.write_text(json.dumps(content))
     rows = drive(study, tmp_path).rows
     old = {"toolkit_version": None, "torch_version": None, "test_nll": None}
-    assert rows[1] == replace(row, **old) and rows[2] == reference(study, 2)[0]
+    assert rows[1] == replace(record.row, **old) and rows[2] == reference(study, 2).row

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import count
 from types import SimpleNamespace
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -36,7 +37,7 @@ from sqlalchemy.exc import OperationalError
 from optim_study.driver import Driver, Study
 from optim_study.engines import Processes, ThisProcess
 from optim_study.folder import StudyFolder
-from optim_study.storage import Storage, open_storage
+from optim_study.storage import Storage, open_storage, points_of
 from optim_study.work import Job, OutOfMemory, work
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
@@ -113,7 +114,7 @@ def test_damaged_files_are_renamed_and_their_trials_are_trained_again(tmp_path):
     state, model = folder.file(0, ".safetensors"), folder.file(1, "-best.safetensors")
     NUMPY.write_best(model, NumpyTrials(study, {1: study.settings(1)}, {}), 1, **study.trial(1))
     damaged = {path: path.read_bytes()[:-1] for path in (state, model)}
-    save_at(8, 2, tmp_path).save_record(*reference(study, 2))
+    save_at(8, 2, tmp_path).save_record(reference(study, 2))
     save_at(4, 3, tmp_path)
     record = folder.file(2, ".json").read_text()
     assert folder.epochs([0, 1, 2]) == {0: 8, 2: 8}
@@ -139,11 +140,11 @@ def test_a_record_that_is_damaged_while_the_run_goes_on_costs_its_trial_and_no_m
 ):
     study, save, saved = config(), StudyFolder.save_record, []
 
-    def save_and_damage_the_first(folder, row, curve):
-        save(folder, row, curve)
-        saved.append(row.trial)
+    def save_and_damage_the_first(folder, record):
+        save(folder, record)
+        saved.append(record.row.trial)
         if len(saved) == 1:
-            path = folder.file(row.trial, ".json")
+            path = folder.file(record.row.trial, ".json")
             path.write_text(path.read_text()[:-9])
 
     monkeypatch.setattr(StudyFolder, "save_record", save_and_damage_the_first)
@@ -287,7 +288,7 @@ def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path):
 
 def test_status_counts_trials_and_workers_of_a_killed_driver_leave(tmp_path, monkeypatch, answer):
     def status(folder):
-        (row,) = answer("optim-study status --out", folder)
+        (row,) = answer("optim-study status", folder)
         return row, [row[name] for name in ("running", "interrupted", "complete", "trials")]
 
     monkeypatch.setenv("STUDY_PAUSE", "0.05")
@@ -310,7 +311,7 @@ def test_status_counts_trials_and_workers_of_a_killed_driver_leave(tmp_path, mon
 def test_the_epochs_of_a_study_are_those_done_and_all_that_the_others_may_need(tmp_path):
     four = config(trials=4, epochs=1000)
     study = Study(four, save_at(9, 2, tmp_path, trials=4, epochs=1000), 2)
-    study.rows = {n: reference(four, n)[0] for n in range(2)}
+    study.rows = {n: reference(four, n).row for n in range(2)}
     spent = sum(row.epochs for row in study.rows.values())
     assert study.epochs() == (spent + 9, spent + 1000 + 1000)
 
@@ -367,6 +368,23 @@ def test_optuna_reads_a_study_while_it_runs_and_a_larger_total_extends_it(tmp_pa
     assert open_storage(storage, tmp_path, create=False).configs() == [config()]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "every"), [(1, 1), (99, 1), (100, 2), (199, 2), (200, 3), (1000, 11)]
+)
+def test_a_curve_in_the_storage_has_at_most_100_points_at_equal_epochs(epochs, every):
+    curve = np.column_stack([np.arange(epochs + 1.0), -np.arange(epochs + 1.0)])
+    wanted = {n: -float(n) for n in range(epochs + 1) if n % every == 0}
+    valid = config(epochs=epochs, objective="valid")
+    assert points_of(curve, valid) == wanted and len(wanted) <= 100
+    assert points_of(curve[:1], config(epochs=epochs)) == {0: 0.0}
+
+
+def test_losses_that_are_not_finite_are_no_points_of_a_curve():
+    curve = np.array([[3.0, 1.0], [np.nan, 1.0], [2.0, np.inf], [np.inf, 1.0]])
+    assert points_of(curve, config()) == {0: 3.0, 2: 2.0}
+    assert points_of(np.full((1, 2), np.nan), config()) == {}
+
+
 def test_a_study_that_was_created_and_no_more_is_continued(tmp_path):
     """A kill after the creation of a study leaves it without its protocol."""
     out = tmp_path / "out"
@@ -386,14 +404,14 @@ def test_a_study_that_was_created_and_no_more_is_continued(tmp_path):
 
 def test_a_trial_that_is_complete_is_not_added_again_beside_a_copy_that_runs(tmp_path):
     """A kill may come between the end of one copy and that of the other."""
-    study, (row, _) = config(trials=2), reference(config(trials=2), 1)
+    study, record = config(trials=2), reference(config(trials=2), 1)
     storage = open_storage(None, tmp_path)
     storage.make([study])
-    storage.add(study, row)
+    storage.add(study, record)
     stored = stock_study(study, tmp_path)
     stored.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={"trial": 1}))
     before = stored.get_trials()
-    storage.add(study, row)
+    storage.add(study, record)
     assert stock_study(study, tmp_path).get_trials() == before
     assert [trial.state.name for trial in before] == ["COMPLETE", "RUNNING"]
 
@@ -480,7 +498,7 @@ def test_a_torn_last_line_of_a_journal_is_cut_off_and_a_damaged_one_refused(tmp_
     assert journal.read_bytes() == damaged
     journal.write_bytes(whole.replace(b'"epochs":24', b'"epochs":"x"'))
     says = "protocol cannot be read: epochs is 'x': expected a whole"
-    refused("optim-study status --out", tmp_path, says=says)
+    refused("optim-study status", tmp_path, says=says)
     journal.write_text("no JSON\n")
     with pytest.raises(DataError, match=r"journal\.log is of another format"):
         drive(config(), tmp_path)
@@ -515,7 +533,7 @@ def test_a_trial_whose_answer_was_lost_is_complete_once(server, tmp_path, monkey
 
     monkeypatch.setattr(storage._backend, "_create_new_trial", lose_the_answer)
     for number in range(2):
-        storage.add(config(), reference(config(), number)[0])
+        storage.add(config(), reference(config(), number))
     trials = stock_study(config(), tmp_path, server.url).get_trials()
     found = sorted((trial.user_attrs["trial"], trial.state.name) for trial in trials)
     assert found == [(0, "COMPLETE"), (0, "FAIL"), (1, "COMPLETE"), (1, "FAIL")]

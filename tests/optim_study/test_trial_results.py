@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 from operator import attrgetter
@@ -25,7 +26,14 @@ from optim_study.results import (
     read_csv,
     write_csv,
 )
-from optim_study.shares import REGIONS, holm, share_table, training_shares
+from optim_study.shares import (
+    REGIONS,
+    holm,
+    share_block,
+    short_table,
+    training_shares,
+    whole_table,
+)
 from rhn.errors import DataError, InvalidInputError
 
 PLATEAU = 11.13
@@ -197,9 +205,12 @@ def test_a_constant_predictor_is_that_of_all_rows_or_none():
 def test_the_table_of_known_shares(snapshot):
     rows = network("rhn", 4, [7.0] * 15 + [9.5] + [PLATEAU] * 44, hidden_size=20)
     rows += network("dt-rnn", 4, [9.4, *[PLATEAU] * 58, 60.5], transform_bias=None)
-    assert share_table(training_shares(rows), rows, "train", 9.5) == snapshot
-    assert share_table(training_shares(rows, "valid", 9.95), rows, "valid", 9.95) == snapshot
-    assert "11.16" not in share_table([], [*rows, row(constant_nll=9.0)], "train", 9.5)
+    assert whole_table(share_block(training_shares(rows), rows, "train", 9.5)) == snapshot
+    assert (
+        short_table(share_block(training_shares(rows, "valid", 9.95), rows, "valid", 9.95))
+        == snapshot
+    )
+    assert "11.16" not in whole_table(share_block([], [*rows, row(constant_nll=9.0)], "train", 9.5))
 
 
 @given(st.lists(st.sampled_from([1e-9, 0.01, 0.01, 0.2, 0.5]) | st.floats(0, 1), max_size=9))
@@ -227,6 +238,7 @@ CHOICES = {
     "train": [7.0, 9.4, 9.5, 60.5],
 }
 alike = attrgetter("depth", "optimizer", "max_epochs")
+WHOLE = "all settings"
 
 
 def region(r: TrialRow) -> str:
@@ -246,12 +258,15 @@ def test_shares_are_counted_and_compared_by_hand(random, loss):
     bad = random.choice(["none", "rhn", "dt-rnn"])
     rows = [replace(r, best_train_nll=60.5) if r.arch == bad else r for r in rows]
     found, networks, tested = training_shares(rows, loss, 9.5, REGIONS), by_network(rows), []
-    keys = {(r.arch, alike(r), name) for r in rows for name in ("all settings", region(r))}
+    counts = Counter((r.arch, alike(r), name) for r in rows for name in (WHOLE, region(r)))
+    keys = {key for key, n in counts.items() if WHOLE in key or n < counts[*key[:2], WHOLE]}
     assert len({(share.network, share.region) for share in found}) == len(found) == len(keys)
     for share in found:
-        here = [r for r in rows if share.region in ("all settings", region(r))]
+        here = [r for r in rows if share.region in (WHOLE, region(r))]
         own = [r for r in here if r in networks[share.network]]
         ((arch, protocol),) = {(r.arch, alike(r)) for r in own}
+        assert (arch, protocol, share.region) in keys
+        assert share.seeds.split() == sorted({str(r.seed) for r in own})
         rhns = [r for r in here if r.arch == "rhn" and alike(r) == protocol]
         losses, others = (np.array([r.loss(loss) for r in each]) for each in (own, rhns))
         k, n, j, m = (losses < 9.5).sum(), len(losses), (others < 9.5).sum(), len(others)
@@ -261,7 +276,7 @@ def test_shares_are_counted_and_compared_by_hand(random, loss):
         low = np.nan_to_num(beta.ppf(0.025, k, n - k + 1))  # Clopper and Pearson
         high = np.nan_to_num(beta.ppf(0.975, k + 1, n - k), nan=1)
         assert (share.low, share.high) == pytest.approx((low, high), rel=1e-6)
-        if share.region != "all settings" or arch == "rhn" or not rhns:
+        if share.region != WHOLE or arch == "rhn" or not rhns:
             assert share.p is share.p_holm is None
         else:
             tested.append(share)
@@ -280,12 +295,37 @@ def test_an_architecture_is_compared_with_the_rhn_of_its_depth_and_protocol_only
     four = fisher_exact([[0, 10], [5, 5]]).pvalue
     assert 2 * one < four
     wanted = {"gru, depth 1, max epochs 4": (one, 2 * one), "gru, depth 4": (four, four)}
-    for regions in (REGIONS[:1], REGIONS[:2], REGIONS[1::-1]):
+    rows[0] = replace(rows[0], init_std=0.1)
+    for regions in (REGIONS[:1], REGIONS[:3], REGIONS[2::-1]):
         found = training_shares(rows, regions=regions)
         tests = {(s.network, s.region): (s.p, s.p_holm) for s in found if s.p is not None}
-        assert len(found) == 5 * len(regions) and len(tests) == len(wanted)
+        assert len(found) == 5 + 2 * (len(regions) > 1) and len(tests) == len(wanted)
+        assert share_block(found, rows, "train", 9.5).title == "Holm over 2 tests against rhn"
         for name, values in wanted.items():
-            assert tests[name, "all settings"] == pytest.approx(values)
+            assert tests[name, WHOLE] == pytest.approx(values)
+
+
+def test_no_network_is_compared_with_one_of_several_rhns():
+    """The RHN has gate biases, of which other architectures have none."""
+    rows = network("gru", 1, [PLATEAU] * 9) + network("rhn", 1, [7.0] * 9, transform_biases="-1")
+    assert [share.p is None for share in training_shares(rows)] == [False, True]
+    rows += network("rhn", 1, [7.0] * 9, transform_biases="-2")
+    assert [share.p for share in training_shares(rows)] == [None, None, None]
+
+
+def test_a_region_with_all_trials_of_a_network_is_left_out_beside_all_settings():
+    rows = network("rhn", 1, [7.0] * 3) + network("gru", 1, [7.0] * 3, init_std=0.1)
+    inside, outside = REGIONS[1:3]
+    shares = [(share.network, share.region) for share in training_shares(rows, regions=REGIONS)]
+    assert shares == [("rhn, depth 1", WHOLE), ("gru, depth 1", WHOLE)]
+    shares = [(s.network, s.region) for s in training_shares(rows, regions=(inside, outside))]
+    assert shares == [("rhn, depth 1", inside), ("gru, depth 1", outside)]
+
+
+def test_the_seeds_of_pooled_trials_are_named():
+    rows = network("gru", 1, [7.0] * 2, seed=10) + network("gru", 1, [8.0] * 2, seed=9)
+    rows += [replace(r, arch="rhn", seed=None) for r in rows]
+    assert [share.seeds for share in training_shares(rows)] == ["9 10", None]
 
 
 def test_a_trial_counts_once_however_often_it_is_there(caplog):

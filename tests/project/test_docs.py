@@ -92,7 +92,7 @@ def test_the_links_of_a_page_lead_somewhere(page):
 
 
 def test_the_page_on_check_has_every_fact_and_row():
-    page = (DOCS / "guides" / "check.md").read_text()
+    page = (DOCS / "guides" / "check-rows.md").read_text()
     assert [name for name in (*FACTS, *ROW_LABELS) if name not in page] == []
 
 

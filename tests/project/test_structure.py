@@ -16,7 +16,6 @@ from collections import Counter, defaultdict
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
-from pkgutil import resolve_name
 
 import pytest
 from commands import MAINS
@@ -197,23 +196,6 @@ def test_only_these_modules_read_annotations_otherwise_than_by_get_type_hints():
     """Python 3.14 stores none in a class, and those of a user may not be evaluated."""
     found = {module for module, path in sources() if READS_ANNOTATIONS.search(path.read_text())}
     assert found == EVALUATES.keys()
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("rhn.cells.base.from_torch", "rhn.from_torch"),
-        ("analysis.lesion_modes.lesioned", "analysis.lesioned"),
-        ("rhn.cells.layers.CellMasks", "rhn.cells.CellMasks"),
-        ("rhn.cells.layers.Gates", "rhn.cells.Gates"),
-        ("rhn.cells.registry.cell_options", "rhn.cells.cell_options"),
-        ("rhn.presets.preset", "rhn.preset"),
-    ],
-)
-def test_old_paths_of_public_names_lead_to_them_until_1_1(old, new):
-    assert resolve_name(old) is resolve_name(new)
-    module = importlib.import_module(old.rpartition(".")[0])
-    assert not hasattr(module, "nonsense")
 
 
 def tracked(*patterns: str) -> list[str]:

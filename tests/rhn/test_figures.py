@@ -1,12 +1,18 @@
 """Figures have one style, with letters as large as their width lets them be."""
 
+import io
+import re
 import struct
+from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import pytest
+from PIL import Image
 
-from rhn.utils.composer import new_axes
-from rhn.utils.figures import our_style
+from rhn.utils.command_line import command_class, command_line, run_read
+from rhn.utils.composer import composed, new_axes
+from rhn.utils.figures import PROGRAM, our_style, save_figure
 
 
 @pytest.mark.parametrize(
@@ -46,3 +52,53 @@ def test_a_notebook_shows_a_hundred_points_an_inch():
     picture.set_size_inches(3, 2)
     width, height = struct.unpack(">II", picture._repr_png_()[16:24])  # of the header of a PNG
     assert (width, height) == (300, 200)
+
+
+def one_panel():
+    """A figure with one panel, drawn by the call simple()."""
+    return composed(lambda part: part.add_subplot() and 3.0, "a title", "column", call="simple()")
+
+
+@command_class
+class Draw:
+    """A command that draws a figure into three files."""
+
+    folder: str
+
+    def run(self):
+        for suffix in (".png", ".svg", ".pdf"):
+            save_figure(Path(self.folder) / f"a{suffix}", one_panel)
+
+
+def origin(path):
+    """The texts in the metadata of a file: the program, and what drew the figure."""
+    if path.suffix == ".png":
+        found = Image.open(path).text
+        return found["Software"], found["Description"]
+    if path.suffix == ".svg":
+        found = {each.tag.split("}")[-1]: each for each in ElementTree.parse(path).iter()}
+        return "".join(found["creator"].itertext()).strip(), found["description"].text
+    text = path.read_bytes().decode("latin-1").replace("\\", "")
+    found = (re.search(rf"/{key} \((.*?)\)\s*[/>]", text) for key in ("Creator", "Subject"))
+    return tuple(each[1] for each in found)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_a_file_names_the_version_and_the_call_or_the_command(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    save_figure(path, one_panel)
+    first = path.read_bytes()
+    assert origin(path) == (PROGRAM, "simple()")
+    save_figure(path, one_panel)
+    assert path.read_bytes() == first  # no date
+    commands = command_line("figures", "draw")
+    commands.command(Draw, name="draw")
+    run_read(commands, ["draw", "--folder", str(tmp_path)])
+    assert origin(path) == (PROGRAM, f"figures draw --folder {tmp_path}")
+    one_panel().savefig(path)
+    assert origin(path) == (PROGRAM, "simple()")  # after the command
+
+
+def test_a_plot_into_new_axes_names_the_version():
+    new_axes().figure.savefig(file := io.BytesIO())
+    assert Image.open(file).text["Software"] == PROGRAM

@@ -45,12 +45,51 @@ def test_a_table_has_median_and_extremes_without_nan_and_a_note_counts_these():
         "size of a step        2          1         4\n\n"
         "half-life (steps)   1.25\n"
         "note: sizes not finite: 1\n"
-        "rows explained: docs/sizes.md"
+        "0 more rows: --whole, .csv; explained: docs/sizes.md"
     )
+    assert SIZES.whole().endswith("note: sizes not finite: 1\nrows explained: docs/sizes.md")
     lines = str(Sizes(np.array([3.0]), None)).splitlines()
     assert lines[-2].split()[-1] == "-" and "note" not in lines[-2]
     shown = [formatted(value) for value in (3, True, 0.12345, np.float32(2), np.nan, None)]
     assert shown == ["3", "1", "0.1235", "2", "-", "-"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Lags(Result):
+    page: ClassVar[str] = "docs/lags.md"
+    item: ClassVar[str] = "lag"
+    printed: ClassVar[tuple[str, ...]] = ("sum",)
+
+    norms: Annotated[np.ndarray, "lag"]
+
+    def table(self):
+        return {"norm": self.norms, "sum": float(self.norms.sum()), "lags": len(self.norms)}
+
+
+@pytest.mark.parametrize(
+    ("count", "left"),
+    [
+        pytest.param(20, 1, id="20 lags"),
+        pytest.param(25, 6, id="25 lags"),
+    ],
+)
+def test_a_result_prints_20_items_and_the_named_rows_and_counts_the_others(count, left):
+    found = Lags(norms=np.arange(float(count)))
+    items = [[str(lag), str(lag)] for lag in range(count)]
+    *short, last = str(found).splitlines()
+    printed = [["lag", "norm"], *items[:20], [], ["sum", str(count * (count - 1) // 2)]]
+    assert [line.split() for line in short] == printed
+    assert last == f"{left} more rows: --whole, .csv; explained: docs/lags.md"
+    *whole, last = found.whole().splitlines()
+    printed = [["lag", "norm"], *items, [], printed[-1], ["lags", str(count)]]
+    assert [line.split() for line in whole] == printed
+    assert last == "rows explained: docs/lags.md"
+
+
+def test_a_result_without_a_picture_says_so():
+    for draw in (SIZES.plot, SIZES.figure):
+        with pytest.raises(InvalidInputError, match=r"^Sizes has no picture: expected its table$"):
+            draw()
 
 
 def test_a_dataset_has_the_arrays_with_their_axes_and_the_other_values_as_attributes(monkeypatch):

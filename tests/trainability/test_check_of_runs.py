@@ -17,7 +17,7 @@ from training_runs import N, T, other_words, prepared, run_of, sums
 from user_modules import EachState, LastState
 
 from rhn.errors import InvalidInputError, UsersCodeError
-from trainability import checks, races, stars
+from trainability import check_table, checks, races, stars
 from trainability.changes import (
     CHANGES,
     EVERYTHING,
@@ -32,7 +32,8 @@ from trainability.changes import (
     TENTH,
     Known,
 )
-from trainability.checks import Check, Row, check
+from trainability.check_table import Check, Row
+from trainability.checks import check
 from trainability.cures import Candidate, Cure, cure
 from trainability.facts import FACTS, FINITE, FIRST_LOSS, LOOP, OF_Y, OTHERS, READ, WEIGHTS, Fact
 from trainability.races import race_of
@@ -95,7 +96,7 @@ def test_the_row_none_is_a_plain_loop_to_the_bit(count, out):
 def test_rows_stand_in_their_order_and_the_controls_have_no_star(slow):
     labels = [row.label for row in slow.rows]
     assert labels == [label for label in ROW_LABELS if label in labels]
-    assert {*slow.starred} <= {*STARRABLE}
+    assert {*slow.starred_rows} <= {*STARRABLE}
 
 
 def test_the_same_arguments_give_the_same_result(slow):
@@ -528,7 +529,7 @@ def test_four_times_the_steps_is_the_only_row_with_more_steps(monkeypatch):
     monkeypatch.setattr(races.Race, "changed", of_label)
     monkeypatch.setattr(races, "train_run", trained)
     found = checked(rate=2e-3)
-    assert found.starred == (TEN,)
+    assert found.starred_rows == (TEN,)
     assert done == {
         (EVERYTHING, 0): 50,
         (GRU, 0): 50,
@@ -755,9 +756,9 @@ def test_a_row_that_fails_is_left_out_and_counted():
     """And shown with the first line of its error."""
     found = checked(OfSeveral())
     assert SINGLE not in {row.label for row in found.rows} and found.failed == 1
-    assert found.failures == (checks.Failure(SINGLE, "ValueError: one example"),)
-    text = str(found)
-    assert f"note: {checks.FAILED}: 1" in text
+    assert found.failures == (check_table.Failure(SINGLE, "ValueError: one example"),)
+    text = found.whole()
+    assert f"note: {check_table.FAILED}: 1" in str(found)
     assert [line.split() for line in text.splitlines()].count(
         [*SINGLE.split(), "ValueError:", "one", "example"]
     ) == 1
@@ -789,10 +790,9 @@ def test_a_check_prints_its_facts_and_rows(snapshot):
               Row(LONGER, float("inf"), None, False)),
     )  # fmt: skip
     assert str(found) == snapshot
-    assert found.starred == (ROW_LABELS[4],) and [fact.starred for fact in found.facts][:2] == [
-        True,
-        False,
-    ]
+    assert found.whole() == snapshot
+    assert found.starred_facts == (OTHERS,) and found.starred_rows == (ROW_LABELS[4],)
+    assert found.starred == (OTHERS, ROW_LABELS[4])
 
 
 ROWS = (Row(NONE, 0.9, (0.9, 0.8, 1.0), False), Row(LONGER, 0.5, None, False))
@@ -801,13 +801,14 @@ OF_CHECK = Check(
     examples=4, distinct=4, held_out=2, time_steps=1, kind="numbers", entries=1, optimizer="SGD",
     rates=(0.1, 0.1), steps=8, line="", failed=0, rows=ROWS, facts=(Fact(OTHERS, (2,), (0,)),),
 )  # fmt: skip
+OF_CURE = Cure(kind="numbers", time_steps=1, rows=PAIRS)
 
 
 @pytest.mark.parametrize(
     "found",
     [
         pytest.param(OF_CHECK, id="check"),
-        pytest.param(Cure(kind="numbers", time_steps=1, rows=PAIRS), id="cure"),
+        pytest.param(OF_CURE, id="cure"),
     ],
 )
 def test_a_data_frame_has_a_row_for_each_row_and_a_column_for_each_of_its_fields(
@@ -823,20 +824,57 @@ def test_a_data_frame_has_a_row_for_each_row_and_a_column_for_each_of_its_fields
         found.to_xarray()
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in checks.MEANING_OF])
+@pytest.mark.parametrize(
+    ("found", "lines"),
+    [
+        pytest.param(
+            OF_CHECK,
+            [
+                "row,yours 1,sound 1,star,error,seed 1,seed 2,seed 3",
+                f"{OTHERS},2,0,1,,,,",
+                f"{NONE},,,0,0.9,0.9,0.8,1.0",
+                f"{LONGER},,,0,0.5,,,",
+            ],
+            id="check",
+        ),
+        pytest.param(
+            OF_CURE,
+            [
+                "initial weights,rate x,steps,error,seed 1,seed 2,seed 3,star",
+                "yours,1.0,8,0.9,0.9,0.8,1.0,0",
+            ],
+            id="cure",
+        ),
+    ],
+)
+def test_a_csv_file_has_a_line_for_each_fact_and_row(found, lines, tmp_path):
+    assert found.csv(tmp_path / "found.csv").read_text().splitlines() == lines
+    assert len(found.to_dict()["table"]) == len(lines) - 1
+
+
+def test_a_check_is_drawn_with_a_line_for_each_row_and_a_cure_has_no_picture():
+    figure = OF_CHECK.figure()
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == [row.label for row in ROWS]
+    for draw in (OF_CURE.plot, OF_CURE.figure):
+        with pytest.raises(InvalidInputError, match=r"^Cure has no picture: expected its table$"):
+            draw()
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in check_table.MEANING_OF])
 def test_the_meaning_of_a_fact_or_row_is_a_sentence_of_its_paragraph_on_the_page(name):
     page = (Path(__file__).parents[2] / Check.page).read_text()
     paragraph = page.partition(f"### {name}\n")[2].partition("\n#")[0]
-    assert checks.MEANING_OF[name] in " ".join(paragraph.split())
+    assert check_table.MEANING_OF[name] in " ".join(paragraph.split())
 
 
 def test_the_meanings_of_those_with_a_star_are_printed_and_of_no_others():
     model = nn.Sequential(linear(), nn.BatchNorm1d(1))
     found = checked(model, rate=2e-3)
-    starred = {*found.starred, *(fact.name for fact in found.facts if fact.starred)}
-    assert starred
-    shown = {name for name, meaning in checks.MEANING_OF.items() if meaning in str(found)}
-    assert shown == starred
+    assert found.starred_facts
+    for text in (str(found), found.whole()):
+        shown = {name for name, meaning in check_table.MEANING_OF.items() if meaning in text}
+        assert shown == {*found.starred}
 
 
 def test_as_many_steps_as_are_done_are_expected_at_least():

@@ -1,5 +1,6 @@
 """`cure`, `assert_learns` and the commands."""
 
+import csv
 import inspect
 import json
 from typing import Unpack, get_type_hints
@@ -12,6 +13,7 @@ from training_runs import other_words, parts, prepared, sums
 from user_modules import LastState
 
 from rhn.errors import InvalidInputError
+from trainability.changes import NONE
 from trainability.checks import check
 from trainability.cli import main
 from trainability.cures import (
@@ -28,6 +30,7 @@ from trainability.cures import (
     steps_of_rounds,
 )
 from trainability.door import TrainingOptions, opened_run
+from trainability.facts import FACTS
 from trainability.testing import assert_learns
 
 
@@ -161,7 +164,7 @@ def test_pairs_that_raise_are_counted(tmp_path):
     assert [(each.label, each.error) for each in found.failures] == [
         (label, "ValueError: orthogonal") for label in labels
     ]
-    lines = [line.split() for line in str(found).splitlines()]
+    lines = [line.split() for line in found.whole().splitlines()]
     for label in labels:
         assert [*label.split(), "ValueError:", "orthogonal"] in lines
     assert "note: pairs that raised an error: 5" in str(found)
@@ -296,7 +299,11 @@ def test_the_commands_print_and_write_what_the_functions_return(file, capsys):
         "ten times the rate" in printed and json.loads((file / "a.json").read_text())["steps"] == 60
     )
     assert main(["check", "train.py:make", "--steps", "50"]) == 0
-    assert ", 50 steps" in capsys.readouterr().out
+    assert ", 50 optimiser steps" in capsys.readouterr().out
+    assert main(["check", "train.py:parts", "--steps", "50", "--whole", "--csv", "a.csv"]) == 0
+    with (file / "a.csv").open(newline="") as table:
+        names, printed = {line["row"] for line in csv.DictReader(table)}, capsys.readouterr().out
+    assert {*FACTS, NONE} <= names and all(name in printed for name in names)
     assert main(["cure", "train.py:parts", "--steps", "16"]) == 0
     assert "initial weights" in capsys.readouterr().out
 
@@ -308,6 +315,7 @@ def test_wrong_arguments_in_a_file_and_names_of_outputs_are_refused_before_the_t
     for words, said in (
         (["check", "train.py:wrong"], "argument in train.py:wrong is rate: expected "),
         (["cure", "train.py:parts", "--output", "a.png"], "a.png"),
+        (["check", "train.py:parts", "--csv", "a.txt"], "a.txt"),
     ):
         capsys.readouterr()
         assert main(words) == 2

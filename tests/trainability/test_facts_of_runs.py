@@ -271,6 +271,17 @@ def of_numbers(x, y, loss_fn=None, both=False):
     return measured(layer, y, loss_fn, x=x)
 
 
+class SeesAhead(nn.Module):
+    """Outputs of each step from the numbers of a later one; of the first steps at the end."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps, self.out = steps, nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.out(x.roll(-self.steps, 1))
+
+
 def later_words(k):
     """The words of k steps later, then zeros."""
     return torch.cat([ids[:, k:], torch.zeros(N, k, dtype=torch.long)], 1)
@@ -366,6 +377,24 @@ CASES = {
         lambda: of_numbers(*numbers_ahead(8), both=True),
         (19,),
         True,
+    ),
+    "the step that is the target two steps ahead": (
+        NEXT,
+        lambda: measured(SeesAhead(2), numbers_ahead(2)[1], x=numbers_ahead(2)[0]),
+        (18,),
+        True,
+    ),
+    "a later step than the target": (
+        NEXT,
+        lambda: measured(SeesAhead(2), numbers_ahead(1)[1], x=numbers_ahead(1)[0]),
+        (0,),
+        False,
+    ),
+    "one direction, a number two steps ahead": (
+        NEXT,
+        lambda: of_numbers(*numbers_ahead(2)),
+        (0,),
+        False,
     ),
     "the next word": (AHEAD, lambda: of_words(next_words), (1,), False),
     "a word two steps ahead": (AHEAD, lambda: of_words(later_words(2), words=ids), (2,), False),

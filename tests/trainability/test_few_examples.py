@@ -12,7 +12,7 @@ from user_modules import EachState, LastState
 from rhn.errors import InvalidInputError
 from trainability import assert_learns, check, checks, cure
 from trainability.changes import ADAM, NONE, SINGLE
-from trainability.checks import ERROR_ON_TRAINING, FAILED
+from trainability.check_table import ERROR_ON_TRAINING, FAILED
 from trainability.facts import FACTS, PROPORTIONAL, READ, SPREAD
 
 STEPS = 2
@@ -48,7 +48,7 @@ def test_few_examples_have_all_facts_and_rows(count, targets):
     assert tuple(fact.name for fact in found.facts) == FACTS
     assert absent <= RELATIVE if found.kind == "raw" else not absent
     assert (found.examples, found.held_out, found.notes()[FAILED]) == (count, 0, 0)
-    assert found.starred == () and not any(row.seeds for row in found.rows)
+    assert found.starred_rows == () and not any(row.seeds for row in found.rows)
     assert ERROR_ON_TRAINING in str(found) and ERROR_ON_TRAINING not in str(many)
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from rhn.utils.tables import MISSING
+from rhn.utils.tables import EXPLAINED, MISSING, MORE
 from trainability.changes import Known
 from trainability.data import read_examples
 from trainability.door import layout_with_outputs, users_output
@@ -92,13 +92,16 @@ def prepared(
     )
 
 
-FRAME = {"examples", "(", "distinct),", "held", "out,", "steps;", ":", "error:", ";", "rate", "to",
-         "steps", ",", "rows", "explained:", "note:", "SGD,", "Adam,"}  # fmt: skip
+FRAME = {
+    *("examples", "(", "distinct),", "held", "out,", "time", "steps;", "optimiser", "steps", ","),
+    *(":", "error:", ";", "rate", "to", "note:", "SGD,", "Adam,", *MORE.split()),
+    *EXPLAINED.split(),
+}
 
 
 def other_words(found):
     """The words of a printed result that are no numbers and no literals of its class."""
-    text = str(found)
+    text = f"{found}\n{found.whole()}"
     for literal in sorted((*found.texts, found.page), key=len, reverse=True):
         text = text.replace(literal, " ")
     text = re.sub(r"-?\b(inf|nan|\d[\d.]*(e[+-]?\d+)?)\b", " ", text)

@@ -1,0 +1,87 @@
+"""`watch` has no star for a loop without a fault, of whatever kind, and counts what is in it."""
+
+import pytest
+import torch
+from sound_loops import LOOPS
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+import trainability
+from trainability.watching.loop_facts import (
+    CALLED,
+    CHANGED,
+    EVALUATION,
+    MINIBATCHES,
+    OPTIMIZERS,
+    PASSES,
+    STATES,
+    STEPS_AND_SKIPPED,
+)
+
+NUMBERS = [
+    ("plain", CALLED, (6, 0, 0, 0)),
+    ("plain", MINIBATCHES, (16, 16, 1)),
+    ("accumulation", STEPS_AND_SKIPPED, (4, 0)),
+    ("accumulation", PASSES, (16, 12)),
+    ("validation_in_evaluation_mode", EVALUATION, (0,)),
+    ("head_alone", CALLED, (6, 4, 0, 4)),
+    ("frozen_batch_norm", EVALUATION, (16,)),
+    ("frozen_critic_in_evaluation_mode", EVALUATION, (0,)),
+    ("distillation", EVALUATION, (0,)),
+    ("updates_by_hand", STEPS_AND_SKIPPED, (0, 0)),
+    ("updates_by_hand", CALLED, (6, 6, 0, 0)),
+    ("averaged_weights", CHANGED, (0, 0)),
+    ("averaged_model_of_torch", CHANGED, (0, 0)),
+    ("step_inside_the_backward_pass", STEPS_AND_SKIPPED, (96, 0)),
+    ("step_inside_the_backward_pass", OPTIMIZERS, (6, 0)),
+    ("state_carried_over_chunks", STATES, (11, 0)),
+    ("encoder_and_decoder", STATES, (0, 0)),
+    ("two_optimisers_of_the_same_weights", OPTIMIZERS, (2, 0)),
+    ("sac_with_a_bare_parameter", OPTIMIZERS, (3, 0)),
+]
+
+
+def facts_of(loop):
+    """The result of a loop that is watched."""
+    with trainability.watch() as seen:
+        loop()
+    return seen.result()
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_sound_loop_has_no_star(name):
+    assert facts_of(LOOPS[name]).starred == ()
+
+
+@pytest.mark.parametrize(("name", "fact", "numbers"), NUMBERS)
+def test_events_of_a_sound_loop_are_counted(name, fact, numbers):
+    assert facts_of(LOOPS[name]).fact(fact) == numbers
+
+
+def test_steps_that_a_scaler_skips_are_counted():
+    steps, skipped = facts_of(LOOPS["grad_scaler"]).fact(STEPS_AND_SKIPPED)
+    assert skipped > 0 and steps + skipped == 16
+
+
+def weights_of_steps(loop):
+    """The sums of the weights after each step, and the random numbers that follow."""
+    sums = []
+
+    def read(optimizer, args, kwargs):
+        tensors = (p for group in optimizer.param_groups for p in group["params"])
+        sums.append([p.detach().double().sum().item() for p in tensors])
+
+    torch.manual_seed(0)
+    handle = register_optimizer_step_post_hook(read)
+    try:
+        loop()
+    finally:
+        handle.remove()
+    return sums, torch.rand(3).tolist()
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_watching_changes_no_number_of_a_loop(name):
+    alone = weights_of_steps(LOOPS[name])
+    with trainability.watch():
+        watched = weights_of_steps(LOOPS[name])
+    assert watched == alone

@@ -1,0 +1,44 @@
+"""`watch` counts the facts of a training loop as it stands."""
+
+import numpy as np
+import pytest
+from loops import STEPS, facts_of, train
+
+from trainability.watching.loop_facts import (
+    CALLED,
+    FOREIGN,
+    MINIBATCHES,
+    PASSES,
+    REUSED,
+    STEPS_AND_SKIPPED,
+)
+from trainability.watching.loop_result import AFTER_BACKWARD, AT_STEP
+
+
+def test_a_sound_loop_has_no_star():
+    found = facts_of(train)
+    assert found.starred == ()
+    assert found.fact(STEPS_AND_SKIPPED) == (STEPS, 0)
+    assert found.fact(PASSES) == (STEPS, 0)
+    assert found.fact(CALLED) == (6, 0, 0, 0)
+    assert found.fact(MINIBATCHES) == (STEPS, STEPS, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "numbers"),
+    [
+        ("no zero_grad", REUSED, (6, STEPS - 1)),
+        ("weights of another model", FOREIGN, (6,)),
+    ],
+)
+def test_a_fault_has_its_star(fault, name, numbers):
+    found = facts_of(train, fault)
+    assert found.starred == (name,)
+    assert found.fact(name) == numbers
+
+
+def test_a_loop_that_leaves_gradients_alone_has_equal_norms_after_backward_and_at_the_step():
+    row = facts_of(train, epochs=12).optimizers[0]
+    numbers = row.numbers()
+    assert row.steps > 100 and np.isnan(row.after_backward).any()
+    assert numbers[AFTER_BACKWARD] == numbers[AT_STEP]
