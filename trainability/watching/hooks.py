@@ -8,6 +8,7 @@ backward passes, steps of a GradScaler, and minibatches.
 """
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
@@ -72,18 +73,26 @@ class Hooks:
         self.listener = listener
         self.thread = threading.get_ident()
         self.in_backward = False
-        self.handle: RemovableHandle | None = None
-        """Of the one hook for calls: that of all modules, or that of the module in the call."""
+        self.hook = self.before_call
+        self.next_call = register_module_forward_pre_hook(self.hook)
+        """The hook for the next call of any module."""
+        self.this_call: RemovableHandle | None = None
+        """The hook of the module in the call."""
 
     def wait_for_call(self) -> None:
-        """Install the hook for the next call of any module, in place of the present one."""
+        """Install the hook for the next call of any module, in place of that of a module. Its id
+        stays: compiled functions depend on it.
+        """
         self.remove()
-        self.handle = register_module_forward_pre_hook(self.before_call)
+        hooks: Any = self.next_call.hooks_dict_ref()
+        hooks[self.next_call.id] = self.hook
 
     def remove(self) -> None:
-        """Remove the hook for calls."""
-        if self.handle is not None:
-            self.handle.remove()
+        """Remove the hooks for calls."""
+        self.next_call.remove()
+        if self.this_call is not None:
+            self.this_call.remove()
+            self.this_call = None
 
     def is_elsewhere(self) -> bool:
         """Return True in another thread, and in a call that a backward pass makes again."""
@@ -96,7 +105,7 @@ class Hooks:
             return
         self.listener.call_begins()
         self.remove()
-        self.handle = module.register_forward_hook(
+        self.this_call = module.register_forward_hook(
             self.after_call, with_kwargs=True, always_call=True
         )
 
@@ -169,7 +178,6 @@ def hooks_for(listener: Listener) -> Iterator[None]:
     hooks = Hooks(listener)
     with ExitStack() as stack:
         stack.callback(_in_use.release)
-        hooks.wait_for_call()
         stack.callback(hooks.remove)
         for handle in (
             register_optimizer_step_pre_hook(hooks.before_step),
@@ -180,7 +188,20 @@ def hooks_for(listener: Listener) -> Iterator[None]:
         _replace(stack, GradScaler, "step", hooks.around_scaler)
         _replace(stack, GradScaler, "scale", hooks.around_scale)
         _replace(stack, LoaderIterator, "__next__", hooks.around_minibatch)
+        with _without_warning():
+            yield
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """Return a context without the warning of torch that a compiled module has hooks."""
+    warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks")
+    filters: Any = warnings.filters
+    added = filters[0]
+    try:
         yield
+    finally:
+        filters.remove(added)
 
 
 def _replace(stack: ExitStack, owner: Any, name: str, around: Callable) -> None:
