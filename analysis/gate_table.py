@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MEAN, BELOW, ABOVE, SUM = "mean", "share below 0.1", "share above 0.9", "sum of means"
 GATE, CURVE_OF, SEQUENCE = "mean gate", "layer ", "sequence"
-UNITS = {"frame": "quarter notes", "token": "tokens", "": "steps"}
+UNITS = {"frame": "quarter notes", "token": "tokens", "": "time steps"}
 CURVES, MAP = "curves", "map"
 KINDS = (CURVES, MAP)
 """The kinds of figures: a curve for each layer over time, or layers over time in colour."""
@@ -137,14 +137,14 @@ class GateActivity(LayerResult):
         to red at 1, into these axes or new ones.
         """
         from rhn.utils.composer import new_axes
-        from rhn.utils.named_curves import TIME
+        from rhn.utils.named_curves import AXIS
 
         one = self.sequences[0]
         ax = new_axes() if ax is None else ax
         how: Any = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
         ax.imshow(one.activity, cmap="Reds", vmin=0, vmax=1, **how)
         ax.set_title(one.names[0], parse_math=False)
-        ax.set_xlabel(f"{TIME} ({UNITS[self.step]})")
+        ax.set_xlabel(f"{AXIS} ({UNITS[self.step]})")
         layer_ticks(self.labels, ax.yaxis, 0)
         one._write_words(ax)
         return ax

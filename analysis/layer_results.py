@@ -10,7 +10,7 @@ from rhn.utils.results import Result
 
 SEQUENCES = "sequences"
 FRAMES = "frames (of a text: tokens)"
-BEST_CONSTANT = "constant predictor (best on these sequences)"
+BEST_CONSTANT = "constant predictor"
 LAYER, LOSS = "layer", "loss"
 ENDS = "from, to: 95 % interval over sequences"
 

@@ -51,6 +51,8 @@ class Lesion:
 class LesionMode(ABC):
     """What a lesion does to a layer."""
 
+    label: str
+    """The mode in titles and legends."""
     meaning: str
     """What happens to the layer, as a part of a sentence: the help of the command prints it."""
     control: str | None = "blind"
@@ -81,6 +83,7 @@ class LesionMode(ABC):
 class Bias(LesionMode):
     """Shut the transform gates, and open the carry gates."""
 
+    label = "gates shut (bias)"
     meaning = "its transform gates are shut, as in the paper, and its carry gates opened"
 
     def applies(self, place: "Place") -> bool:
@@ -98,6 +101,7 @@ class Bias(LesionMode):
 class Carry(LesionMode):
     """Skip the layer."""
 
+    label = "layer skipped (carry)"
     meaning = "the layer is skipped exactly"
 
     def applies(self, place: "Place") -> bool:
@@ -128,6 +132,7 @@ class Carry(LesionMode):
 class Blind(LesionMode):
     """Remove the input product."""
 
+    label = "input removed (blind)"
     meaning = "its input is removed"
     control = None
 

@@ -21,6 +21,7 @@ from analysis.layer_results import (
     LayerResult,
     layer_ticks,
 )
+from analysis.lesion_modes import MODES
 from rhn.utils.figures import BLUE, GREY, ORANGE
 from rhn.utils.tables import formatted
 
@@ -32,9 +33,7 @@ MODE, LESIONED, NONE = "mode", "lesioned", "none"
 DAMAGE, BEYOND = "damage", "beyond blind"
 DAMAGE_FROM, DAMAGE_TO = "damage from", "damage to"
 BEYOND_FROM, BEYOND_TO = "beyond blind from", "beyond blind to"
-BLIND, PAIRS = "input removed (blind)", "two layers; diagonal: one layer"
-SHOWN_MODES = {"bias": "gates shut (bias)", "carry": "layer skipped (carry)", "blind": BLIND}
-"""The names of modes in a figure; a mode of the user's has its own."""
+PAIRS = "two layers; diagonal: one layer"
 UNITS = {"frame": "damage (nats per frame)", "token": "damage (nats per token)", "": DAMAGE}
 
 
@@ -57,8 +56,8 @@ class LesionTable(LayerResult):
     printed: ClassVar[tuple[str, ...]] = (BEST_CONSTANT,)
     texts: ClassVar[tuple[str, ...]] = (
         SEQUENCES, FRAMES, MODE, ENDS, BEST_CONSTANT, LESIONED, NONE, LOSS, DAMAGE, DAMAGE_FROM,
-        DAMAGE_TO, BEYOND, BEYOND_FROM, BEYOND_TO, LAYER, PAIRS,
-        *SHOWN_MODES.values(), *UNITS.values(),
+        DAMAGE_TO, BEYOND, BEYOND_FROM, BEYOND_TO, LAYER, PAIRS, *UNITS.values(),
+        *(mode.label for mode in MODES.values()),
     )  # fmt: skip
 
     mode: str
@@ -107,7 +106,7 @@ class LesionTable(LayerResult):
         return {label: row for own, label, row in found if own == kind}
 
     def title(self) -> list[str]:
-        return [*super().title(), f"{MODE}: {self.mode}; {ENDS}"]
+        return [*super().title(), f"{MODE}: {MODES[self.mode].label}; {ENDS}"]
 
     def lesioned(self) -> dict[str, np.ndarray]:
         """Return loss, damage and the ends of its interval by label, of the unlesioned network and
@@ -153,11 +152,12 @@ class LesionTable(LayerResult):
         layers = self.of_kind()
         place = {label: x for x, label in enumerate(layers, start=1)}
         blind = {label: row for label, row in self.of_kind("blind").items() if label in place}
-        _points(ax, [*place.values()], layers, fmt="o", color=BLUE,
-                label=SHOWN_MODES.get(self.mode, self.mode))  # fmt: skip
+        _points(ax, [*place.values()], layers, fmt="o", color=BLUE, label=MODES[self.mode].label)
         if blind:
             beside = [place[label] + 0.2 for label in blind]
-            _points(ax, beside, blind, fmt="D", color=ORANGE, label=BLIND, mfc="white")
+            _points(
+                ax, beside, blind, fmt="D", color=ORANGE, label=MODES["blind"].label, mfc="white"
+            )
         ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
         layer_ticks((*place,), ax.xaxis)
         ax.set(xlim=(0.5, len(place) + 0.5), ylabel=UNITS[self.step])

@@ -195,7 +195,7 @@ class Music(SequenceKind):
         """Return the loss per frame of the constant predictor with the lowest loss on these
         sequences.
         """
-        return constant_output_nll(Corpus([*sequences], [], [], ""))
+        return constant_output_nll(sequences)
 
 
 class Text(SequenceKind):

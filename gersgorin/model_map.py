@@ -24,6 +24,7 @@ from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.double_precision import copied, module_runs
 from gersgorin.kinds import batch_first_of, takes
 from gersgorin.losses import Loss, frame_losses, name_of_loss
+from gersgorin.results import STEPS
 from gersgorin.run import Run, open_run
 from gersgorin.step import name_of
 from rhn.cells import Cell
@@ -260,7 +261,7 @@ class _Reader:
         elif isinstance(model, Cell):
             depth = max(model.stacked, model.depth)
             name = f"{name}, depth {depth}, {model.hidden_size} units"
-        names = {"network": title or name, "data": data or "x", "unit": unit or "steps"}
+        names = {"network": title or name, "data": data or "x", "unit": unit or STEPS}
         return {**names, "steps": self.axes.T}
 
     def __call__(self, shift: Any, steps: int | None = None) -> tuple[Tensor, Tensor, int]:

@@ -20,7 +20,7 @@ from rhn.utils.tables import formatted
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DEPTH, UNITS, STEPS, X = "depth", "units", "steps", "x"
+DEPTH, UNITS, STEPS, X = "depth", "units", "time steps", "x"
 PRODUCT, FROM_FIRST = "product norm (log10)", "from first state"
 DIFFERENCE = "Jacobian against differences (relative)"
 MOVE = "largest move of the state in a step / its size"

@@ -96,7 +96,7 @@ class TorchBackend:
         batches = evaluation_batches(corpus.test, device=self.device, dtype=torch.float32)
         with deterministic():
             test = mean_nll(Ensemble.of([model], self.device), batches).item()
-        curve, constant = fused.curve(number), constant_output_nll(corpus)
+        curve, constant = fused.curve(number), constant_output_nll(corpus.train)
         return finished_row(config, number, curve, model.hidden_size, test, constant)
 
     def write_best(self, path: Path, fused: Trainer, number: int, **about) -> None:

@@ -62,6 +62,7 @@ TEXT = {"str", "list[str]", "list[list[list[str]]]", "Iterator[str]", "str | Non
 DRAWS = ("draw", "plot", "panel", "figure", "label", "title", "legend", "table")
 QUICK = "not slow and not chaos and not docs"
 REFUSALS, NUMBERS = "tests/refusals/test_refusal_tables.py", "tests/numbers"  # of all packages
+NOT_RUN = 4, 5  # what pytest returns for a test that it does not find, and for none
 LEAST_SECONDS = 120  # before a run of tests counts as one that does not end
 EQUIVALENT = Path(__file__).with_name("equivalent_faults.txt")
 
@@ -190,18 +191,28 @@ def tests_by_line(root: Path, package: str) -> dict[str, dict[int, set[str]]]:
     mapped = f"--cov={package}", "--cov-context=test", "--cov-report="
     places = package, f"tests/{package}", REFUSALS, NUMBERS
     _, printed = run_pytest(root, *places, *mapped)
-    bad = [row for row in printed.splitlines() if row.startswith(("FAILED", "ERROR"))]
-    failing = {row.split()[1] for row in bad}
+    bad = [row.partition(" ") for row in printed.splitlines()]
+    failing = [f"{named} - " for word, _, named in bad if word in ("FAILED", "ERROR")]
     data = coverage.CoverageData(str(root / ".coverage"))
     data.read()
     tests: dict[str, dict[int, set[str]]] = {}
     for file in data.measured_files():
         contexts = data.contexts_by_lineno(file)
         tests[str(Path(file).relative_to(root))] = {
-            line: {test.partition("|")[0] for test in names if test} - failing
+            line: {name for name in map(_name_of_test, names) if name and not _is_in(name, failing)}
             for line, names in contexts.items()
         }
     return tests
+
+
+def _name_of_test(context: str) -> str:
+    """Return the name in "NAME|run"; the name may have a "|" itself."""
+    return context.rpartition("|")[0]
+
+
+def _is_in(name: str, rows: list[str]) -> bool:
+    """Return whether a row "NAME - MESSAGE" is about a test."""
+    return any(row.startswith(f"{name} - ") for row in rows)
 
 
 def is_caught(root: Path, fault: Fault, tests: list[str], seconds: float) -> bool:
@@ -212,7 +223,9 @@ def is_caught(root: Path, fault: Fault, tests: list[str], seconds: float) -> boo
     chosen = root / "chosen_tests.txt"
     chosen.write_text("\n".join(tests))
     try:
-        code, _ = run_pytest(root, "-x", f"@{chosen}", seconds=seconds)
+        code, printed = run_pytest(root, "-x", f"@{chosen}", seconds=seconds)
+        if code in NOT_RUN:
+            raise RuntimeError(printed)
         return code != 0
     except subprocess.TimeoutExpired:
         return True

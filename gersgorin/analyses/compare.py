@@ -60,7 +60,7 @@ PANELS = {"discs": "", "radius": RADIUS, "reach": ROW_REACH, "norm": NORM, "prod
 COLUMNS = (RUNS, RADIUS, ROW_REACH, NORM, LOG_NORM, HALF_LIFE)
 NOTES = (NOT_CONVERGED, NORM_NOT_CONVERGED, NO_NUMBER)
 WITHOUT_STEPS = "a comparison from a .json file has no numbers of steps: expected one from .npz"
-HEADING = 10  # letters of a line in the heading of a column
+HEADING = 14  # letters of a line in the heading of a column
 
 no_numbers = partial(np.empty, (0, 0))
 PerRun = Annotated[np.ndarray, "run", "step"]

@@ -50,7 +50,7 @@ def draw_exponents_and_means(part: SubFigure, found: Any) -> float:
     for k in {*known[:1].tolist(), *known[-1:].tolist()}:
         colour = to_hex(colours[np.searchsorted(known, k)])
         name_end(right, f"{ONE} {k + 1}", float(found.exponents[k]), colour)
-    right.set(xlabel=f"{COUNTED} ({found.unit})", ylabel=MEANS)
+    right.set(xlabel=COUNTED, ylabel=MEANS)
     return height
 
 

@@ -39,7 +39,7 @@ from gersgorin.linalg.spectrum import (
     known_or_nan,
     values_and_conditions,
 )
-from gersgorin.linalg.threads import by_chunks, one_thread
+from gersgorin.linalg.threads import by_chunks, one_thread, pieces
 from gersgorin.results import DIFFERENCE, PRODUCT, StepResult
 from gersgorin.run import LARGE, Run, RunOptions, names_options, open_run
 from gersgorin.smoothness import difference
@@ -321,7 +321,7 @@ def measured(run: Run, leading: int | None) -> list[dict[str, np.ndarray]]:
     for now, M, e in run.blocks():
         gap = difference(run.step.rows, *run.at(now), partial(torch.einsum, "tij,tj->ti", M))
         M, e = M.cpu().double(), e.cpu()
-        lapack = LapackMeasures(*by_chunks(partial(_by_lapack, leading=leading), M))
+        lapack = _in_pieces(run, now.start, M, leading)
         tensors = {
             **lapack._asdict(),
             "centers": M.diagonal(dim1=-2, dim2=-1).clone(),
@@ -351,6 +351,17 @@ class LapackMeasures(NamedTuple):
     """(B,)."""
     support: Tensor
     """(B, angles)."""
+
+
+def _in_pieces(run: Run, start: int, M: Tensor, leading: int | None) -> LapackMeasures:
+    """The measures of Jacobians M from a step on, with a report after each piece."""
+    parts, done = list[LapackMeasures](), start
+    for piece in pieces(M):
+        if done > start:  # the end of a block is reported by `Run.blocks`
+            run.report(done)
+        parts.append(LapackMeasures(*by_chunks(partial(_by_lapack, leading=leading), piece)))
+        done += len(piece)
+    return LapackMeasures(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _by_lapack(A: Tensor, leading: int | None) -> LapackMeasures:

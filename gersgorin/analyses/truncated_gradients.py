@@ -38,13 +38,13 @@ class Chunks(NamedTuple):
     offset: int
 
     def begins(self, T: int) -> Tensor:
-        """Whether a later chunk begins at a step, (T,).
+        """Whether a chunk begins at a step, (T,); the first step needs no mark.
 
         >>> Chunks(4, 1).begins(10).nonzero().flatten().tolist()
         [1, 5, 9]
         """
         found = torch.zeros(T, dtype=torch.bool, device="cpu")
-        found[self.offset or self.K :: self.K] = True
+        found[self.offset :: self.K] = True
         return found
 
 

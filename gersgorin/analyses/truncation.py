@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 TEN, ONE = 0.1, 0.01  # errors
 LOSS_OF = {PolyphonicModel: "bernoulli", LanguageModel: "categorical"}
-WINDOW, LAG, LOSS = "window (steps)", "lag", "loss"
+WINDOW, LAG, LOSS = "window (time steps)", "lag", "loss"
 ERROR, COSINE = "chunks: relative error", "chunks: cosine"
 SLIDING_ERROR, SLIDING_COSINE = "sliding: relative error", "sliding: cosine"
-SHORTEST = "shortest chunks (steps)"
+SHORTEST = "shortest chunks (time steps)"
 WINDOW_10, WINDOW_1 = "error at most 10 %", "error at most 1 %"
 OF_MEAN, LOW, MEDIAN, HIGH = "mean loss", "10 % of sequences", "median", "90 % of sequences"
 NORM, SEQUENCES = "norm of the gradient by lag", "sequences"

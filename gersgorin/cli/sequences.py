@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gersgorin import checks
 from gersgorin.cli.options import DataOptions
+from gersgorin.results import STEPS
 from rhn.data.jsb import chorale, chorales
 from rhn.errors import DataError, RhnError
 from rhn.utils.io import check_file
@@ -46,7 +47,7 @@ class Sequences:
     all: list[Tensor]
     """The sequences: numbers (T, m), or ids (T,)."""
     name: str
-    unit: str = "steps"
+    unit: str = STEPS
     """Length of a time step: "quarter notes", "tokens"."""
 
     @property

@@ -6,6 +6,7 @@ chunks, each of which is one call in its own thread; torch releases Python's loc
 
     with one_thread(): ...          no second thread of LAPACK in this block; also a decorator
     by_chunks(solve, A)             the results of solve(matrices) for all matrices of A
+    pieces(A)                       parts of A that keep all threads busy; progress between them
 """
 
 import os
@@ -21,6 +22,7 @@ from rhn.utils.validation import whole_number
 # a chunk delayed by a neighbour then costs a quarter of a core's share, not all of it
 CHUNKS_PER_WORKER = 4
 THREAD = 2**21  # multiplications, sum of n^3, that take about as long as the start of a thread
+PIECE = 2**27  # multiplications of a piece: a part of a second
 
 
 @contextmanager
@@ -32,6 +34,22 @@ def one_thread() -> Iterator[None]:
         yield
 
 
+def cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pieces(A: Tensor) -> tuple[Tensor, ...]:
+    """Split matrices (batch, n, n) into pieces with chunks for every core.
+
+    >>> len(pieces(torch.zeros(2 * CHUNKS_PER_WORKER * cores(), 600, 600)))
+    2
+    """
+    return A.split(max(CHUNKS_PER_WORKER * cores(), PIECE // A.shape[-1] ** 3))
+
+
 def by_chunks(
     solve: Callable[[Tensor], Tensor | tuple[Tensor, ...]], A: Tensor, workers: int | None = None
 ) -> list[Tensor]:
@@ -41,11 +59,8 @@ def by_chunks(
     if workers is not None:
         workers = whole_number("workers", workers, 1)
     stack = A.detach().cpu().reshape(A.shape[:-2].numel(), *A.shape[-2:])
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     enough = 1 + stack.numel() * stack.shape[-1] // THREAD
-    n_workers = min(workers or cores, len(stack), enough)
+    n_workers = min(workers or cores(), len(stack), enough)
     n_chunks = min(CHUNKS_PER_WORKER * n_workers, len(stack)) if n_workers > 1 else 1
     with one_thread():
         parts = in_threads(solve, stack.tensor_split(n_chunks), n_workers)

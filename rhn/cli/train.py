@@ -161,7 +161,7 @@ def _row(result: Any, name: str) -> dict[str, Any]:
 
 
 def _constant_nll(corpus: Any) -> list[float]:
-    """Return the losses of the constant predictor with the lowest training loss, in nats."""
+    """Return the lowest loss of a constant predictor on each split, in nats."""
     import numpy as np
     import torch
 
@@ -169,7 +169,7 @@ def _constant_nll(corpus: Any) -> list[float]:
 
     splits = [getattr(corpus, split) for split in SPLITS]
     if not hasattr(corpus, "vocabulary"):
-        return [constant_output_nll(corpus, pieces) for pieces in splits]
-    counts = [np.bincount(text[1:], minlength=len(corpus.vocabulary)) for text in splits]
-    p, *others = (torch.from_numpy(count / count.sum()) for count in counts)
-    return [-float(torch.xlogy(q, p).sum()) for q in (p, *others)]
+        return [constant_output_nll(pieces) for pieces in splits]
+    counts = [np.bincount(text[1:]) for text in splits]
+    shares = [torch.from_numpy(count / count.sum()) for count in counts]
+    return [-float(torch.xlogy(p, p).sum()) for p in shares]

@@ -33,8 +33,8 @@ NARROW = 0.42  # of a figure's width: the longest line of a curve's name
 NAME, CURVE, CUT = "name of a curve", "curve", "cut axis"  # ids of these texts and lines
 LAYER_NAME = re.compile(r"layer (?P<from_1>\d+)$|\[(?P<from_0>\d+)\]$")
 ABOVE = "↑ "  # before the number of a point above a cut axis
-TIME, BAND = "time step", "10 to 90 % of the runs"
-CURVE_TEXTS = (TIME, BAND)
+TIME, AXIS, BAND = "time step", "time", "10 to 90 % of the runs"
+CURVE_TEXTS = (TIME, AXIS, BAND)
 
 
 def over_steps(
@@ -65,7 +65,7 @@ def over_steps(
         subs = (1, 3) if known.max() < 100 * known.min() else (1,)
         ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=5))
         ax.yaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel(f"{TIME} ({unit})", parse_math=False)
+    ax.set_xlabel(f"{AXIS} ({unit})", parse_math=False)
     ax.set_ylabel(label)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     ax.margins(x=0.01)

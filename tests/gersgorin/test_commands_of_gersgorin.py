@@ -405,7 +405,7 @@ def test_a_step_of_a_file_and_its_gates(name, network, capsys):
     found = printed(capsys, "products", *step)
     np.testing.assert_allclose(found["arrays"]["log_norm"], np.arange(1, 21) * np.log(2))
     assert found["network"].startswith(network)
-    assert (found["data"], found["unit"], found["steps"]) == ("flags.csv", "steps", 20)
+    assert (found["data"], found["unit"], found["steps"]) == ("flags.csv", "time steps", 20)
     mean = printed(capsys, "gates", *step, "--of", "nets.py:gates_of")
     assert mean["names"] == ["mine"] and mean["arrays"]["mean"] == [[0.5]] * 20
 

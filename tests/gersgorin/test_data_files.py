@@ -39,7 +39,7 @@ def test_tables_as_people_write_them(table):
     Path("t.csv").write_text(table, encoding="utf-8")
     found = read_numbers(Path("t.csv"))
     assert found.x.tolist() == [[1, 2], [3, 4], [5, 6]] and found.x.dtype == torch.float64
-    assert (found.name, found.unit, found.parts()) == ("t.csv", "steps", [found])
+    assert (found.name, found.unit, found.parts()) == ("t.csv", "time steps", [found])
 
 
 @pytest.mark.parametrize(

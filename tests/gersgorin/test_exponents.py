@@ -436,7 +436,7 @@ def test_words_are_literals_and_files_are_read_back(tmp_path):
     hidden = lyapunov(lambda x, s: s * torch.tensor([2.0, 0.0], dtype=d), steps(3), ZERO)
     for found in (lyapunov(f, x), hidden):
         figure = f"{found}\n{' '.join(words_in(found.figure()))}"
-        assert other_words(figure, found, (*FIGURE_TEXTS, "(steps)")) == set()
+        assert other_words(figure, found, (*FIGURE_TEXTS, "(time steps)")) == set()
         for suffix in (".json", ".npz"):
             path = found.save(tmp_path / f"{suffix[1:]}{suffix}")
             assert str(LyapunovSpectrum.load(path)) == str(found)

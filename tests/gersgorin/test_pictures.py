@@ -114,7 +114,7 @@ def test_names_stand_at_the_ends_of_their_curves_and_in_their_order(scale):
     ax = Figure(figsize=(6, 3)).add_subplot()
     over_steps(ax, {f"curve {k}": np.array([1.0, end]) for k, end in enumerate(ends)}, "days", "m")
     ax.get_figure().canvas.draw()
-    assert ax.get_yscale() == scale and ax.get_xlabel() == "time step (days)"
+    assert ax.get_yscale() == scale and ax.get_xlabel() == "time (days)"
     assert ax.get_ylabel() == "m"
     middles = np.array([np.mean(name.get_window_extent().intervaly) for name in names_of(ax)])
     assert (np.argsort(middles) == np.argsort(ends)).all()

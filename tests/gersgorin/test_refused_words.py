@@ -109,3 +109,14 @@ def test_progress_counts_the_steps(monkeypatch):
     run = replace(open_run(cell_of(), x_of(12)), progress=lambda *step: done.append(step))
     seen = [len(done) for _ in run.blocks()]
     assert seen == [0, 1, 2], "a block counts when the work on it is over"
+
+
+def test_progress_counts_the_pieces_of_a_block_of_large_jacobians(monkeypatch):
+    expected, done = spectra(open_run(cell_of(), x_of(12))), []
+    monkeypatch.setattr("gersgorin.linalg.threads.PIECE", 0)
+    monkeypatch.setattr("gersgorin.linalg.threads.cores", lambda: 1)
+    run = replace(open_run(cell_of(), x_of(12)), progress=lambda *step: done.append(step))
+    found = spectra(run)
+    assert done == [(4, 12), (8, 12), (12, 12)]
+    np.testing.assert_array_equal(found.eigenvalues, expected.eigenvalues)
+    np.testing.assert_array_equal(found.norm, expected.norm)

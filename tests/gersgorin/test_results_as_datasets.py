@@ -78,7 +78,7 @@ INDEX = {
     "fixed points": ("point", [1]),
     "compare": ("network", ["rhn, 2", "f"]),
     "recording": ("optimiser step", [0, 5, 10]),
-    "truncation": ("window (steps)", [1, 2, 3, 4, 6]),
+    "truncation": ("window (time steps)", [1, 2, 3, 4, 6]),
     "lesions": ("lesioned", ["none", "1", "2"]),
     "refinement": ("readout after layer", ["before 1", "1", "2"]),
     "gates of layers": ("layer", ["1", "2"]),

@@ -294,7 +294,7 @@ def test_figures_show_the_numbers_and_no_other_words():
     for ax in (whole, near):
         dots = next(line for line in ax.lines if line.get_label() == "eigenvalues")
         np.testing.assert_array_equal(dots.get_xdata(), found.eigenvalues[2].real)
-    more = ("(steps)", *PLANE_TEXTS, *CURVE_TEXTS, MODULUS, *DISC_TEXTS)
+    more = ("(time steps)", *PLANE_TEXTS, *CURVE_TEXTS, MODULUS, *DISC_TEXTS)
     assert other_words(" ".join(words_in(figure)), found, more) == set()
     for result in (products(f, x), gains(f, x), gates(f, x)):
         ax = result.figure().axes[0]

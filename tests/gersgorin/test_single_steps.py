@@ -21,7 +21,7 @@ from gersgorin.one_step import (
     trajectory,
 )
 from gersgorin.run import open_run
-from rhn.cells import DTRNN, RHN
+from rhn.cells import DTRNN, DTSRNN, RHN
 from rhn.errors import InvalidInputError
 from tests.gersgorin.test_step_of_networks import (
     MODULES,
@@ -230,3 +230,11 @@ def test_a_bound_of_a_cell_is_a_number_for_states_up_to_a_size():
 def test_rows_without_numbers_are_no_vectors(x, s):
     with pytest.raises(InvalidInputError, match=r"x, s is .* expected vectors"):
         temporal_jacobian(lambda x, s: s, x, s)
+
+
+def test_jacobians_of_layers_of_one_shape_are_one_tensor():
+    x, s = torch.rand(2, 3, 1), torch.rand(2, 3, 4)
+    assert layer_jacobians(RHN(1, 4, 2), x, s).shape == (2, 2, 3, 4, 4)
+    shortcuts = layer_jacobians(DTSRNN(1, 4, 3), x, s)
+    assert [J.shape[-2:] for J in shortcuts] == [(8, 4), (8, 8), (4, 8)]
+    assert all(J.shape[:2] == (2, 3) for J in shortcuts)

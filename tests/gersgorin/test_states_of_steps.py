@@ -12,7 +12,7 @@ from gersgorin import step as home
 from gersgorin.jacobians import jacobians
 from gersgorin.run import Run
 from gersgorin.step import as_step
-from rhn.cells import CELLS, Cell, StackedCell, make_cell
+from rhn.cells import CELLS, RHN, Cell, StackedCell, make_cell
 from rhn.errors import InvalidInputError, NotFiniteError, UsersCodeError
 from tests.numbers.record import filled
 
@@ -199,3 +199,28 @@ def test_an_error_without_words_is_named_by_its_class():
 
     with pytest.raises(UsersCodeError, match=r"ValueError: -$"):
         open_run(silent, drawn(T, M), torch.zeros(2, dtype=d))
+
+
+@pytest.mark.parametrize("T", [1, 2])
+def test_one_step_is_not_computed_by_the_path_of_many(T):
+    calls = []
+
+    class Counted(RHN):
+        def states(self, x, s0):
+            calls.append(len(x))
+            return super().states(x, s0)
+
+    step, x = as_step(Counted(2, 3, 2), torch.rand(T, 2))
+    found = step.states(x[:, None])
+    assert found.shape == (T + 1, 1, 3) and calls == ([] if T == 1 else [2])
+
+
+def test_a_state_is_unpacked_layer_by_layer():
+    step, _ = as_step(nn.LSTM(1, 2, 2), torch.zeros(3, 1))
+    h, c = step.unpack(torch.arange(8.0))
+    assert (h.tolist(), c.tolist()) == ([[0, 1], [4, 5]], [[2, 3], [6, 7]])
+    h, c = as_step(nn.LSTM(1, 2), torch.zeros(3, 1))[0].unpack(torch.arange(4.0))
+    assert (h.tolist(), c.tolist()) == ([0, 1], [2, 3])
+    assert as_step(nn.GRU(1, 2), torch.zeros(3, 1))[0].unpack(torch.arange(2.0)).tolist() == [0, 1]
+    with pytest.raises(InvalidInputError, match=r"^s0 is 8 numbers: expected 8 for LSTM"):
+        as_step(nn.LSTM(1, 2, 2), torch.zeros(3, 1), tuple(map(torch.zeros, (3, 3, 2))))

@@ -21,7 +21,7 @@ from rhn.cells import StackedCell, make_cell
 from rhn.errors import InvalidInputError, NotFiniteError
 from tests.numbers.record import M, N, T, X, filled, pair
 
-NAMES = {"title": "net", "data": "x", "unit": "steps"}
+NAMES = {"title": "net", "data": "x", "unit": "time steps"}
 
 
 class OneRow(nn.Module):

@@ -177,6 +177,15 @@ def of_influence(f, x, **how):
     return gersgorin.influence(f, x, **how, batch_first=True if isinstance(f, Loop) else None)
 
 
+def of_truncation(f, x):
+    def loss(o, y):
+        return (o - 0.3).square().mean()
+
+    batch_first = True if isinstance(f, Loop) else None
+    found = gersgorin.truncation(f, x, x, loss, batch_first=batch_first)
+    return read(found, "windows error cosine sliding_error sliding_cosine by_lag windows_10")
+
+
 def recording(f, x):
     recorder = gersgorin.Recorder(f, x, every=1)
     for _ in range(3):
@@ -222,6 +231,7 @@ ANALYSES = {  # name: (networks, function of network, x and first state, names o
     "fixed points": (MODULES, points, None),
     "fixed points of starts": ({"cycle"}, partial(points, **MANY), None),
     "points of cycles": ({"cycle"}, partial(points, period=2, **MANY), None),
+    "truncation": (MODULES, of_truncation, None),
     "steps": (CELLS, steps, None),
     "recording": (MODULES, recording, None),  # last: it changes the network
 }

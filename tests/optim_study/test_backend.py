@@ -129,7 +129,7 @@ def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(objective, tmp_p
     assert curve[row.best_epoch].tolist() == measured[:2]
     assert row.loss(objective) == measured[0 if objective == "train" else 1]
     assert [row.best_train_nll, row.best_valid_nll] == curve.min(0).tolist() != measured[:2]
-    constant = constant_output_nll(CORPUS)
+    constant = constant_output_nll(CORPUS.train)
     left = next((k for k, loss in enumerate(curve[:, 0]) if loss < 0.98 * constant), None)
     assert (row.constant_nll, row.left_epoch, row.epochs) == (constant, left, 60)
     data = {"source": CORPUS.source, "checksum": CORPUS.checksum, "path": str(MELODIES)}

@@ -22,11 +22,19 @@ def draw_points(values, size):
     return size * 2
 '''
 TEST = """
+import pytest
+
 from package.numbers import mean_of_positive
 
 
-def test_mean():
-    assert mean_of_positive([1.0, 3.0]) == 2.0
+@pytest.mark.parametrize("values", [[1.0, 3.0]], ids=["|a - b|"])
+def test_mean(values):
+    assert mean_of_positive(values) == 2.0
+
+
+@pytest.mark.parametrize("values", [[1.0, 3.0]], ids=["a - b"])
+def test_that_fails(values):
+    assert mean_of_positive(values) == 3.0
 """
 REFUSAL = """
 import pytest
@@ -81,11 +89,11 @@ def test_a_fault_that_no_test_catches_survives(tmp_path, monkeypatch, capsys):
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
         identity = ["-c", "user.name=a", "-c", "user.email=a"]
         subprocess.run(["git", *identity, *words], check=True)
-    assert faults.main("package", "30", "0") == 1
+    assert faults.main("package", "10", "0") == 1
     rows = [row.split(maxsplit=2) for row in capsys.readouterr().out.splitlines()]
     found = {text: word for word, _, text in rows[:-1]}
-    assert found["mean_of_positive: sum -> mean"] == "caught"
-    assert found["mean_of_positive: value < 9 -> value <= 9"] == "caught"
+    assert found["mean_of_positive: 0 -> 1"] == "caught"
+    assert found["mean_of_positive: 9 -> 10"] == "caught"  # by the refusal
     assert found["mean_of_positive: value > 0 -> value >= 0"] == "SURVIVED"
 
 

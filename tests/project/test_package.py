@@ -134,7 +134,7 @@ def test_the_installed_plot_draws_a_chorale(empty):
 
 def test_the_installed_check_reads_a_training_in_a_file(empty):
     said = empty("trainability", "check", "own.py:mixed_axes", "--steps", "50")
-    assert "600 examples (600 distinct), 120 held out, 10 steps" in said
+    assert "600 examples (600 distinct), 120 held out, 10 time steps" in said
 
 
 def test_the_installed_package_analyzes_a_layer_of_torch(empty):

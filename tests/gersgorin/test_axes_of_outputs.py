@@ -1,0 +1,95 @@
+"""Outputs of sequences as frames; sequences, targets and lengths that do not fit."""
+
+import pytest
+import torch
+from torch import nn
+
+from gersgorin import influence, model_map
+from gersgorin.model_map import Axes, model_maps
+from rhn.errors import InvalidInputError
+
+d = torch.float64
+
+FRAMES = {  # name: (axes, shape of outputs, shape of frames; None if refused)
+    "one sequence": (Axes(5, 1, None), (5, 3), (5, 1, 3)),
+    "one sequence of numbers": (Axes(5, 1, None), (5,), (5, 1, 1)),
+    "one sequence of two steps": (Axes(2, 1, None), (2, 3), (2, 1, 3)),
+    "one sequence, matrices": (Axes(5, 1, None), (5, 2, 2), (5, 1, 4)),
+    "one sequence, batch first": (Axes(5, 1, 0), (1, 5, 3), (5, 1, 3)),
+    "one sequence, time first": (Axes(5, 1, 1), (5, 1, 3), (5, 1, 3)),
+    "one output": (Axes(5, 1, None), (3,), (1, 1, 3)),
+    "one output in a batch": (Axes(5, 1, 0), (1, 3), (1, 1, 3)),
+    "one number": (Axes(5, 1, None), (), (1, 1, 1)),
+    "one output of as many numbers as steps": (Axes(5, 1, None, one=True), (5,), (1, 1, 5)),
+    "other steps": (Axes(5, 1, None), (4, 3), None),
+    "batch first": (Axes(5, 2, 0), (2, 5, 3), (5, 2, 3)),
+    "time first": (Axes(5, 2, 1), (5, 2, 3), (5, 2, 3)),
+    "batch first, numbers": (Axes(5, 2, 0), (2, 5), (5, 2, 1)),
+    "an output for each sequence": (Axes(5, 2, 0), (2, 3), (1, 2, 3)),
+    "a number for each sequence": (Axes(5, 2, 0), (2,), (1, 2, 1)),
+    "as many numbers as steps": (Axes(5, 2, 0, one=True), (2, 5), (1, 2, 5)),
+    "states of layers": (Axes(5, 2, 0), (1, 2, 3), (1, 2, 3)),
+    "other sequences": (Axes(5, 2, 0), (3, 3), None),
+    "other numbers": (Axes(5, 2, 0), (4, 2, 3), None),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_frames_have_the_time_first_and_the_numbers_of_their_sequence(name):
+    axes, shape, wanted = FRAMES[name]
+    o = torch.zeros(shape)
+    if wanted is None:
+        with pytest.raises(InvalidInputError, match=f"expected 5 steps, or one, of {axes.B}"):
+            axes.frames("o", o)
+        return
+    o = torch.arange(float(o.numel())).reshape(shape)
+    found = axes.frames("o", o)
+    assert found.shape == wanted
+    turned = name.startswith("batch first")
+    assert torch.equal(found.flatten(), (o.transpose(0, 1) if turned else o).flatten())
+
+
+def test_derivatives_by_step_have_the_time_before_the_sequences():
+    slopes = torch.arange(12.0).reshape(1, 2, 3, 2)
+    assert torch.equal(Axes(3, 2, 0).by_step(slopes), slopes.transpose(1, 2))
+    assert torch.equal(Axes(2, 3, 1).by_step(slopes), slopes)
+
+
+@pytest.mark.parametrize(("block", "count"), [(23, 1), (72, 3), (1 << 20, 256)])
+def test_as_many_products_are_computed_at_once_as_fit(block, count, monkeypatch):
+    monkeypatch.setattr(model_map, "BLOCK", block)
+    (found,) = model_maps(nn.GRU(2, 4), torch.rand(6, 2))  # 12 inputs, 24 outputs
+    assert found.at_once == count
+
+
+@pytest.mark.parametrize(("at", "other"), [(0, 1), (2, 0)], ids=["the first", "the last"])
+def test_one_sequence_that_reads_another_is_refused(at, other):
+    def mixes(x):
+        return torch.stack([x[:, b] + (x[:, other] if b == at else 0) for b in range(3)], 1)
+
+    x = torch.rand(4, 3, 2, dtype=d)
+    assert influence(lambda x: 2 * x, x, batch_first=False).sequences == 3
+    with pytest.raises(InvalidInputError, match="a function of other sequences"):
+        influence(mixes, x, batch_first=False)
+
+
+@pytest.mark.parametrize(
+    ("x", "how", "said"),
+    [
+        pytest.param(torch.rand(7), {}, "x is ", id="numbers without rows"),
+        pytest.param([], {}, "y is ", id="no sequence"),
+        pytest.param([torch.rand(4, 2)], {"lengths": [4]}, "lengths is ", id="lengths of a list"),
+        pytest.param(
+            [torch.rand(4, 2)], {"of": "squared", "y": torch.rand(1, 4, 2)}, "y is ", id="no list"
+        ),
+        pytest.param(
+            [torch.rand(4, 2)], {"of": "squared", "y": [torch.rand(4, 2)] * 2}, "y is ", id="two y"
+        ),
+        pytest.param(torch.rand(4, 2, 2), {"lengths": [0, 4]}, "lengths is ", id="no step"),
+        pytest.param(torch.rand(4, 2, 2), {"lengths": [4]}, "lengths is ", id="one length"),
+        pytest.param(torch.rand(4, 2, 2), {"lengths": [1.0, 4.0]}, "lengths is ", id="no integers"),
+    ],
+)
+def test_sequences_targets_and_lengths_that_do_not_fit_are_refused(x, how, said):
+    with pytest.raises(InvalidInputError, match=f"^{said}"):
+        influence(lambda x: 2 * x, x, batch_first=False, **how)
