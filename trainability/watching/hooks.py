@@ -25,7 +25,7 @@ from torch.optim.optimizer import (
 from torch.utils.hooks import RemovableHandle
 
 from rhn.errors import InvalidInputError
-from rhn.utils.torch_private import LoaderIterator
+from rhn.utils.torch_private import LoaderIterator, is_recorded
 
 
 class Listener(Protocol):
@@ -95,11 +95,12 @@ class Hooks:
             self.this_call = None
 
     def is_elsewhere(self) -> bool:
-        """Return True in another thread, and in a call that a backward pass makes again."""
-        return threading.get_ident() != self.thread or self.in_backward
+        """Return True in another thread, and while torch records operations, compiled or traced."""
+        is_of_compiler = torch.compiler.is_compiling()  # first: the compiler reads no other line
+        return is_of_compiler or threading.get_ident() != self.thread or is_recorded()
 
     def before_call(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling() or self.is_elsewhere():
+        if self.is_elsewhere() or self.in_backward:  # which makes calls of checkpoints again
             return
         if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
             return
@@ -115,7 +116,7 @@ class Hooks:
 
     def around_backward(self, call: Callable) -> Callable:
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
-            if self.is_elsewhere():
+            if self.is_elsewhere() or self.in_backward:
                 return call(tensors, *args, **kwargs)
             self.wait_for_call()  # an interrupt has ended a call without its hook
             self.listener.backward_begins(tensors)
@@ -129,15 +130,17 @@ class Hooks:
         return backward
 
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not torch.compiler.is_compiling() and threading.get_ident() == self.thread:
+        if not self.is_elsewhere():
             self.listener.step_begins(optimizer)
 
     def after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not torch.compiler.is_compiling() and threading.get_ident() == self.thread:
+        if not self.is_elsewhere():
             self.listener.step_ends(optimizer)
 
     def around_scaler(self, call: Callable) -> Callable:
         def step(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+            if self.is_elsewhere():
+                return call(scaler, optimizer, *args, **kwargs)
             return self.listener.scaler_steps(
                 optimizer, lambda: call(scaler, optimizer, *args, **kwargs)
             )
@@ -147,14 +150,15 @@ class Hooks:
     def around_scale(self, call: Callable) -> Callable:
         def scale(scaler: GradScaler, outputs: Any) -> Any:
             scaled = call(scaler, outputs)
-            self.listener.loss_scaled(outputs, scaled, float(scaler.get_scale()))
+            if not self.is_elsewhere():
+                self.listener.loss_scaled(outputs, scaled, float(scaler.get_scale()))
             return scaled
 
         return scale
 
     def around_minibatch(self, call: Callable) -> Callable:
         def __next__(iterator: Any) -> Any:
-            if threading.get_ident() != self.thread:
+            if self.is_elsewhere():
                 return call(iterator)
             try:
                 minibatch = call(iterator)
