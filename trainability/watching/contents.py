@@ -71,7 +71,8 @@ def bits(t: Tensor) -> Tensor:
     >>> bits(torch.tensor([1.0, -0.0])).tolist()
     [1065353216, -2147483648]
     """
-    return t.detach().view(WHOLE[t.element_size()])
+    real = torch.view_as_real(t) if t.is_complex() else t
+    return real.detach().view(WHOLE[real.element_size()])
 
 
 def versions_of(weights: Sequence[WatchedWeight]) -> list[tuple[int, int] | None]:

@@ -8,6 +8,7 @@ backward passes, steps of a GradScaler, and minibatches.
 """
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ from torch.optim.optimizer import (
 from torch.utils.hooks import RemovableHandle
 
 from rhn.errors import InvalidInputError
-from rhn.utils.torch_private import LoaderIterator
+from rhn.utils.torch_private import LoaderIterator, is_recorded
 
 
 class Listener(Protocol):
@@ -72,31 +73,40 @@ class Hooks:
         self.listener = listener
         self.thread = threading.get_ident()
         self.in_backward = False
-        self.handle: RemovableHandle | None = None
-        """Of the one hook for calls: that of all modules, or that of the module in the call."""
+        self.hook = self.before_call
+        self.next_call = register_module_forward_pre_hook(self.hook)
+        """The hook for the next call of any module."""
+        self.this_call: RemovableHandle | None = None
+        """The hook of the module in the call."""
 
     def wait_for_call(self) -> None:
-        """Install the hook for the next call of any module, in place of the present one."""
+        """Install the hook for the next call of any module, in place of that of a module. Its id
+        stays: compiled functions depend on it.
+        """
         self.remove()
-        self.handle = register_module_forward_pre_hook(self.before_call)
+        hooks: Any = self.next_call.hooks_dict_ref()
+        hooks[self.next_call.id] = self.hook
 
     def remove(self) -> None:
-        """Remove the hook for calls."""
-        if self.handle is not None:
-            self.handle.remove()
+        """Remove the hooks for calls."""
+        self.next_call.remove()
+        if self.this_call is not None:
+            self.this_call.remove()
+            self.this_call = None
 
     def is_elsewhere(self) -> bool:
-        """Return True in another thread, and in a call that a backward pass makes again."""
-        return threading.get_ident() != self.thread or self.in_backward
+        """Return True in another thread, and while torch records operations, compiled or traced."""
+        is_of_compiler = torch.compiler.is_compiling()  # first: the compiler reads no other line
+        return is_of_compiler or threading.get_ident() != self.thread or is_recorded()
 
     def before_call(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling() or self.is_elsewhere():
+        if self.is_elsewhere() or self.in_backward:  # which makes calls of checkpoints again
             return
         if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
             return
         self.listener.call_begins()
         self.remove()
-        self.handle = module.register_forward_hook(
+        self.this_call = module.register_forward_hook(
             self.after_call, with_kwargs=True, always_call=True
         )
 
@@ -106,7 +116,7 @@ class Hooks:
 
     def around_backward(self, call: Callable) -> Callable:
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
-            if self.is_elsewhere():
+            if self.is_elsewhere() or self.in_backward:
                 return call(tensors, *args, **kwargs)
             self.wait_for_call()  # an interrupt has ended a call without its hook
             self.listener.backward_begins(tensors)
@@ -120,15 +130,17 @@ class Hooks:
         return backward
 
     def before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not torch.compiler.is_compiling() and threading.get_ident() == self.thread:
+        if not self.is_elsewhere():
             self.listener.step_begins(optimizer)
 
     def after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not torch.compiler.is_compiling() and threading.get_ident() == self.thread:
+        if not self.is_elsewhere():
             self.listener.step_ends(optimizer)
 
     def around_scaler(self, call: Callable) -> Callable:
         def step(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+            if self.is_elsewhere():
+                return call(scaler, optimizer, *args, **kwargs)
             return self.listener.scaler_steps(
                 optimizer, lambda: call(scaler, optimizer, *args, **kwargs)
             )
@@ -138,14 +150,15 @@ class Hooks:
     def around_scale(self, call: Callable) -> Callable:
         def scale(scaler: GradScaler, outputs: Any) -> Any:
             scaled = call(scaler, outputs)
-            self.listener.loss_scaled(outputs, scaled, float(scaler.get_scale()))
+            if not self.is_elsewhere():
+                self.listener.loss_scaled(outputs, scaled, float(scaler.get_scale()))
             return scaled
 
         return scale
 
     def around_minibatch(self, call: Callable) -> Callable:
         def __next__(iterator: Any) -> Any:
-            if threading.get_ident() != self.thread:
+            if self.is_elsewhere():
                 return call(iterator)
             try:
                 minibatch = call(iterator)
@@ -169,7 +182,6 @@ def hooks_for(listener: Listener) -> Iterator[None]:
     hooks = Hooks(listener)
     with ExitStack() as stack:
         stack.callback(_in_use.release)
-        hooks.wait_for_call()
         stack.callback(hooks.remove)
         for handle in (
             register_optimizer_step_pre_hook(hooks.before_step),
@@ -180,7 +192,20 @@ def hooks_for(listener: Listener) -> Iterator[None]:
         _replace(stack, GradScaler, "step", hooks.around_scaler)
         _replace(stack, GradScaler, "scale", hooks.around_scale)
         _replace(stack, LoaderIterator, "__next__", hooks.around_minibatch)
+        with _without_warning():
+            yield
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """Return a context without the warning of torch that a compiled module has hooks."""
+    warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks")
+    filters: Any = warnings.filters
+    added = filters[0]
+    try:
         yield
+    finally:
+        filters.remove(added)
 
 
 def _replace(stack: ExitStack, owner: Any, name: str, around: Callable) -> None:

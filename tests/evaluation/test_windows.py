@@ -1,0 +1,105 @@
+"""Training runs with windows shorter and longer than the printed one: training, rows, table."""
+
+import math
+from itertools import islice
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+import torch.nn.functional as F
+
+from evaluation import windows
+from evaluation.windows import LOSSES, SEEDS, SHARES, Plan, Row
+
+SMALL = Plan(units=4, rows=3, steps=3, seconds=0.0, measured_steps=48, valid_steps=20)
+
+
+@pytest.fixture
+def text(tmp_path):
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("to be or not to be " * 40)
+    return windows.text_of(tmp_path, SMALL)
+
+
+def row_of(seed, share, loss):
+    return Row(
+        seed=seed, share=share, window=4, initial_window_10=4.0, initial_window_1=math.nan,
+        trained_window_10=8.0, trained_window_1=64.0, loss_after_steps=loss,
+        loss_after_seconds=loss + 1, seconds_of_steps=2.5, steps_in_seconds=7,
+    )  # fmt: skip
+
+
+def rows_of_all():
+    return [row_of(seed, share, seed + seed**2 * share) for seed in SEEDS for share in SHARES]
+
+
+def test_training_carries_the_state_and_detaches_it(text):
+    model, K = windows.initial_model(text, SMALL, 0), 5
+    for _ in islice(windows.training(model, text.train, K), 2):
+        pass
+    plain, state = windows.initial_model(text, SMALL, 0), torch.zeros(1, SMALL.rows, SMALL.units)
+    optimizer = torch.optim.Adam(plain.parameters(), 3e-3)
+    for start in (0, K):
+        x, y = text.train[start : start + K], text.train[start + 1 : start + K + 1]
+        outputs, state = plain.layer(plain.embed(x), state.detach())
+        loss = F.cross_entropy(plain.out(outputs).transpose(1, 2), y)
+        plain.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        optimizer.step()
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_loss_of_a_text_is_that_of_one_pass(text):
+    model = windows.initial_model(text, SMALL, 0)
+    whole = windows.loss_of(model(text.valid[:-1])[0], text.valid[1:])
+    assert windows.loss_of_text(model, text.valid, chunk=7) == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_a_run_measures_at_both_ends(text):
+    found = windows.run(text, SMALL, seed=0, share=0.5, initial=(8.0, math.nan))
+    assert (found.window, found.steps_in_seconds) == (4, 1)
+    assert found.loss_after_steps < found.loss_after_seconds
+    assert (found.initial_window_10, found.trained_window_10 > 0) == (8.0, True)
+
+
+def test_runs_that_a_file_has_are_not_repeated(text, tmp_path, monkeypatch):
+    path, made = tmp_path / "rows.csv", []
+
+    def run(text, plan, seed, share, initial):
+        made.append((seed, share))
+        return row_of(seed, share, 1.0)
+
+    monkeypatch.setattr(windows, "run", run)
+    monkeypatch.setattr(windows, "windows_of", lambda *_: (4.0, math.nan))
+    known = [row_of(0, 0.5, 3.0), row_of(2, 2.0, 3.0)]
+    for row in known:
+        windows.append(path, row)
+    windows.run_all(text, SMALL, path)
+    found = windows.read(path)
+    pairs = [(row.seed, row.share) for row in found]
+    assert sorted(pairs) == [(seed, share) for seed in SEEDS for share in SHARES]
+    assert [*map(str, found[:2])] == [*map(str, known)]
+    assert not {(row.seed, row.share) for row in known} & {*made}
+
+
+def test_differences_to_the_printed_window_have_the_intervals_of_scipy():
+    of = windows.column(rows_of_all(), "loss_after_steps")
+    each = np.array([[seed**2 * (share - 1) for seed in SEEDS] for share in SHARES])
+    np.testing.assert_allclose(of.difference, each.mean(1))
+    for k in (0, 1, 3):
+        wanted = scipy.stats.ttest_1samp(each[k], 0).confidence_interval()
+        assert (of.low[k], of.high[k]) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_the_table_and_the_picture_have_every_share(tmp_path):
+    rows = rows_of_all()
+    found = windows.table(rows)
+    for label in LOSSES:
+        assert label in found
+    for share in SHARES:
+        assert f"\n{share:g} W" in found
+    windows.draw(rows, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 0
