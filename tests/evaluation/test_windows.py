@@ -2,6 +2,7 @@
 
 import math
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 
 from evaluation import windows
 from evaluation.windows import LOSSES, SEEDS, SHARES, Plan, Row
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 SMALL = Plan(units=4, rows=3, steps=3, seconds=0.0, measured_steps=48, valid_steps=20)
 
@@ -103,3 +106,21 @@ def test_the_table_and_the_picture_have_every_share(tmp_path):
         assert f"\n{share:g} W" in found
     windows.draw(rows, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_the_page_has_the_numbers_of_the_stored_rows():
+    rows = windows.read(DOCS / "results" / "windows.csv")
+    page = (DOCS / "guides" / "truncation.md").read_text()
+    lines = {line.split(" | ")[0]: line for line in page.splitlines()}
+    columns = [windows.column(rows, name) for name in LOSSES.values()]
+    for k, share in enumerate(SHARES):
+        own = [row for row in rows if row.share == share]
+        spans = [
+            [getattr(row, name) for row in own]
+            for name in ("initial_window_10", "trained_window_10")
+        ]
+        cells = [f"{min(values):g} to {max(values):g}" for values in spans]
+        for of in columns:
+            interval = f"{of.difference[k]:.3f} ({of.low[k]:.3f} to {of.high[k]:.3f})"
+            cells.append("0" if share == 1.0 else interval)
+        assert lines[f"| {share:g}"].split(" | ")[1:] == [*cells[:-1], f"{cells[-1]} |"]
