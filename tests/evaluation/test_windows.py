@@ -144,6 +144,6 @@ def test_the_page_has_the_numbers_of_the_stored_rows():
         ]
         cells = [f"{min(values):g} to {max(values):g}" for values in spans]
         for of in columns:
-            interval = f"{of.difference[k]:.3f} ({of.low[k]:.3f} to {of.high[k]:.3f})"
+            interval = f"{of.difference[k]:.4f} ({of.low[k]:.4f} to {of.high[k]:.4f})"
             cells.append("0" if share == 1.0 else interval)
         assert lines[f"| {share:g}"].split(" | ")[1:] == [*cells[:-1], f"{cells[-1]} |"]
