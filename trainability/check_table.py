@@ -189,12 +189,8 @@ class Check(ResultOfRows):
         """Return the facts with a star, and `none`, the rows with a star and the one with the
         lowest error, ten in all; and the meanings.
         """
-        known = [row.error for row in self.rows if not math.isnan(row.error)]
-        rows = [
-            row
-            for row in self.rows
-            if row.label == NONE or row.starred or row.error == min(known, default=math.nan)
-        ]
+        lowest = min((row.error for row in self.rows), default=math.inf)
+        rows = [row for row in self.rows if row.label == NONE or row.starred or row.error == lowest]
         facts = [fact for fact in self.facts if fact.starred][: PRINTED - len(rows)]
         return self._as_blocks(facts, rows[:PRINTED])
 

@@ -805,7 +805,7 @@ def test_a_check_prints_its_facts_and_rows(snapshot):
     ],
 )
 def test_a_check_prints_its_stars_none_and_the_lowest_row(facts, starred, printed):
-    errors = [1.0, float("nan"), 0.5, 0.4, 0.25, 0.75, float("inf")]
+    errors = [1.0, 0.9, 0.5, 0.4, 0.25, 0.75, float("inf")]
     rows = [Row(ROW_LABELS[k], error, None, k in starred) for k, error in enumerate(errors)]
     found = replace(
         OF_CHECK,
