@@ -129,7 +129,7 @@ def loss_of(logits: Tensor, ids: Tensor) -> Tensor:
 
 
 def training(model: Reader, ids: Tensor, K: int) -> Iterator[float]:
-    """Train on chunks of K characters. Yields the seconds of training after each optimiser step."""
+    """Train on chunks of K characters. Yields the seconds so far after each optimiser step."""
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     seconds = 0.0
     while True:

@@ -38,7 +38,7 @@ class Chunks(NamedTuple):
     offset: int
 
     def begins(self, T: int) -> Tensor:
-        """Whether a chunk begins at a step, (T,); the first step needs no mark.
+        """True at steps at which a chunk begins, (T,); the first step needs no mark.
 
         >>> Chunks(4, 1).begins(10).nonzero().flatten().tolist()
         [1, 5, 9]
