@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import gersgorin, kernels, language, study  # noqa: F401 - they enrol themselves
+from benchmarks import gersgorin, kernels, language, study, watching  # noqa: F401 - they enrol themselves
 from benchmarks.registry import (
     BENCHMARKS,
     Benchmark,

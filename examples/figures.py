@@ -25,7 +25,7 @@ from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
 from rhn.utils.composer import composed, fitted, legend_above
 from rhn.utils.figures import BLUE, GREY, RED, call_text, figure_width, save_figure
-from rhn.utils.named_curves import folded, name_end
+from rhn.utils.named_curves import folded
 
 CHORALE = "bwv269"
 KEYS, UNITS = 88, 64
@@ -46,7 +46,7 @@ def on_chorale(cells: dict, *panels: str) -> Comparison:
 def initialisations() -> Comparison:
     """Compare an RNN with small Gaussian weights, and one with identity weights (figure 2)."""
     schemes = {
-        "Gaussian weights, deviation 0.02": "gaussian:0.02",
+        "Gaussian weights of deviation 0.02": "gaussian:0.02",
         "identity weights and noise of 0.005": "identity:0.005",
     }
     cells = {name: RNN(KEYS, UNITS, init=init, **seeded()) for name, init in schemes.items()}
@@ -101,12 +101,11 @@ def draw_radii(size: str | float = "page") -> Figure:
 
     def draw(part: SubFigure) -> float:
         ax = part.add_subplot()
-        for first, power, name in ((means[0], 1.0, "n"), (largest[0], 0.5, "n^(1/2)")):
-            line = first * (sizes / sizes[0]) ** power
-            ax.loglog(sizes, line, ":", color=GREY)
-            name_end(ax, f"as {name}", float(line[-1]), GREY)
+        linear, root = means[0] * sizes / sizes[0], largest[0] * (sizes / sizes[0]) ** 0.5
         ax.loglog(sizes, means, "o-", color=BLUE, label="mean radius of the row discs")
+        ax.loglog(sizes, linear, ":", color=GREY, label="in proportion to n")
         ax.loglog(sizes, largest, "s-", color=RED, label="spectral radius")
+        ax.loglog(sizes, root, "--", color=GREY, label="in proportion to n$^{1/2}$")
         ax.set(xlabel="units n", ylabel="radius", xticks=sizes, xticklabels=sizes)
         ax.minorticks_off()
         legend_above(part, [ax])

@@ -2,6 +2,8 @@
 
 import math
 from itertools import islice
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ import torch.nn.functional as F
 
 from evaluation import windows
 from evaluation.windows import LOSSES, SEEDS, SHARES, Plan, Row
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 SMALL = Plan(units=4, rows=3, steps=3, seconds=0.0, measured_steps=48, valid_steps=20)
 
@@ -59,20 +63,36 @@ def test_the_loss_of_a_text_is_that_of_one_pass(text):
 
 
 def test_a_run_measures_at_both_ends(text):
-    found = windows.run(text, SMALL, seed=0, share=0.5, initial=(8.0, math.nan))
+    run = windows.TrainingRun(text, SMALL, seed=0, share=0.5, initial=(8.0, math.nan))
+    for _ in range(SMALL.steps):
+        assert not run.is_done
+        run.advance()
+    found = run.row()
     assert (found.window, found.steps_in_seconds) == (4, 1)
     assert found.loss_after_steps < found.loss_after_seconds
     assert (found.initial_window_10, found.trained_window_10 > 0) == (8.0, True)
 
 
+class Counted:
+    """A training run that needs three steps, of as many seconds as its share."""
+
+    turns: ClassVar[list[float]] = []
+
+    def __init__(self, text, plan, seed, share, initial):
+        self.seed, self.share, self.seconds, self.is_done = seed, share, 0.0, False
+
+    def advance(self):
+        self.turns.append(self.share)
+        self.seconds += self.share
+        self.is_done = self.seconds >= 3 * self.share
+
+    def row(self):
+        return row_of(self.seed, self.share, 1.0)
+
+
 def test_runs_that_a_file_has_are_not_repeated(text, tmp_path, monkeypatch):
-    path, made = tmp_path / "rows.csv", []
-
-    def run(text, plan, seed, share, initial):
-        made.append((seed, share))
-        return row_of(seed, share, 1.0)
-
-    monkeypatch.setattr(windows, "run", run)
+    path = tmp_path / "rows.csv"
+    monkeypatch.setattr(windows, "TrainingRun", Counted)
     monkeypatch.setattr(windows, "windows_of", lambda *_: (4.0, math.nan))
     known = [row_of(0, 0.5, 3.0), row_of(2, 2.0, 3.0)]
     for row in known:
@@ -82,7 +102,13 @@ def test_runs_that_a_file_has_are_not_repeated(text, tmp_path, monkeypatch):
     pairs = [(row.seed, row.share) for row in found]
     assert sorted(pairs) == [(seed, share) for seed in SEEDS for share in SHARES]
     assert [*map(str, found[:2])] == [*map(str, known)]
-    assert not {(row.seed, row.share) for row in known} & {*made}
+
+
+def test_the_run_with_the_least_time_goes_on(tmp_path):
+    runs = [Counted(None, SMALL, 0, share, None) for share in (2.0, 0.5)]
+    Counted.turns.clear()
+    windows.take_turns(runs, tmp_path / "rows.csv")
+    assert Counted.turns == [2.0, 0.5, 0.5, 0.5, 2.0, 2.0]
 
 
 def test_differences_to_the_printed_window_have_the_intervals_of_scipy():
@@ -103,3 +129,21 @@ def test_the_table_and_the_picture_have_every_share(tmp_path):
         assert f"\n{share:g} W" in found
     windows.draw(rows, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_the_page_has_the_numbers_of_the_stored_rows():
+    rows = windows.read(DOCS / "results" / "windows.csv")
+    page = (DOCS / "guides" / "truncation.md").read_text()
+    lines = {line.split(" | ")[0]: line for line in page.splitlines()}
+    columns = [windows.column(rows, name) for name in LOSSES.values()]
+    for k, share in enumerate(SHARES):
+        own = [row for row in rows if row.share == share]
+        spans = [
+            [getattr(row, name) for row in own]
+            for name in ("initial_window_10", "trained_window_10")
+        ]
+        cells = [f"{min(values):g} to {max(values):g}" for values in spans]
+        for of in columns:
+            interval = f"{of.difference[k]:.4f} ({of.low[k]:.4f} to {of.high[k]:.4f})"
+            cells.append("0" if share == 1.0 else interval)
+        assert lines[f"| {share:g}"].split(" | ")[1:] == [*cells[:-1], f"{cells[-1]} |"]

@@ -115,7 +115,12 @@ print([path.name for path, text in files().items() if path.read_text() != text])
     assert old == "[]\n", "run python docs/reference.py"
 
 
-RESULTS_BY_MODULE = {**RESULTS, "Check": "trainability.checks", "Cure": "trainability.cures"}
+RESULTS_BY_MODULE = {
+    **RESULTS,
+    "Check": "trainability.checks",
+    "Cure": "trainability.cures",
+    "LoopResult": "trainability.watching.loop_result",
+}
 
 
 @pytest.mark.parametrize(("name", "module"), RESULTS_BY_MODULE.items(), ids=[*RESULTS_BY_MODULE])

@@ -120,3 +120,37 @@ def test_a_copy_with_other_tensors_keeps_ties_kinds_and_the_original():
     for name, t in own.state_dict().items():
         torch.testing.assert_close(copied.state_dict()[name], t + 1)
     assert isinstance(copied.frozen, nn.Parameter) and not isinstance(copied.mean, nn.Parameter)
+
+
+def test_the_memory_of_a_tensor_has_a_key_that_views_share():
+    t = torch.ones(3)
+    assert torch_private.storage_key(t) == torch_private.storage_key(t.detach()[1:])
+    assert torch_private.storage_key(t) != torch_private.storage_key(t.clone())
+    assert torch_private.storage_key(t.to_sparse()) is None
+    reference = torch_private.StorageWeakRef(t.untyped_storage())
+    assert reference.cdata == torch_private.storage_key(t) and not reference.expired()
+    del t
+    assert reference.expired()
+
+
+def test_a_version_counts_changes_in_place():
+    t = torch.ones(3)
+    before = torch_private.version_of(t)
+    t.add_(1)
+    assert torch_private.version_of(t) == before + 1
+
+
+def test_tensors_are_joined_to_one_vector():
+    joined = torch_private.flattened([torch.ones(2, 2), torch.zeros(1)])
+    assert joined.tolist() == [1, 1, 1, 1, 0]
+
+
+def test_the_iterator_of_every_loader_of_torch_is_of_one_class():
+    loader = torch.utils.data.DataLoader([1, 2])
+    assert isinstance(iter(loader), torch_private.LoaderIterator)
+    assert "__next__" in vars(torch_private.LoaderIterator)
+
+
+def test_batch_normalisation_of_all_dimensions_is_of_one_class():
+    for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm):
+        assert issubclass(kind, torch_private.BatchNorm)

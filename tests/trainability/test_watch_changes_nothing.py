@@ -4,6 +4,7 @@ import gc
 import random
 import warnings
 import weakref
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from torch.optim import optimizer as optimizers
 import trainability
 from rhn.errors import InvalidInputError
 from rhn.utils.torch_private import LoaderIterator
+from trainability.watching.loop_facts import CALLED
 
 
 class Stop(BaseException):
@@ -97,6 +99,19 @@ def test_hooks_and_functions_are_as_before_at_the_end(loop):
     with trainability.watch() as seen:  # as if nothing had been watched
         end_normally(Reader())
     assert seen.result().starred == ()
+
+
+def test_calls_are_counted_after_one_that_was_interrupted():
+    network = Reader()
+    with trainability.watch() as seen:
+        with suppress(Stop):
+            stop_in_a_call(network)
+        assert network._forward_hooks  # nothing was told of the end of the call
+        other = Reader()
+        end_normally(other)
+        assert not network._forward_hooks
+        end_normally(other)
+    assert seen.result().fact(CALLED) == (6, 6, 0, 6)
 
 
 def test_a_second_watch_inside_is_refused():

@@ -53,6 +53,13 @@ class Tensors:
         """Return the tensors that are alive."""
         return [t for weight in self.weights if (t := weight.tensor()) is not None]
 
+    def note_gradients(self) -> None:
+        """Note which tensors have a gradient at this step."""
+        for weight in [w for w in self.weights if w not in self.with_gradient]:
+            tensor = weight.tensor()
+            if tensor is not None and tensor.grad is not None:
+                self.with_gradient.add(weight)
+
     def lonely(self) -> list[WatchedWeight]:
         """Return the weights without a gradient that belong to no called module."""
         return [w for w in self.weights if w not in self.with_gradient and not w.is_called]
@@ -137,10 +144,7 @@ class OptimizerSteps:
         group.at_step.append(norm)
         group.rates.append(float(optimizer.param_groups[0]["lr"]))
         group.latest = math.nan
-        for weight in group.weights:
-            tensor = weight.tensor()
-            if tensor is not None and tensor.grad is not None:
-                group.with_gradient.add(weight)
+        group.note_gradients()
         if is_power_of_two(group.steps):  # later the modules may be gone
             self.foreign()
         self._keep_contents(group)

@@ -78,9 +78,11 @@ class UsedGradients:
 
 def _gradient(used: UsedGradient) -> Tensor | None:
     """Return the used gradient if its tensor still has it."""
-    gradient, tensor = used.gradient(), used.weight.tensor()
-    is_there = gradient is not None and tensor is not None and tensor.grad is gradient
-    return gradient if is_there else None
+    gradient = used.gradient()
+    if gradient is None:
+        return None
+    tensor = used.weight.tensor()
+    return gradient if tensor is not None and tensor.grad is gradient else None
 
 
 def _version(used: UsedGradient) -> int:
