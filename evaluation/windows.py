@@ -13,7 +13,8 @@ The plan, written before the first run
 - Measured: the loss of 32 rows of 2,500 characters of the validation text (nats per character),
   after 1,000 optimiser steps, and after 7 seconds of processor time in training; the windows for
   10 % and 1 % at the initial weights, and at those after 1,000 optimiser steps. Losses are compared
-  with those of K = W of the same seed; intervals of 95 % are Student's over seeds.
+  with those of K = W of the same seed; intervals of 95 % are Student's over seeds. The training
+  runs of a seed take turns, so that a second of each has the same load of the machine.
 
 Predicted
 - W is between 12 and 24 for each seed. In trials with one seed it was 16, and 24 after three
@@ -29,12 +30,12 @@ Legend: T time steps, B rows of text, K steps of a window.
 import argparse
 import csv
 import dataclasses
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ def loss_of(logits: Tensor, ids: Tensor) -> Tensor:
 
 
 def training(model: Reader, ids: Tensor, K: int) -> Iterator[float]:
-    """Train on chunks of K characters. Yields the seconds of training after each optimiser step."""
+    """Train on chunks of K characters. Yields the seconds so far after each optimiser step."""
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     seconds = 0.0
     while True:
@@ -169,32 +170,54 @@ def initial_model(text: Text, plan: Plan, seed: int) -> Reader:
     return Reader(text.symbols, plan.units)
 
 
-def run(text: Text, plan: Plan, seed: int, share: float, initial: tuple[float, float]) -> Row:
-    """Train one model until both ends are reached."""
-    model, K = initial_model(text, plan, seed), max(1, round(share * initial[0]))
-    loss_after_steps = loss_after_seconds = seconds_of_steps = math.nan
-    trained, steps_in_seconds = (math.nan, math.nan), 0
-    for step, seconds in enumerate(training(model, text.train, K), 1):
-        if step == plan.steps:
-            trained, seconds_of_steps = windows_of(model, text, plan), seconds
-            loss_after_steps = loss_of_text(model, text.valid)
-        if seconds >= plan.seconds and steps_in_seconds == 0:
-            loss_after_seconds, steps_in_seconds = loss_of_text(model, text.valid), step
-        if step >= plan.steps and steps_in_seconds > 0:
-            break
-    return Row(
-        seed=seed,
-        share=share,
-        window=K,
-        initial_window_10=initial[0],
-        initial_window_1=initial[1],
-        trained_window_10=trained[0],
-        trained_window_1=trained[1],
-        loss_after_steps=loss_after_steps,
-        loss_after_seconds=loss_after_seconds,
-        seconds_of_steps=seconds_of_steps,
-        steps_in_seconds=steps_in_seconds,
-    )
+class TrainingRun:
+    """One training run, an optimiser step at a time."""
+
+    def __init__(
+        self, text: Text, plan: Plan, seed: int, share: float, initial: tuple[float, float]
+    ):
+        self.text, self.plan = text, plan
+        self.seed, self.share, self.initial = seed, share, initial
+        self.model, self.K = initial_model(text, plan, seed), max(1, round(share * initial[0]))
+        self.seconds_of_each_step = training(self.model, text.train, self.K)
+        self.step, self.seconds = 0, 0.0
+        self.after_steps: dict[str, Any] = {}
+        self.after_seconds: dict[str, Any] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """True after both ends."""
+        return len(self.after_steps) > 0 and len(self.after_seconds) > 0
+
+    def advance(self) -> None:
+        """Take one optimiser step, and measure at both ends."""
+        self.step, self.seconds = self.step + 1, next(self.seconds_of_each_step)
+        if self.step == self.plan.steps:
+            window_10, window_1 = windows_of(self.model, self.text, self.plan)
+            self.after_steps = {
+                "trained_window_10": window_10,
+                "trained_window_1": window_1,
+                "loss_after_steps": loss_of_text(self.model, self.text.valid),
+                "seconds_of_steps": self.seconds,
+            }
+        if self.seconds >= self.plan.seconds and not self.after_seconds:
+            self.after_seconds = {
+                "loss_after_seconds": loss_of_text(self.model, self.text.valid),
+                "steps_in_seconds": self.step,
+            }
+
+    def row(self) -> Row:
+        """The row of a run that is done."""
+        window_10, window_1 = self.initial
+        return Row(
+            seed=self.seed,
+            share=self.share,
+            window=self.K,
+            initial_window_10=window_10,
+            initial_window_1=window_1,
+            **self.after_steps,
+            **self.after_seconds,
+        )
 
 
 def read(path: Path) -> list[Row]:
@@ -225,10 +248,20 @@ def run_all(text: Text, plan: Plan, path: Path) -> None:
         missing = [share for share in SHARES if (seed, share) not in known]
         if missing:
             initial = windows_of(initial_model(text, plan, seed), text, plan)
-        for share in missing:
-            row = run(text, plan, seed, share, initial)
-            append(path, row)
-            print(row, flush=True)
+            take_turns([TrainingRun(text, plan, seed, share, initial) for share in missing], path)
+
+
+def take_turns(runs: list[TrainingRun], path: Path) -> None:
+    """Train all, always the one that had the least time, so that all have the same load of the
+    machine.
+    """
+    while runs:
+        run = min(runs, key=attrgetter("seconds"))
+        run.advance()
+        if run.is_done:
+            append(path, run.row())
+            print(run.row(), flush=True)
+            runs.remove(run)
 
 
 class Column(NamedTuple):

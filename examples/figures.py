@@ -19,13 +19,13 @@ from torch import Tensor
 from gersgorin import compare, eigenvalues, gersgorin_discs, open_run, temporal_jacobian
 from gersgorin.analyses.compare import Comparison
 from gersgorin.analyses.complex_plane import IMAGINARY, REAL, label_planes
-from gersgorin.analyses.disc_panels import IN_LEGEND, JacobianDiscs, disc_squares, draw_discs
+from gersgorin.analyses.disc_panels import IN_LEGEND, JacobianDiscs, draw_discs, whole_square
 from gersgorin.run import Run
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
 from rhn.utils.composer import composed, fitted, legend_above
 from rhn.utils.figures import BLUE, GREY, RED, call_text, figure_width, save_figure
-from rhn.utils.named_curves import folded, name_end
+from rhn.utils.named_curves import folded
 
 CHORALE = "bwv269"
 KEYS, UNITS = 88, 64
@@ -46,7 +46,7 @@ def on_chorale(cells: dict, *panels: str) -> Comparison:
 def initialisations() -> Comparison:
     """Compare an RNN with small Gaussian weights, and one with identity weights (figure 2)."""
     schemes = {
-        "Gaussian weights, deviation 0.02": "gaussian:0.02",
+        "Gaussian weights of deviation 0.02": "gaussian:0.02",
         "identity weights and noise of 0.005": "identity:0.005",
     }
     cells = {name: RNN(KEYS, UNITS, init=init, **seeded()) for name, init in schemes.items()}
@@ -101,12 +101,11 @@ def draw_radii(size: str | float = "page") -> Figure:
 
     def draw(part: SubFigure) -> float:
         ax = part.add_subplot()
-        for first, power, name in ((means[0], 1.0, "n"), (largest[0], 0.5, "n^(1/2)")):
-            line = first * (sizes / sizes[0]) ** power
-            ax.loglog(sizes, line, ":", color=GREY)
-            name_end(ax, f"as {name}", float(line[-1]), GREY)
+        linear, root = means[0] * sizes / sizes[0], largest[0] * (sizes / sizes[0]) ** 0.5
         ax.loglog(sizes, means, "o-", color=BLUE, label="mean radius of the row discs")
+        ax.loglog(sizes, linear, ":", color=GREY, label="in proportion to n")
         ax.loglog(sizes, largest, "s-", color=RED, label="spectral radius")
+        ax.loglog(sizes, root, "--", color=GREY, label="in proportion to n$^{1/2}$")
         ax.set(xlabel="units n", ylabel="radius", xticks=sizes, xticklabels=sizes)
         ax.minorticks_off()
         legend_above(part, [ax])
@@ -181,7 +180,7 @@ def outside(A: Tensor, z: Tensor, tol: float | None = None) -> Tensor:
 def draw_matrices(
     matrices: dict[str, Tensor], z: Tensor, title: str, size: str | float = "page"
 ) -> Figure:
-    """Draw points z and the row discs of each matrix."""
+    """Draw points z and the row discs of each matrix, in panels with common limits."""
     each = [
         JacobianDiscs(
             centers=A.diagonal().numpy(),
@@ -194,7 +193,8 @@ def draw_matrices(
     def draw(part: SubFigure) -> float:
         axes = [*part.subplots(1, len(each), squeeze=False)[0]]
         letters = int(11 * figure_width(part) / len(each))
-        for ax, name, discs, square in zip(axes, matrices, each, disc_squares(each), strict=True):
+        square = max(map(whole_square, each))
+        for ax, name, discs in zip(axes, matrices, each, strict=True):
             draw_discs(ax, discs, square).set(xlabel=REAL, ylabel=IMAGINARY)
             ax.set_title(folded(name, letters))
         label_planes(axes)

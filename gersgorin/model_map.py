@@ -24,12 +24,12 @@ from gersgorin.autodiff import BLOCK, vjps
 from gersgorin.double_precision import copied, module_runs
 from gersgorin.kinds import batch_first_of, takes
 from gersgorin.losses import Loss, frame_losses, name_of_loss
-from gersgorin.results import STEPS
 from gersgorin.run import Run, open_run
 from gersgorin.step import name_of
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel
+from rhn.utils.results import TIME_STEPS
 from rhn.utils.threads import without_cudnn
 from rhn.utils.torch_private import tree_leaves
 
@@ -261,7 +261,7 @@ class _Reader:
         elif isinstance(model, Cell):
             depth = max(model.stacked, model.depth)
             name = f"{name}, depth {depth}, {model.hidden_size} units"
-        names = {"network": title or name, "data": data or "x", "unit": unit or STEPS}
+        names = {"network": title or name, "data": data or "x", "unit": unit or TIME_STEPS}
         return {**names, "steps": self.axes.T}
 
     def __call__(self, shift: Any, steps: int | None = None) -> tuple[Tensor, Tensor, int]:

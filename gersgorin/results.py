@@ -14,13 +14,13 @@ import numpy as np
 from gersgorin.catalog import RESULTS
 from rhn.errors import DataError
 from rhn.utils.result_files import content_of
-from rhn.utils.results import COLUMNS, Result, median_and_ends
+from rhn.utils.results import COLUMNS, TIME_STEPS, Result, median_and_ends
 from rhn.utils.tables import formatted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DEPTH, UNITS, STEPS, X = "depth", "units", "time steps", "x"
+DEPTH, UNITS, X = "depth", "units", "x"
 PRODUCT, FROM_FIRST = "product norm (log10)", "from first state"
 DIFFERENCE = "Jacobian against differences (relative)"
 MOVE = "largest move of the state in a step / its size"
@@ -30,7 +30,7 @@ MOVE = "largest move of the state in a step / its size"
 class StepResult(Result):
     """Numbers along one run of T steps."""
 
-    run_texts: ClassVar[tuple[str, ...]] = (DEPTH, UNITS, STEPS, X, PRODUCT, FROM_FIRST)
+    run_texts: ClassVar[tuple[str, ...]] = (DEPTH, UNITS, TIME_STEPS, X, PRODUCT, FROM_FIRST)
     headline: ClassVar[tuple[str, ...]] = ()
     """The rows whose medians stand in the title of a figure, at most two."""
     label: ClassVar[str] = ""

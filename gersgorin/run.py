@@ -22,11 +22,11 @@ from gersgorin import checks
 from gersgorin.autodiff import BLOCK
 from gersgorin.jacobians import input_jacobians, jacobians, with_scale
 from gersgorin.kinds import is_step
-from gersgorin.results import STEPS
 from gersgorin.step import Step, as_step
 from rhn.utils.io import check_output, write_arrays
 from rhn.utils.progress import Progress, reported
 from rhn.utils.resources import check_room
+from rhn.utils.results import TIME_STEPS
 from rhn.utils.validation import signature_of
 
 FEW_ROWS, MOVED = 16, 1e-3  # steps that run twice, at states moved by this share
@@ -241,7 +241,7 @@ def open_run(
     step_runs(step, x[:1], step.first[None])
     states = run_states(step, x, progress)
     return Run(step=step, inputs=x, states=states, title=title or step.title, data=data or "x",
-               unit=unit or STEPS, progress=progress)  # fmt: skip
+               unit=unit or TIME_STEPS, progress=progress)  # fmt: skip
 
 
 @torch.no_grad()

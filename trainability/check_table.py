@@ -90,7 +90,7 @@ class Check(ResultOfRows):
     ('none', 'other outputs that change with one example')
     """
 
-    page: ClassVar[str] = "docs/guides/check.md"
+    page: ClassVar[str] = "docs/guides/check-rows.md"
     texts: ClassVar[tuple[str, ...]] = (
         *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
         ERROR_ON_TRAINING, THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED, OF_FACTS, OF_ROWS,
@@ -189,12 +189,8 @@ class Check(ResultOfRows):
         """Return the facts with a star, and `none`, the rows with a star and the one with the
         lowest error, ten in all; and the meanings.
         """
-        known = [row.error for row in self.rows if not math.isnan(row.error)]
-        rows = [
-            row
-            for row in self.rows
-            if row.label == NONE or row.starred or row.error == min(known, default=math.nan)
-        ]
+        lowest = min((row.error for row in self.rows), default=math.inf)
+        rows = [row for row in self.rows if row.label == NONE or row.starred or row.error == lowest]
         facts = [fact for fact in self.facts if fact.starred][: PRINTED - len(rows)]
         return self._as_blocks(facts, rows[:PRINTED])
 

@@ -38,7 +38,7 @@ class Chunks(NamedTuple):
     offset: int
 
     def begins(self, T: int) -> Tensor:
-        """Whether a chunk begins at a step, (T,); the first step needs no mark.
+        """True at steps at which a chunk begins, (T,); the first step needs no mark.
 
         >>> Chunks(4, 1).begins(10).nonzero().flatten().tolist()
         [1, 5, 9]
@@ -115,11 +115,11 @@ def truncation_errors(of: LossSlopes, windows: list[int], progress: Progress) ->
     (whole,) = gradients(of, [one_chunk])
     is_finite = bool(whole.isfinite().all())
     checks.require(is_finite, "gradient of the loss", "NaN or infinite", "numbers")
-    sliding, norms = sliding_errors(of, whole.sum(0), windows)
+    sliding, norms = sliding_errors(of, whole.sum(0), windows, progress)
     several = [Chunks(K, offset) for K in windows[:-1] for offset in offsets(K)]
     ways, found = [one_chunk, *several], chain([whole], gradients(of, several))
     of_mean, of_each = defaultdict[int, list](list), defaultdict[int, list](list)
-    with reported(progress, "truncation", total=len(ways)) as advance:
+    with reported(progress, "chunks", total=len(ways)) as advance:
         for done, (way, g) in enumerate(zip(ways, found, strict=True), 1):
             of_mean[way.K].append(error_and_cosine(g.sum(0), whole.sum(0)))
             alone = [error_and_cosine(*pair)[0] for pair in zip(g, whole, strict=True)]
@@ -138,15 +138,18 @@ def truncation_errors(of: LossSlopes, windows: list[int], progress: Progress) ->
 
 
 def sliding_errors(
-    of: LossSlopes, whole: Tensor, windows: list[int]
+    of: LossSlopes, whole: Tensor, windows: list[int], progress: Progress
 ) -> tuple[list[np.ndarray], list[float]]:
     """The error and cosine of sliding windows, and the norms of all G_k."""
     total, found, norms = torch.zeros_like(whole), list[np.ndarray](), list[float]()
-    for k, part in enumerate(by_lag(of), 1):
-        norms.append(float(part.norm()))
-        total = total + part
-        if k in windows:
-            found.append(error_and_cosine(total, whole))
+    T = len(of.x)
+    with reported(progress, "lags", total=T) as advance:
+        for k, part in enumerate(by_lag(of), 1):
+            norms.append(float(part.norm()))
+            total = total + part
+            if k in windows:
+                found.append(error_and_cosine(total, whole))
+            advance(k, T)
     return found, norms
 
 

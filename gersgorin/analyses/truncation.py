@@ -213,7 +213,7 @@ def truncation(
         layer: the name of the layer; None: the only one.
         batch_first: True for (B, T, ...), False for (T, B, ...); None: the attribute of the model
             or of its parts.
-        progress: as for `open_run`, of the listed windows and their offsets.
+        progress: as for `open_run`, of lags, then of chunks: listed windows and their offsets.
         title, data, unit: as for `open_run`.
 
     Raises InvalidInputError.

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from gersgorin import checks
 from gersgorin.cli.options import DataOptions
-from gersgorin.results import STEPS
 from rhn.data.jsb import chorale, chorales
 from rhn.errors import DataError, RhnError
 from rhn.utils.io import check_file
+from rhn.utils.results import TIME_STEPS
 
 CHORALE = "bwv269"  # the default, and the first of the test split if a file does not have it
 FIRST = "test-0"
@@ -47,7 +47,7 @@ class Sequences:
     all: list[Tensor]
     """The sequences: numbers (T, m), or ids (T,)."""
     name: str
-    unit: str = STEPS
+    unit: str = TIME_STEPS
     """Length of a time step: "quarter notes", "tokens"."""
 
     @property

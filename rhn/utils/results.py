@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-STEP = "step"
+STEP, TIME_STEPS = "step", "time steps"
 COLUMNS = ("median", "smallest", "largest")
 NOTE = "note: "
 ROW, VALUE = "row", "value"  # columns of a .csv file

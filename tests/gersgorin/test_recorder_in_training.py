@@ -28,7 +28,7 @@ from gersgorin.recording import ARRAYS, LOST, MEASURES, NO_GRADIENT, Recording
 from rhn.cells import CELLS
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
 from rhn.models import LanguageModel, PolyphonicModel
-from rhn.utils.named_curves import CURVE_TEXTS
+from rhn.utils.named_curves import CURVE_TEXTS, CUT
 from tests.cases import SHALLOW_CASES
 
 T, M, N = 9, 5, 7
@@ -383,6 +383,25 @@ def test_figures_and_tables_show_the_recording_and_no_other_words():
     )
     text = " ".join([*words_in(figure), str(found), found.whole()])
     assert other_words(text, found, words) == set()
+
+
+def test_a_first_loss_above_all_others_is_cut_in_a_figure():
+    _, found = train(CELLS["rhn"](M, N, 2), 6, lambda model: Recorder(model, frames(T), 1))
+    found = replace(found, loss=np.array([60.0, 3, 2, 1, 1, 1, 1]))
+    panels = {ax.get_title("left"): ax for ax in found.figure().axes}
+    marks = {name: [t.get_text() for t in ax.texts if t.get_gid() == CUT]
+             for name, ax in panels.items()}  # fmt: skip
+    assert marks.pop("loss") == ["↑ 60"] and panels["loss"].get_ylim()[1] < 4
+    assert not any(marks.values())
+
+
+def test_a_column_has_the_first_and_the_last_measurement_and_the_spectral_radius():
+    _, found = train(CELLS["rhn"](M, N, 2), 6, lambda model: Recorder(model, frames(T), 1))
+    figure = found.figure(size="column")
+    *planes, curve = figure.axes
+    titles = [ax.get_title("left") for ax in planes]
+    assert titles == ["optimiser step 0", "optimiser step 6"] and figure.get_figheight() <= 4
+    np.testing.assert_array_equal(curve.lines[0].get_ydata(), found.radius.mean(1))
 
 
 class Predictor(nn.Module):

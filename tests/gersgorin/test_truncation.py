@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gersgorin import load, truncation
+from gersgorin import load, open_run, truncation
 from gersgorin.analyses import truncated_gradients
+from gersgorin.analyses.loss_slopes import loss_slopes
 from gersgorin.analyses.truncated_gradients import error_and_cosine as measured_error
 from gersgorin.analyses.truncation import LossData
 from gersgorin.model_map import Axes
 from rhn.cells import RHN
-from rhn.errors import InvalidInputError
+from rhn.errors import InvalidInputError, UsersCodeError
 from rhn.models import LanguageModel, PolyphonicModel
 from tests.user_modules import LastState, OwnLoop, Stacked
 
@@ -165,6 +166,18 @@ def test_sliding_windows_and_lags_are_loops_of_each_output(name):
     np.testing.assert_allclose(found.by_lag, [float(part.norm()) for part in parts], **CLOSE)
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_sum_over_lags_is_the_gradient_of_autograd(name):
+    model, (x, y) = model_of(name), data_of()
+    run = open_run(model, x, progress=False, **how_of(name))
+    layer = how_of(name).get("layer", "layer")
+    of = loss_slopes(model, layer, [x], [run], lambda outputs: F.mse_loss(outputs[0], y))
+    wanted = slopes(F.mse_loss(model(x), y), model.layer)
+    torch.testing.assert_close(sum(truncated_gradients.by_lag(of)).norm(), wanted.norm())
+    (by_chunks_of_all,) = truncated_gradients.gradients(of, [truncated_gradients.Chunks(T, 0)])
+    torch.testing.assert_close(sum(truncated_gradients.by_lag(of)), by_chunks_of_all[0])
+
+
 def how_of(name):
     return {"layer": "layer.step", "batch_first": False} if name == "own step" else {}
 
@@ -229,6 +242,18 @@ def test_a_pass_for_each_way_to_split_gives_the_numbers_of_one_pass_for_all(monk
     one_by_one = truncation(model, x, y, F.mse_loss)
     np.testing.assert_allclose(one_by_one.error, together.error, **CLOSE)
     np.testing.assert_array_equal(one_by_one.windows_10, together.windows_10)
+
+
+def test_lags_and_chunks_are_reported():
+    model, (x, y), reports = model_of("RNN"), data_of(), []
+
+    def report(done, total):
+        reports.append((done, total))
+
+    windows = truncation(model, x, y, F.mse_loss, progress=report).windows
+    count = sum(min(K, 4) for K in windows[:-1]) + 1
+    lags, splits = [(k, T) for k in range(1, T + 1)], [(k, count) for k in range(1, count + 1)]
+    assert reports == lags + splits
 
 
 def test_the_whole_sequence_has_no_error():
@@ -497,8 +522,17 @@ def both_ways():
                      "what loss_fn returns", id="a loss that is no tensor"),
         pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0], x[1:, 0]], y, "squared"),
                      "sequences of one length", id="two lengths"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), x, y[1:], "squared"),
+                     "expected 21 steps, or one", id="fewer targets than steps"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), x[:0], y[:0], "squared"),
+                     "expected at least one number", id="no steps"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), x[..., :2], y, F.mse_loss),
+                     "Model cannot read x", id="fewer inputs"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), x, y.tile(1, 1, 2), F.mse_loss),
+                     r"mse_loss cannot read outputs \(21, 1, 2\) and y \(21, 1, 4\)",
+                     id="targets of another size"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_measured_is_refused(call, said):
-    with pytest.raises(InvalidInputError, match=said):
+    with pytest.raises((InvalidInputError, UsersCodeError), match=said):
         call(*data_of())

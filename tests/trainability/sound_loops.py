@@ -4,6 +4,7 @@ Sequences are (B, T, m); a loop is a function without arguments that builds and 
 """
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
 
 import torch
@@ -87,8 +88,7 @@ def validation_in_evaluation_mode() -> None:
             optimizer.step()
         scheduler.step()
         model.eval()
-        with torch.no_grad():
-            F.mse_loss(model(x_val), y_val)
+        F.mse_loss(model(x_val), y_val)
 
 
 @loop
@@ -120,7 +120,8 @@ def lbfgs() -> None:
 
 @loop
 def head_alone() -> None:
-    model = Reader()
+    """In evaluation mode, which changes nothing: its dropout is 0."""
+    model = Reader().eval()
     optimizer = torch.optim.Adam(model.head.parameters(), 0.01)
     for x, y in minibatches():
         optimizer.zero_grad()
@@ -300,6 +301,7 @@ def sparse_gradients() -> None:
 
 @loop
 def state_carried_over_chunks() -> None:
+    """A sample is drawn after each chunk, from the state of training."""
     body, head = nn.LSTM(M, 8, batch_first=True), nn.Linear(8, 1)
     optimizer = torch.optim.Adam([*body.parameters(), *head.parameters()], 0.01)
     state = None
@@ -310,17 +312,46 @@ def state_carried_over_chunks() -> None:
         state = tuple(part.detach() for part in state)
         F.mse_loss(head(z), x[..., :1]).backward()
         optimizer.step()
+        with torch.no_grad():
+            body(x, state)
 
 
 @loop
-def two_heads_in_turn() -> None:
-    """The gradients of the head that rests are zeros."""
-    body, heads = nn.Linear(M, 8), nn.ModuleList([nn.Linear(8, 1), nn.Linear(8, 1)])
-    optimizer = torch.optim.SGD([*body.parameters(), *heads.parameters()], 0.05)
+def three_heads_in_turn() -> None:
+    """The gradients of the heads that rest are zeros, which nothing writes again."""
+    body, heads = nn.Linear(M, 8), [nn.Linear(8, 1), nn.Linear(8, 1), nn.Linear(8, 1)]
+    every = [body, *heads]
+    optimizer = torch.optim.SGD([p for part in every for p in part.parameters()], 0.05)
     for number, (x, y) in enumerate(minibatches()):
-        optimizer.zero_grad(set_to_none=False)
-        F.mse_loss(heads[number % 2](body(x[:, -1])), y).backward()
+        head = heads[number % 3]
+        F.mse_loss(head(body(x[:, -1])), y).backward()
         optimizer.step()
+        body.zero_grad(set_to_none=False)
+        head.zero_grad(set_to_none=False)
+
+
+@loop
+def new_sgd_each_epoch() -> None:
+    """SGD without momentum has no state to lose."""
+    model = Reader()
+    for epoch in range(4):
+        optimizer = torch.optim.SGD(model.parameters(), 0.1 / (1 + epoch))
+        for x, y in minibatches(1):
+            optimizer.zero_grad()
+            F.mse_loss(model(x), y).backward()
+            optimizer.step()
+
+
+@loop
+def one_part_after_the_other() -> None:
+    """Each part has an optimiser of its own; the second begins when the first has ended."""
+    model = Reader()
+    for part in (model.head, model.body):
+        optimizer = torch.optim.Adam(part.parameters(), 0.01)
+        for x, y in minibatches(2):
+            model.zero_grad()
+            F.mse_loss(model(x), y).backward()
+            optimizer.step()
 
 
 @loop
@@ -331,6 +362,21 @@ def constant_gradient() -> None:
     for _ in range(12):
         optimizer.zero_grad()
         weights.sum().backward()
+        optimizer.step()
+
+
+@loop
+def weights_freed_one_after_the_other() -> None:
+    """The body joins the optimiser when the head has been trained."""
+    model = Reader()
+    model.body.requires_grad_(False)
+    optimizer = torch.optim.Adam(model.head.parameters(), 0.01)
+    for number, (x, y) in enumerate(minibatches()):
+        if number == 8:
+            model.body.requires_grad_(True)
+            optimizer.add_param_group({"params": model.body.parameters()})
+        optimizer.zero_grad()
+        F.mse_loss(model(x), y).backward()
         optimizer.step()
 
 
@@ -612,6 +658,31 @@ def gradients_copied_to_a_shared_network() -> None:
         for p, own in zip(shared.parameters(), local.parameters(), strict=True):
             p.grad = own.grad
         optimizer.step()
+
+
+@loop
+def gradients_copied_in_place() -> None:
+    """The numbers of all gradients are new at each step, their tensors stay."""
+    shared, local = Reader(), Reader()
+    optimizer = torch.optim.Adam(shared.parameters(), 0.01)
+    for p in shared.parameters():
+        p.grad = torch.zeros_like(p)
+    for x, y in minibatches():
+        local.load_state_dict(shared.state_dict())
+        local.zero_grad()
+        F.mse_loss(local(x), y).backward()
+        for p, own in zip(shared.parameters(), local.parameters(), strict=True):
+            p.grad.copy_(own.grad)
+        optimizer.step()
+
+
+@loop
+def two_threads() -> None:
+    """Each thread trains a network of its own; the second begins when the first has ended."""
+    other = threading.Thread(target=plain)
+    other.start()
+    other.join()
+    plain()
 
 
 @loop

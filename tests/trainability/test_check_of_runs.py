@@ -795,6 +795,32 @@ def test_a_check_prints_its_facts_and_rows(snapshot):
     assert found.starred == (OTHERS, ROW_LABELS[4])
 
 
+@pytest.mark.parametrize(
+    ("facts", "starred", "printed"),
+    [
+        pytest.param(1, (), (1, [0, 4]), id="none and the lowest"),
+        pytest.param(1, (3, 5), (1, [0, 3, 4, 5]), id="rows with a star"),
+        pytest.param(1, (4,), (1, [0, 4]), id="the lowest has a star"),
+        pytest.param(9, (3,), (7, [0, 3, 4]), id="ten in all"),
+    ],
+)
+def test_a_check_prints_its_stars_none_and_the_lowest_row(facts, starred, printed):
+    errors = [1.0, 0.9, 0.5, 0.4, 0.25, 0.75, float("inf")]
+    rows = [Row(ROW_LABELS[k], error, None, k in starred) for k, error in enumerate(errors)]
+    found = replace(
+        OF_CHECK,
+        facts=tuple(Fact(name, (k,), (k % 2 * k,)) for k, name in enumerate(FACTS[: 2 * facts], 1)),
+        rows=tuple(rows),
+    )
+    assert len(found.starred_facts) == facts and len(found.starred_rows) == len(starred)
+    of_facts, _, of_rows, _ = found.short()
+    count, places = printed
+    assert [row[0] for row in of_facts.rows] == [*found.starred_facts[:count]]
+    assert [row[0] for row in of_rows.rows] == [ROW_LABELS[k] for k in places]
+    left = 2 * facts + len(errors) - count - len(places)
+    assert f"\n{left} more rows: " in str(found)
+
+
 ROWS = (Row(NONE, 0.9, (0.9, 0.8, 1.0), False), Row(LONGER, 0.5, None, False))
 PAIRS = (Candidate("yours", 1.0, 8, 0.9, (0.9, 0.8, 1.0), False),)
 OF_CHECK = Check(

@@ -36,6 +36,14 @@ NUMBERS = [
     ("state_carried_over_chunks", STATES, (11, 0)),
     ("encoder_and_decoder", STATES, (0, 0)),
     ("two_optimisers_of_the_same_weights", OPTIMIZERS, (2, 0)),
+    ("two_optimisers_of_the_same_weights", CHANGED, (0, 0)),
+    ("new_sgd_each_epoch", OPTIMIZERS, (4, 0)),
+    ("one_part_after_the_other", OPTIMIZERS, (2, 0)),
+    ("dqn_with_target_network", CALLED, (4, 0, 0, 0)),
+    ("head_alone", EVALUATION, (0,)),
+    ("two_threads", STEPS_AND_SKIPPED, (16, 0)),
+    ("weights_freed_one_after_the_other", CALLED, (6, 0, 0, 0)),
+    ("lbfgs", PASSES, (25, 0)),
     ("sac_with_a_bare_parameter", OPTIMIZERS, (3, 0)),
 ]
 

@@ -13,7 +13,7 @@ from commands import all_commands, help_of
 import rhn.cli.main
 from rhn.training.configure import preset
 
-MOST = 79
+MOST = 80
 
 
 def test_all_commands_together_have_few_different_options():

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,6 +212,36 @@ def test_a_finished_training_may_go_on_for_more_epochs_but_not_for_fewer(task, w
     with pytest.raises(InvalidInputError, match=r"^epochs is 1: expected \d or more$"):
         task(out=tmp_path, epochs=1)
     assert contents(tmp_path) == contents(whole)
+
+
+def test_a_state_without_seeds_as_0_6_0_wrote_it_goes_on(tmp_path):
+    once = partial(train, SMALL_CHORALES, MUSIC, out=tmp_path, epochs=1)
+    (found,) = once()
+    path = tmp_path / "state.safetensors"
+    arrays, texts = read_state(path)
+    training = json.loads(texts["training"])
+    assert training.pop("seeds") == [0]
+    write_state(path, arrays, {**texts, "training": json.dumps(training)})
+    assert once() == [found]
+
+
+def test_a_run_is_saved_at_its_start_and_end_and_between_by_a_share_of_the_time(
+    tmp_path, monkeypatch
+):
+    """A clock that goes on by one at each look: a save takes two, and then as much is trained."""
+    saved, usual, steps = [], run.write_state, []
+
+    def written(*given):
+        saved.append(len(steps))
+        usual(*given)
+
+    monkeypatch.setattr(run, "write_state", written)
+    monkeypatch.setattr(run, "SAVE_SHARE", 1.0)
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=count().__next__))
+    how = {"epochs": 3, "callbacks": [lambda trainer: steps.append(trainer.steps)]}
+    train(SMALL_CHORALES, MUSIC, out=tmp_path, **how)
+    assert steps == [0, 1, 2, 3, 4, 5, 6]
+    assert saved == [0, 2, 4, 6, 7]
 
 
 # ---- the folder is its own -----------------------------------------------------------------------
