@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gersgorin.analyses.frames import Factor, Frame, growth, random_frame, sizes_of
+from gersgorin.analyses.frames import growth, random_frame
 from gersgorin.analyses.lyapunov import lyapunov
 from gersgorin.run import open_run
 from tests.gersgorin.test_exponents import ZERO, d, drawn, steps
@@ -104,18 +104,3 @@ def test_the_margin_of_a_small_exponent_is_not_that_of_the_largest():
     found = lyapunov(lambda x, s: A @ s, steps(1000), ZERO, warmup=100)
     error = abs(found.exponents[1] + 28.32407940)
     assert 1e-6 < error < found.margins[1] < 0.01 and found.margins[0] < 1e-13
-
-
-def test_the_size_of_one_known_jacobian_is_its_norm_and_that_of_others_is_bounded_by_columns():
-    """Columns of the lengths 3 and 4; a Jacobian of the norm 10."""
-    A = torch.tensor([[6.0, 0.0], [0.0, 8.0]], dtype=d)
-    frame = Frame(before=torch.eye(2, dtype=d), jacobians=[A, A])
-    shared = {"after": frame.before, "R": frame.before, "lengths": torch.tensor([3.0, 4.0])}
-    factors = [
-        Factor(**shared, n_jacobians=1, frame=None),
-        Factor(**shared, n_jacobians=2, frame=frame),
-        Factor(**shared, n_jacobians=1, frame=frame),
-    ]
-    assert sizes_of(factors).tolist() == [5.0, 10.0, 10.0]
-    factors[1] = factors[1]._replace(n_jacobians=3)
-    assert sizes_of(factors).tolist() == [5.0, 15.0, 10.0]
