@@ -56,9 +56,11 @@ def execute(sources: list[tuple[str, str]], folder: Path):
 
 
 def smaller(output):
-    """An output without stderr, with at most LINES lines, and with smaller pictures; None if nothing is left."""
+    """An output without stderr and ended progress, with at most LINES lines, and with smaller pictures; None if nothing is left."""
     from PIL import Image
 
+    if output.output_type == "display_data" and not output.data.get("text/plain", "picture").strip():
+        return None
     if output.output_type == "stream":
         lines = output.text.splitlines(keepends=True)
         output.text = "".join([*lines[: LINES - 1], "...\n", lines[-1]] if len(lines) > LINES else lines)

@@ -19,7 +19,7 @@ from torch import Tensor
 from gersgorin import compare, eigenvalues, gersgorin_discs, open_run, temporal_jacobian
 from gersgorin.analyses.compare import Comparison
 from gersgorin.analyses.complex_plane import IMAGINARY, REAL, label_planes
-from gersgorin.analyses.disc_panels import IN_LEGEND, JacobianDiscs, disc_squares, draw_discs
+from gersgorin.analyses.disc_panels import IN_LEGEND, JacobianDiscs, draw_discs, whole_square
 from gersgorin.run import Run
 from rhn.cells import IRNN, RHN, RNN
 from rhn.data import chorale
@@ -180,7 +180,7 @@ def outside(A: Tensor, z: Tensor, tol: float | None = None) -> Tensor:
 def draw_matrices(
     matrices: dict[str, Tensor], z: Tensor, title: str, size: str | float = "page"
 ) -> Figure:
-    """Draw points z and the row discs of each matrix."""
+    """Draw points z and the row discs of each matrix, in panels with common limits."""
     each = [
         JacobianDiscs(
             centers=A.diagonal().numpy(),
@@ -193,7 +193,8 @@ def draw_matrices(
     def draw(part: SubFigure) -> float:
         axes = [*part.subplots(1, len(each), squeeze=False)[0]]
         letters = int(11 * figure_width(part) / len(each))
-        for ax, name, discs, square in zip(axes, matrices, each, disc_squares(each), strict=True):
+        square = max(map(whole_square, each))
+        for ax, name, discs in zip(axes, matrices, each, strict=True):
             draw_discs(ax, discs, square).set(xlabel=REAL, ylabel=IMAGINARY)
             ax.set_title(folded(name, letters))
         label_planes(axes)

@@ -18,6 +18,7 @@ from analysis import gate_activity, lesion
 from examples import figures as statements
 from gersgorin.analyses.compare import Comparison
 from gersgorin.analyses.influence import Influence
+from gersgorin.analyses.truncation import Truncation
 from gersgorin.recorder import Recorder
 from gersgorin.recording import Recording
 from optim_study import read_csv
@@ -73,6 +74,11 @@ def before_and_after() -> Comparison:
     return gersgorin.compare(cells, frames(), **ABOUT)
 
 
+def truncation_of_chorale() -> Truncation:
+    x = frames()
+    return gersgorin.truncation(model(), x[:-1, None], x[1:, None], **ABOUT)
+
+
 def influence_of_loss() -> Influence:
     x = frames()
     return gersgorin.influence(model(), x[:-1, None], of="bernoulli", y=x[1:, None], **ABOUT)
@@ -83,6 +89,7 @@ RESULTS: dict[str, Callable] = {
     "influence": lambda: gersgorin.influence(
         cell("lstm"), frames(), torch.zeros(2 * UNITS).double(), **ABOUT
     ),
+    "truncation": truncation_of_chorale,
     "lyapunov": lambda: gersgorin.lyapunov(cell("rnn", init="gaussian:0.3"), frames(), **ABOUT),
     "fixed-points": lambda: gersgorin.fixed_points(
         cell("gru", init="uniform:0.3"), frames(), starts=20, **ABOUT

@@ -64,6 +64,15 @@ def test_a_linear_map_has_the_one_point_that_solves_it():
     np.testing.assert_allclose(after, np.linalg.matrix_power(A, 7) @ b.numpy(), rtol=1e-9)
 
 
+def test_an_id_that_is_repeated_is_a_constant_input():
+    table, starts = torch.tensor([[1.0], [3.0]], dtype=d), drawn(4, 1)
+    found = fixed_points(lambda x, s: s / 2 + table[x], torch.tensor([1, 1]), starts=starts)
+    np.testing.assert_allclose(found.states, [[6.0]], atol=1e-9)
+    assert found.input == 1
+    with pytest.raises(InvalidInputError, match=r"^x is a sequence of different ids: expected one"):
+        fixed_points(lambda x, s: s / 2 + table[x], torch.tensor([1, 0]), starts=starts)
+
+
 @pytest.mark.parametrize("rate", [0.96, 0.999])
 def test_a_point_far_from_the_starts_is_found(rate):
     B = drawn(6)

@@ -90,7 +90,11 @@ COORDINATES = {
     "gates": {"gate": ["transform gate, layer 1", "transform gate, layer 2"]},
     "pseudospectra": {"step": [2, 7]},
     "influence": {"output": STEPS, "input": STEPS},
-    "lyapunov": {"exponent": [1, 2, 3, 4], "half": ["first half", "second half"]},
+    "lyapunov": {
+        "exponent": [1, 2, 3, 4],
+        "half": ["first half", "second half"],
+        "estimate": [*range(1, T + 1)],
+    },
     "fixed points": {"point": [1], "entry before": [0, 1, 2, 3]},
     "compare": {"network": ["rhn, 2", "f"], "run": [0, 1, 2, 3], "step": STEPS},
     "recording": {"step": [0, 5, 10], "layer": [1], "gate": [1]},
@@ -131,6 +135,15 @@ def test_a_dataset_has_the_names_along_its_axes(named):
     assert len(data.data_vars) > 0 and {*data.dims} <= {*data.coords}
     for axis, names in COORDINATES[name].items():
         assert data.coords[axis].values.tolist() == names
+
+
+def test_coordinates_are_the_names_along_the_axes(named):
+    """Without xarray; axes that are numbered from 0 need none."""
+    name, found = named
+    for axis, given in found.coordinates().items():
+        names = given[1] if isinstance(given, tuple) else given
+        wanted = COORDINATES[name].get(axis, names)
+        assert np.array_equal(names, wanted), axis
 
 
 def test_a_dataset_warns_of_nothing(named, recwarn):

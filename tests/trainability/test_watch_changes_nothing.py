@@ -148,10 +148,10 @@ def test_no_tensor_is_kept_alive_but_a_copy_of_small_weights():
         for _ in range(3):
             step(network, adam, x)
         assert living_tensors() == before + 1
-        reference = weakref.ref(network)
+        kept = [weakref.ref(one) for one in (network, adam, *network.parameters())]
         del network, adam
         gc.collect()
-        assert reference() is None
+        assert [one() for one in kept] == [None] * len(kept)
 
 
 def test_no_graph_is_kept_alive():

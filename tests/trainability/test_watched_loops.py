@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from loops import STEPS, facts_of, train
 
+import trainability
 from trainability.watching.loop_facts import (
     CALLED,
     FOREIGN,
@@ -42,3 +44,14 @@ def test_a_loop_that_leaves_gradients_alone_has_equal_norms_after_backward_and_a
     numbers = row.numbers()
     assert row.steps > 100 and np.isnan(row.after_backward).any()
     assert numbers[AFTER_BACKWARD] == numbers[AT_STEP]
+
+
+def test_a_gradient_into_which_numbers_are_written_is_a_new_one():
+    weight = torch.nn.Parameter(torch.ones(3))
+    sgd = torch.optim.SGD([weight], 0.1)
+    with trainability.watch() as seen:
+        for _ in range(3):
+            weight.square().sum().backward()
+            sgd.step()
+            weight.grad.mul_(0.5)  # a momentum of the user's own
+    assert seen.result().fact(REUSED) == (0, 0)
