@@ -38,7 +38,7 @@ class ProbeRecorder:
             self._how |= {"data": corpus.name}
         else:
             self._probe = torch.as_tensor(np.asarray(corpus.valid[0])).float()
-            constant = constant_output_nll(corpus.valid[:1])
+            constant = constant_output_nll(corpus.valid[:1], corpus.train)
             self._how |= {"data": corpus.valid[0].label, "constant": constant}
 
     def __call__(self, trainer: Trainer) -> None:

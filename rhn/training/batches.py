@@ -85,9 +85,15 @@ def grouped(longest: Sequence[int], step_rows: float) -> list[int]:
     return best[-1][1]
 
 
-def constant_output_nll(pieces: Sequence[np.ndarray]) -> float:
-    """Return the lowest loss on pieces of a constant predictor, in nats per frame: the sum over
-    keys of -p log p - (1 - p) log(1 - p). p is the share of predicted frames in which a key sounds.
+def constant_output_nll(
+    pieces: Sequence[np.ndarray], train: Sequence[np.ndarray] | None = None
+) -> float:
+    """Return the loss on pieces of the constant predictor with the lowest loss on `train` (None:
+    on these pieces), in nats per frame: the sum over keys of -q log p - (1 - q) log(1 - p). p and q
+    are the shares of predicted frames in which a key sounds, in `train` and in pieces.
     """
-    p = torch.from_numpy(np.concatenate([np.asarray(piece)[1:] for piece in pieces]).mean(0))
-    return -float((torch.xlogy(p, p) + torch.special.xlog1py(1 - p, -p)).sum())
+    p, q = (
+        torch.from_numpy(np.concatenate([np.asarray(piece)[1:] for piece in each]).mean(0))
+        for each in (pieces if train is None else train, pieces)
+    )
+    return -float((torch.xlogy(q, p) + torch.special.xlog1py(1 - q, -p)).sum())

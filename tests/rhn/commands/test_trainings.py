@@ -272,7 +272,7 @@ def test_loss_and_gradients_are_those_of_the_probe(music, tmp_path):
     loss.backward()
     assert found.loss[-1] == pytest.approx(loss.item())
     corpus = chorales(music.data)
-    assert found.constant == constant_output_nll(corpus.valid[:1])
+    assert found.constant == constant_output_nll(corpus.valid[:1], corpus.train)
     place = found.parameters.index("cells.0.weight_hh[1]")
     gradient = model.cells[0].weight_hh.grad[1].norm().item()
     assert found.gradient_norm[-1, place] == pytest.approx(gradient)
