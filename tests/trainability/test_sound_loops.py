@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from sound_loops import LOOPS
+from sound_loops_of_several import LOOPS
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import trainability
