@@ -293,8 +293,9 @@ def test_each_network_of_a_comparison_has_a_panel_that_shows_its_discs():
     assert labels == [True] * 3
     small = planes_of(compare({"B": runs["B"], "b": run_of(signs(0, 0.02, 32))}).figure())
     assert [ax.spines["top"].get_visible() for ax in small] == [True, True]
-    large = planes_of(compare({"A": runs["A"], "I": run_of(signs(1, 3, 32))}).figure())
-    assert [ax.get_xlim()[1] for ax in large] == pytest.approx((1.1 * 1.5, 1.1 * 4))
+    points = {"0.5": run_of(0.5 * np.eye(32)), "I": run_of(signs(1, 3, 32))}
+    large = planes_of(compare(points).figure())
+    assert [ax.get_xlim()[1] for ax in large] == pytest.approx((1.1, 1.1 * 4))
     same = planes_of(compare({"A": runs["A"], "C": runs["C"]}).figure())
     assert same[0].get_xlim() == same[1].get_xlim()
     fixed = planes_of(compare(runs).figure(limit=2.0))
