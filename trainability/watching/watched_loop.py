@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from rhn.utils.validation import whole_number
 from trainability.watching.calls import Calls
@@ -110,16 +110,16 @@ class WatchedLoop:
         self._scaled = UNSCALED
         self._weights.read_gradients()
 
-    def step_begins(self, optimizer: Optimizer) -> None:
+    def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
         self._in_step = True
         self._steps.step_begins(optimizer)
 
-    def step_ends(self, optimizer: Optimizer) -> None:
+    def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
         self._in_step = False
         self._step_follows = True
         self._steps.step_ends(optimizer)
 
-    def scaler_steps(self, optimizer: Optimizer, step: Callable[[], Any]) -> Any:
+    def scaler_steps(self, optimizer: torch.optim.Optimizer, step: Callable[[], Any]) -> Any:
         before = self._steps.count + self._steps.skipped
         done = step()
         if self._steps.count + self._steps.skipped == before:
