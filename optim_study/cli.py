@@ -125,15 +125,17 @@ class StudyFolders:
     out: Annotated[Path | None, Parameter(show=False)] = None
     """Folder of a run, as 0.7.0 read it."""
 
-    def folders(self, command: str) -> tuple[Path, ...]:
-        """Return the folders that a command reads. Raises InvalidInputError if none is named, and
-        runs/ has not exactly one.
+    def folders(self) -> tuple[Path, ...]:
+        """Return the folders to read. Raises InvalidInputError if none is named, and runs/ has not
+        exactly one.
         """
-        if self.out is None:
-            return or_only_run(self.runs)
-        option = f"{command} --out"
-        print(f"warning: {sentence(option, INSTEAD[option])}", file=sys.stderr)
-        return (*self.runs, self.out)
+        return or_only_run(self.runs) if self.out is None else (*self.runs, self.out)
+
+    def warn_of_out(self, command: str) -> None:
+        """Warn of the option of 0.7.0 if it was given; a refusal is one line, so at the end."""
+        if self.out is not None:
+            option = f"{command} --out"
+            print(f"warning: {sentence(option, INSTEAD[option])}", file=sys.stderr)
 
 
 @command_class
@@ -154,11 +156,12 @@ class Status(StudyFolders):
         from optim_study.storage import open_storage  # loads Optuna
 
         rows = []
-        for out in self.folders("optim-study status"):
+        for out in self.folders():
             storage, trials = open_storage(self.storage, out, create=False), rows_in(out)
             for config in storage.configs():
                 rows.append({"folder": str(out)} | progress_of(out, config, trials))
         print_rows(rows if self.json else "\n".join(aligned(_lines(rows))))
+        self.warn_of_out("optim-study status")
 
 
 @command_class
@@ -173,8 +176,9 @@ class Export(StudyFolders):
     """Print the rows as one JSON list instead of CSV."""
 
     def run(self) -> None:
-        rows = [row for run in self.folders("optim-study export") for row in _rows_of(run)]
+        rows = [row for run in self.folders() for row in _rows_of(run)]
         print_rows([asdict(row) for row in rows] if self.json else csv_text(rows).rstrip())
+        self.warn_of_out("optim-study export")
 
 
 @command_class

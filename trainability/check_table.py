@@ -83,6 +83,9 @@ class ResultOfRows(Result):
 class Check(ResultOfRows):
     """Facts and rows of a training run.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from trainability import check
     >>> x, model = torch.randn(100, 3), nn.Linear(3, 1)
     >>> sgd = torch.optim.SGD(model.parameters(), 1e-2)
     >>> found = check(model, x, x[:, :1], nn.MSELoss(), sgd, steps=2)

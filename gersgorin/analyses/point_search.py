@@ -215,15 +215,17 @@ def _joined(parts: Iterable[_Ends]) -> _Ends:
 
 
 def _distinct_points(ends: _Ends, apart: Tensor, starts: int) -> _Found:
-    """Those of the ends that differ; `starts` of them are from starts."""
-    fixed, from_fixed = distinct(ends.states, ends.speeds, ends.fixed, apart, starts)
-    slow, from_slow = distinct(ends.states, ends.speeds, ends.slow, apart, starts)
-    rows = torch.cat((fixed, slow))
+    """Those of the ends that differ, fixed points first; `starts` of the ends are from starts. A
+    slow end at a fixed point is this point: along a flat curve rounding decides which it is.
+    """
+    fixed_first = torch.where(ends.fixed, -1 / ends.speeds, ends.speeds)
+    rows, counts = distinct(ends.states, fixed_first, ends.fixed | ends.slow, apart, starts)
+    is_slow, order = ends.slow[rows].sort(stable=True)
     return _Found(
-        states=ends.states[rows],
-        speeds=ends.speeds[rows],
-        found_from=torch.cat((from_fixed, from_slow)),
-        is_slow=np.arange(len(rows)) >= len(fixed),
+        states=ends.states[rows[order]],
+        speeds=ends.speeds[rows[order]],
+        found_from=counts[order],
+        is_slow=is_slow.cpu().numpy(),
     )
 
 

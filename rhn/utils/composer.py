@@ -102,7 +102,7 @@ def checked_math(text: str) -> str:
     r"""Return a text whose mathematics can be drawn. Raises InvalidInputError.
 
     >>> checked_math(r"$\lambda$")
-    '$\\\\lambda$'
+    '$\\lambda$'
     """
     try:
         if is_math_text(text):

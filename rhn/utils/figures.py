@@ -106,7 +106,8 @@ def metadata(kind: str, call: str) -> dict[str, str | None] | None:
 
     kind: "png", "svg" or "pdf"; None for others. call: what drew the figure outside of commands.
     """
-    made = command.get() or call or None
+    origin = command.get() or call
+    made = origin.encode(errors="backslashreplace").decode() or None  # names of files may be bytes
     return {
         "png": {"Software": PROGRAM, "Description": made},
         "svg": {"Creator": PROGRAM, "Description": made, "Date": None},

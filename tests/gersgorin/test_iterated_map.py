@@ -97,6 +97,20 @@ def test_fixed_points_are_before_slow_ones_and_are_counted_from_starts_only():
     assert found.is_slow.tolist() == [False, False, True, True]
 
 
+def test_a_slow_end_at_a_fixed_point_is_this_point():
+    is_fixed = torch.tensor([False, True, False, True])
+    ends = _Ends(
+        states=torch.tensor([1.0, 1.125, 9.0, 1.25], dtype=d)[:, None],
+        speeds=torch.tensor([0.0, 0.5, 0.125, 0.25], dtype=d),
+        closed=is_fixed,
+        fixed=is_fixed,
+        slow=~is_fixed,
+    )
+    found = _distinct_points(ends, QUARTER, starts=4)
+    assert found.states[:, 0].tolist() == [1.25, 9.0]
+    assert found.found_from.tolist() == [3, 1] and found.is_slow.tolist() == [False, True]
+
+
 def box_around(F, slope, low, high, tolerance):
     """A search for zeros of F(s) - s, whose box has the given corners."""
     corners = torch.tensor([[low], [high]], dtype=d)
