@@ -10,9 +10,9 @@ from trainability.watching.loop_facts import (
     CALLED,
     FOREIGN,
     MINIBATCHES,
+    OPTIMISER_STEPS,
     PASSES,
     REUSED,
-    STEPS_AND_SKIPPED,
 )
 from trainability.watching.loop_result import AFTER_BACKWARD, AT_STEP
 
@@ -20,7 +20,7 @@ from trainability.watching.loop_result import AFTER_BACKWARD, AT_STEP
 def test_a_sound_loop_has_no_star():
     found = facts_of(train)
     assert found.starred == ()
-    assert found.fact(STEPS_AND_SKIPPED) == (STEPS, 0)
+    assert found.fact(OPTIMISER_STEPS) == (STEPS,)
     assert found.fact(PASSES) == (STEPS, 0)
     assert found.fact(CALLED) == (6, 0, 0, 0)
     assert found.fact(MINIBATCHES) == (STEPS, STEPS, 1)

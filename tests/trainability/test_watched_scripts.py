@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainability import LoopResult
-from trainability.watching.loop_facts import PASSES, REUSED, STEPS_AND_SKIPPED
+from trainability.watching.loop_facts import OPTIMISER_STEPS, PASSES, REUSED
 
 SCRIPT = """
 import argparse, sys, torch
@@ -58,7 +58,7 @@ def test_options_before_the_script_are_those_of_the_command(script, command):
     found = command("trainability watch --passes 3 --output a.json --csv a.csv", script)
     assert found.code == 0 and "at the end" not in found.out
     stored = LoopResult.load("a.json")
-    assert stored.fact(STEPS_AND_SKIPPED) == (3, 0) and stored.fact(PASSES) == (3, 0)
+    assert stored.fact(OPTIMISER_STEPS) == (3,) and stored.fact(PASSES) == (3, 0)
     assert stored.fact(REUSED) == (2, 2)
     assert str(stored) in found.out
 

@@ -49,9 +49,6 @@ class Listener(Protocol):
     def step_ends(self, optimizer: Optimizer) -> None:
         """A step of an optimiser ends."""
 
-    def scaler_steps(self, optimizer: Optimizer, step: Callable[[], Any]) -> Any:
-        """A GradScaler calls `step`, in which the optimiser steps or not."""
-
     def loss_scaled(self, loss: Any, scaled: Any, factor: float) -> None:
         """A GradScaler multiplies a loss by a factor before its backward pass."""
 
@@ -137,16 +134,6 @@ class Hooks:
         if not self.is_elsewhere():
             self.listener.step_ends(optimizer)
 
-    def around_scaler(self, call: Callable) -> Callable:
-        def step(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-            if self.is_elsewhere():
-                return call(scaler, optimizer, *args, **kwargs)
-            return self.listener.scaler_steps(
-                optimizer, lambda: call(scaler, optimizer, *args, **kwargs)
-            )
-
-        return step
-
     def around_scale(self, call: Callable) -> Callable:
         def scale(scaler: GradScaler, outputs: Any) -> Any:
             scaled = call(scaler, outputs)
@@ -189,7 +176,6 @@ def hooks_for(listener: Listener) -> Iterator[None]:
         ):
             stack.callback(handle.remove)
         _replace(stack, torch.autograd, "backward", hooks.around_backward)
-        _replace(stack, GradScaler, "step", hooks.around_scaler)
         _replace(stack, GradScaler, "scale", hooks.around_scale)
         _replace(stack, LoaderIterator, "__next__", hooks.around_minibatch)
         with _without_warning():

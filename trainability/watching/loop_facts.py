@@ -11,7 +11,7 @@ from trainability.watching.minibatches import Minibatches
 from trainability.watching.steps import OptimizerSteps
 from trainability.watching.weights import WatchedWeights
 
-STEPS_AND_SKIPPED = "optimiser steps, and those that a GradScaler skipped"
+OPTIMISER_STEPS = "optimiser steps"
 PASSES = "backward passes, and those without a step before the next one"
 REUSED = "tensors and steps that use a gradient of an earlier step again"
 FOREIGN = "tensors of optimisers without gradients, of no called module"
@@ -76,8 +76,8 @@ def _losses(loop: Loop) -> tuple[float, ...] | None:
 
 LOOP_FACTS = (
     LoopFact(
-        name=STEPS_AND_SKIPPED,
-        measure=lambda loop: (loop.steps.count, loop.steps.skipped),
+        name=OPTIMISER_STEPS,
+        measure=lambda loop: (loop.steps.count,),
         meaning="",
     ),
     LoopFact(

@@ -90,7 +90,6 @@ class OptimizerSteps:
     def __init__(self, weights: WatchedWeights) -> None:
         self.weights = weights
         self.count = 0
-        self.skipped = 0
         self.not_finite = 0
         self.first_not_finite = 0
         self.reused_tensors = set[WatchedWeight]()
@@ -127,7 +126,6 @@ class OptimizerSteps:
 
     def step_ends(self, optimizer: Optimizer) -> None:
         if is_skipped_inside(optimizer):
-            self.skipped += 1
             return
         self.count += 1
         watched = self._watched(optimizer)

@@ -8,7 +8,7 @@ print(found)
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -118,13 +118,6 @@ class WatchedLoop:
         self._in_step = False
         self._step_follows = True
         self._steps.step_ends(optimizer)
-
-    def scaler_steps(self, optimizer: torch.optim.Optimizer, step: Callable[[], Any]) -> Any:
-        before = self._steps.count + self._steps.skipped
-        done = step()
-        if self._steps.count + self._steps.skipped == before:
-            self._steps.skipped += 1
-        return done
 
     def loss_scaled(self, loss: Any, scaled: Any, factor: float) -> None:
         is_one = isinstance(scaled, Tensor)
