@@ -3,6 +3,7 @@ and bounds against NumPy with logarithms of its own.
 """
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -178,3 +179,19 @@ def test_shortcuts_keep_what_the_layers_lose():
         s = np.tanh(R[k] @ s + b[k])
         P = (1 - s * s)[:, None] * (R[k] @ P + S[k - 1])
     np.testing.assert_allclose(open_run(cell, X).jacobians()[0], P, rtol=1e-10, atol=1e-18)
+
+
+class Halved(RHN):
+    """Has no closed forms: its step is another one."""
+
+    def step(self, x, s):
+        return super().step(x, s) / 2
+
+
+def test_layers_of_an_own_step_without_closed_forms_have_one_gain():
+    cell = made(Halved, 2)
+    found = gains(cell, X)
+    assert found.layers.shape == (T, 1)
+    for t, (x, s) in enumerate(zip(X, open_run(cell, X).states[:-1], strict=True)):
+        A = torch.autograd.functional.jacobian(partial(cell.step, x[None]), s[None])[0, :, 0]
+        np.testing.assert_allclose(found.layers[t, 0], np.linalg.norm(A.numpy(), 2), rtol=1e-9)
