@@ -13,7 +13,7 @@ from oracles import highway_step, log_norms, transition_step
 
 from gersgorin.analyses.compare import compare
 from gersgorin.analyses.gains import gains, input_gains
-from gersgorin.analyses.products import products
+from gersgorin.analyses.products import TO_LAST, products
 from gersgorin.analyses.spectra import HALF_LIFE, spectra
 from gersgorin.jacobians import with_scale
 from gersgorin.run import open_run
@@ -195,3 +195,9 @@ def test_layers_of_an_own_step_without_closed_forms_have_one_gain():
     for t, (x, s) in enumerate(zip(X, open_run(cell, X).states[:-1], strict=True)):
         A = torch.autograd.functional.jacobian(partial(cell.step, x[None]), s[None])[0, :, 0]
         np.testing.assert_allclose(found.layers[t, 0], np.linalg.norm(A.numpy(), 2), rtol=1e-9)
+
+
+def test_the_curve_back_is_the_log10_of_norms_to_the_last_state():
+    found = products(made(RHN, 2), X)
+    np.testing.assert_allclose(10.0 ** found.curves()[TO_LAST][:-1], np.exp(found.log_norm_back))
+    assert found.curves()[TO_LAST][-1] == 0
