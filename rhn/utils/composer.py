@@ -139,7 +139,7 @@ def legend_beside(part: SubFigure, axes: list[Axes], order: Sequence[str]) -> No
     handles = handles_of(axes, order)
     names = [folded(name, BESIDE) for name in handles]
     part.legend(handles.values(), names, loc="outside right upper", borderpad=0.4,
-                handlelength=1.4, handletextpad=0.6, labelspacing=0.35)  # fmt: skip
+                handlelength=1.4, handletextpad=0.6, labelspacing=0.2)  # fmt: skip
 
 
 def legend_above(part: SubFigure, axes: list[Axes], order: Sequence[str] = ()) -> None:
