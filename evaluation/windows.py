@@ -13,8 +13,11 @@ The plan, written before the first run
 - Measured: the loss of 32 rows of 2,500 characters of the validation text (nats per character),
   after 1,000 optimiser steps, and after 7 seconds of processor time in training; the windows for
   10 % and 1 % at the initial weights, and at those after 1,000 optimiser steps. Losses are compared
-  with those of K = W of the same seed; intervals of 95 % are Student's over seeds. The training
-  runs of a seed take turns, so that a second of each has the same load of the machine.
+  with those of K = W of the same seed; intervals of 95 % are Student's over seeds.
+
+Changed after a first run of all, whose losses after equal steps were the same: the training runs of
+a seed take turns, so that a second of each has the same load of the machine. The stored rows are
+those of the second run.
 
 Predicted
 - W is between 12 and 24 for each seed. In trials with one seed it was 16, and 24 after three

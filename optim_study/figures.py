@@ -74,11 +74,8 @@ def plot_swarm(
         _legend_above(part)
         return points * (AROUND + ROW * len(parts))
 
-    title, call = (
-        title or TITLE.format(KINDS[loss], len(rows)),
-        _call(plot_swarm, loss, below, size),
-    )
-    figure = composed(draw, title, size, source, call)
+    title = title or TITLE.format(KINDS[loss], len(rows))
+    figure = composed(draw, title, size, source, _call(plot_swarm, loss, below, size))
     for ax in figure.axes:
         _spread(ax)
     return figure
@@ -120,8 +117,8 @@ def plot_map(
         _legend_above(part)
         return points * (AROUND + 1.3 * PANEL * lines)
 
-    title, call = title or TITLE_OF_MAP.format(len(rows)), _call(plot_map, loss, below, size)
-    return composed(draw, title, size, source, call)
+    title = title or TITLE_OF_MAP.format(len(rows))
+    return composed(draw, title, size, source, _call(plot_map, loss, below, size))
 
 
 def _call(plot: Callable, loss: Objective, below: float, size: str | float) -> str:

@@ -97,7 +97,7 @@ class Check(ResultOfRows):
     texts: ClassVar[tuple[str, ...]] = (
         *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
         ERROR_ON_TRAINING, THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED, OF_FACTS, OF_ROWS,
-        WITH_STAR,        *MEANING_OF.values(),
+        WITH_STAR, *MEANING_OF.values(),
     )  # fmt: skip
 
     examples: int
@@ -160,15 +160,6 @@ class Check(ResultOfRows):
 
     def records(self) -> list[dict[str, Any]]:
         """Return a line {column: number} for each fact and each row."""
-        of_facts = [
-            {
-                ROW: fact.name,
-                **numbered(YOURS, fact.numbers),
-                **numbered(SOUND, fact.sound),
-                STARRED: int(fact.starred),
-            }
-            for fact in self.facts
-        ]
         of_rows = [
             {
                 ROW: row.label,
@@ -178,7 +169,7 @@ class Check(ResultOfRows):
             }
             for row in self.rows
         ]
-        return [*of_facts, *of_rows]
+        return [*map(record_of_fact, self.facts), *of_rows]
 
     def notes(self) -> Mapping[str, int]:
         return {FAILED: self.failed, DIVERGED: sum(row.error == math.inf for row in self.rows)}
@@ -203,7 +194,7 @@ class Check(ResultOfRows):
         line = [[f"{LINE}{self.line}"]] if self.line else []
         changes = [self._row_as_text(row) for row in rows]
         return [
-            Block([*map(_fact_as_text, facts)], heads=[["", YOURS, SOUND]]),
+            Block([*map(fact_as_text, facts)], heads=[["", YOURS, SOUND]]),
             Block([], feet=line),
             Block(changes, heads=[[CHANGE, ERROR_COLUMN, THREE]], feet=[[CLOSED]]),
             Block([], feet=meanings),
@@ -233,7 +224,18 @@ class Check(ResultOfRows):
         return 1.5 + LINE_HEIGHT * len(self.rows)
 
 
-def _fact_as_text(fact: Fact) -> list[str]:
+def record_of_fact(fact: Fact) -> dict[str, Any]:
+    """Return a fact as a line {column: number} of a .csv file."""
+    return {
+        ROW: fact.name,
+        **numbered(YOURS, fact.numbers),
+        **numbered(SOUND, fact.sound),
+        STARRED: int(fact.starred),
+    }
+
+
+def fact_as_text(fact: Fact) -> list[str]:
+    """Return a fact as the cells of a printed row."""
     yours, sound = (
         " ".join(map(formatted, numbers or ())) or MISSING for numbers in (fact.numbers, fact.sound)
     )

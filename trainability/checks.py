@@ -9,7 +9,7 @@ found.facts[0].numbers          # of this run, beside those of every sound run
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,9 +48,6 @@ from trainability.training import (
     train_run,
     weights_are_finite,
 )
-
-if TYPE_CHECKING:
-    pass
 
 FEWEST = 50  # steps of a row, if `seconds` chooses them
 DIVISORS = (1, 2, 4, 8)

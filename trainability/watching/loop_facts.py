@@ -46,8 +46,8 @@ class LoopFact:
 
     name: str
     measure: Callable[[Loop], tuple[float, ...] | None]
-    meaning: str
-    """What a star says, as on the page."""
+    meaning: str = ""
+    """What a star says, as on the page; "" without a sound value."""
     sound: tuple[float, ...] | None = None
     """The numbers of every sound loop; None if sound loops differ."""
 
@@ -78,12 +78,10 @@ LOOP_FACTS = (
     LoopFact(
         name=OPTIMISER_STEPS,
         measure=lambda loop: (loop.steps.count,),
-        meaning="",
     ),
     LoopFact(
         name=PASSES,
         measure=lambda loop: (loop.passes, loop.without_step),
-        meaning="",
     ),
     LoopFact(
         name=REUSED,
@@ -100,32 +98,26 @@ LOOP_FACTS = (
     LoopFact(
         name=CALLED,
         measure=_weights,
-        meaning="",
     ),
     LoopFact(
         name=EVALUATION,
         measure=lambda loop: (loop.calls.in_evaluation(),),
-        meaning="",
     ),
     LoopFact(
         name=CHANGED,
         measure=lambda loop: (len(loop.steps.changed_tensors), loop.steps.changed_steps),
-        meaning="",
     ),
     LoopFact(
         name=OPTIMIZERS,
         measure=lambda loop: (len(loop.steps.optimizers), loop.steps.lost_states()),
-        meaning="",
     ),
     LoopFact(
         name=MINIBATCHES,
         measure=lambda loop: loop.minibatches.numbers(),
-        meaning="",
     ),
     LoopFact(
         name=LOSSES,
         measure=_losses,
-        meaning="",
     ),
     LoopFact(
         name=NOT_FINITE,
@@ -136,7 +128,6 @@ LOOP_FACTS = (
     LoopFact(
         name=STATES,
         measure=lambda loop: (loop.calls.with_state, loop.calls.with_graph),
-        meaning="",
     ),
 )
 LOOP_MEANINGS = {fact.name: fact.meaning for fact in LOOP_FACTS if fact.sound is not None}

@@ -8,8 +8,8 @@ import numpy as np
 
 from rhn.utils.lazy import import_extra
 from rhn.utils.results import EXTRA, ROW, Result
-from rhn.utils.tables import MISSING, Block, formatted
-from trainability.check_table import SOUND, STAR, STARRED, YOURS, numbered
+from rhn.utils.tables import Block, formatted
+from trainability.check_table import SOUND, STAR, YOURS, fact_as_text, record_of_fact
 from trainability.facts import Fact
 from trainability.watching.loop_facts import LOOP_FACTS, LOOP_MEANINGS
 
@@ -96,23 +96,15 @@ class LoopResult(Result):
         rows = [[row.name, *map(formatted, row.numbers().values())] for row in self.optimizers]
         meanings = [[f"{name}: {LOOP_MEANINGS[name]}"] for name in self.starred]
         return [
-            Block([*map(_cells, self.facts)], heads=[["", YOURS, SOUND]]),
+            Block([*map(fact_as_text, self.facts)], heads=[["", YOURS, SOUND]]),
             Block(rows, heads, is_list=True),
             Block([], feet=meanings),
         ]
 
     def records(self) -> list[dict[str, Any]]:
         """Return a line {column: number} for each fact and each optimiser."""
-        of_facts = [
-            {
-                ROW: fact.name,
-                **numbered(YOURS, fact.numbers),
-                **numbered(SOUND, fact.sound),
-                STARRED: int(fact.starred),
-            }
-            for fact in self.facts
-        ]
-        return of_facts + [{ROW: row.name, **row.numbers()} for row in self.optimizers]
+        of_optimizers = [{ROW: row.name, **row.numbers()} for row in self.optimizers]
+        return [*map(record_of_fact, self.facts), *of_optimizers]
 
     def to_frame(self) -> Any:
         """Return the optimisers as a data frame of pandas, a row for each."""
@@ -148,12 +140,6 @@ def _over(ax: "Axes", curves: Mapping[str, np.ndarray], unit: str) -> "Axes":
     over_steps(ax, curves, unit)
     ax.set_xlabel(unit)
     return ax
-
-
-def _cells(fact: Fact) -> list[str]:
-    shown = (map(formatted, numbers or ()) for numbers in (fact.numbers, fact.sound))
-    pair = (" ".join(words) or MISSING for words in shown)
-    return [fact.name, *pair, STAR if fact.starred else ""]
 
 
 def median(values: np.ndarray) -> float:
