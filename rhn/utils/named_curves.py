@@ -6,7 +6,7 @@ that each of them is seen. A curve of a layer has the colour of this layer in ev
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def plain_ticks(ax: Axes) -> None:
             axis.set_major_formatter("{x:.3g}")
 
 
-def colours_of(names: Iterable[str]) -> dict[str, str]:
+def colours_of(names: Collection[str]) -> dict[str, str]:
     """Return the colours of curves: those of layers by their numbers, the others in turn, beside
     layers from the last colour on.
 
