@@ -1,3 +1,3 @@
 """The version of the toolkit and of its five packages."""
 
-__version__ = "0.7.0"
+__version__ = "0.9.0"
