@@ -19,6 +19,8 @@ EIGENVALUES, CIRCLE = "eigenvalues", "unit circle"
 PLANE_TEXTS = (REAL, IMAGINARY, RE, IM, EIGENVALUES, CIRCLE)
 SEEN = 0.05  # of the width and height of a panel
 ROUND = (1, 2, 3, 4, 5, 10)  # steps of ticks: a panel around 0 has at least three
+NEAR = np.geomspace(1e-9, 0.1, 60)  # angles between a point of a circle and the real axis
+UPPER_ANGLES = np.sort(np.concatenate([np.linspace(0, np.pi, 91), NEAR, np.pi - NEAR]))
 
 
 class Square(NamedTuple):
@@ -31,15 +33,12 @@ class Square(NamedTuple):
     """Whether it shows discs or eigenvalues larger than a square around 0 that holds all."""
 
 
-def circle_points(center: float, radius: float, start: float = 0.0) -> np.ndarray:
-    """Points around a circle from an angle on. They lie close together where the circle meets the
-    real axis, so that it is round in any panel around a real number.
+def circle_points(center: float, radius: float) -> np.ndarray:
+    """Points around a circle. They lie close together where the circle meets the real axis, so that
+    it is round in any panel around a real number.
     """
-    near = np.geomspace(1e-9, 0.1, 60)
-    angles = np.concatenate([np.linspace(0, 2 * np.pi, 181), near, np.pi - near, np.pi + near,
-                             2 * np.pi - near])  # fmt: skip
-    angles = np.sort((angles - start) % (2 * np.pi))
-    return center + radius * np.exp(1j * (start + np.append(angles, 2 * np.pi)))
+    upper = radius * np.exp(1j * UPPER_ANGLES)
+    return center + np.concatenate([upper, upper[::-1].conj()])
 
 
 def draw_circle(ax: Axes) -> None:

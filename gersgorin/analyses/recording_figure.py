@@ -24,8 +24,9 @@ from rhn.utils.composer import SLIDE, STACKED, fitted, legend_above
 from rhn.utils.figures import figure_width
 from rhn.utils.named_curves import cut_above, over_steps
 
-# shares of the width: heights of the planes, of a line of panels, of a name of a curve
-PLANES, LINE, NAME = 0.3, 0.17, 0.022
+# shares of the width: heights of the planes, of a line of panels, of a name of a curve, of what a
+# panel has beside names
+PLANES, LINE, NAME, BESIDE = 0.3, 0.17, 0.022, 0.088
 AROUND = 0.8  # inches: title and legend
 NARROW = (1.9, 1.3)  # relative heights in a column: planes, curve
 Panel = tuple[str, Mapping[str, np.ndarray]]
@@ -59,7 +60,7 @@ def draw_recording(part: SubFigure, found: Any) -> float:
 def _height(line: Sequence[Panel]) -> float:
     """The height of a line of panels with room for the names of their curves, over the width."""
     most = max(len(curves) for _, curves in line)
-    return max(LINE, NAME * (4 + most))
+    return max(LINE, NAME * most + BESIDE)
 
 
 def _draw_line(part: SubFigure, found: Any, line: Sequence[Panel]) -> None:

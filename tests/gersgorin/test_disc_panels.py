@@ -322,10 +322,11 @@ def test_the_frames_of_a_recording_show_their_discs():
     assert frames[0] == frames[1] == last.get_xlim()
 
 
-@pytest.mark.parametrize("start", [0.0, 2.0])
-def test_points_of_a_circle_are_close_together_beside_both_ends_on_the_real_axis(start):
-    points = circle_points(1.0, 2.0, start)
+def test_points_of_a_circle_are_close_together_beside_both_ends_on_the_real_axis():
+    points = circle_points(1.0, 2.0)
     np.testing.assert_allclose(np.abs(points - 1), 2, rtol=1e-12)
+    turns = np.angle((points[1:] - 1) / (points[:-1] - 1), deg=True)
+    assert turns.min() > -1e-6 and turns.max() < 2.01 and turns.sum() == pytest.approx(360)
     for end in (3, -1):
         for side in (1, -1):
             for height in (1e-7, 1e-4, 1e-2):
@@ -364,3 +365,17 @@ def test_eigenvalues_without_discs_have_a_closer_square(radius):
     discs = JacobianDiscs(centers=centers, row_radii=np.full(2, radius), eigenvalues=centers + 0j)
     (title,) = closer_squares(Square(0.0, 100.0), discs)
     assert title == CLOSER_EIGENVALUES
+
+
+@pytest.mark.parametrize(
+    ("centers", "ends"),
+    [
+        pytest.param([0.0, 2.0], (-1.25, 2.75), id="on its right"),
+        pytest.param([0.0, -2.0], (-2.75, 1.25), id="on its left"),
+    ],
+)
+def test_a_disc_that_touches_the_largest_one_in_a_point_is_connected_with_it(centers, ends):
+    discs = JacobianDiscs(centers=np.array(centers), row_radii=np.array([1.25, 0.75]),
+                          eigenvalues=np.zeros(1, complex))  # fmt: skip
+    middle, half, _ = closer_squares(Square(0.0, 100.0), discs)[CLOSER_DISCS]
+    assert (middle - half / 1.1, middle + half / 1.1) == pytest.approx(ends)
