@@ -114,6 +114,7 @@ def test_the_report_has_the_figure_and_the_table_of_each_part(command):
         assert html.escape(str(replace(found, data="chorales", split="valid"))) in page
 
 
+@pytest.mark.slow
 def test_the_report_has_the_spectra_of_the_first_sequence_of_its_split(command):
     piece = [[50, 54], [52], [57, 62]]
     lengths = {"train": (4, 5), "valid": (2, 3), "test": (3, 2)}

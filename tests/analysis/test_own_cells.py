@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cases import others_slow
 from networks import drawn, network, rolls
 
 from analysis import Lesion, gate_activity, lesion, lesioned
@@ -55,7 +56,7 @@ def minimal(tmp_path_factory):
     CELLS.data = rows
 
 
-@pytest.mark.parametrize("name", ["my_module:Mine", "mine"])
+@pytest.mark.parametrize("name", others_slow(["my_module:Mine", "mine"], "mine"))
 def test_a_cell_goes_through_every_command(name, minimal, command, answer, refused, tmp_path):
     own = {"cell": name} if ":" in name else {}  # a registered cell needs no --cell
     new = f"--cell {name} --cell-option gain=1.5 --hidden-size 4"

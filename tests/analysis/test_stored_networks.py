@@ -152,6 +152,7 @@ def test_refinement_of_the_full_size_network_on_two_chorales(own_folder, command
         assert float(row["distance to last"]) == pytest.approx(distance, rel=ROUNDING)
 
 
+@pytest.mark.slow
 def test_figures_5b_and_6_of_the_full_size_network(own_folder, command):
     """The table was computed once by `loss_and_gates` on all test and all training chorales."""
     with (RESULTS / "full-size-layers.csv").open() as file:

@@ -30,6 +30,7 @@ from tests.gersgorin.test_points_and_cycles import NO_INPUT, grid, search
 ZEROS = torch.zeros(4, dtype=d)
 
 
+@pytest.mark.slow
 def test_a_state_from_which_newtons_step_is_long_is_no_fixed_point():
     """Far out the gate of the first unit shuts: |F(s) - s| is below 1e-10, and Newton's step is
     about 1 / 4.
@@ -222,7 +223,7 @@ def test_only_starts_are_counted_and_points_at_the_edge_have_not_failed():
     ("rate", "is_slow"),
     [
         pytest.param(1e-9, True, id="nearly stands still"),
-        pytest.param(1e-3, False, id="moves on"),
+        pytest.param(1e-3, False, marks=pytest.mark.slow, id="moves on"),
     ],
 )
 def test_a_state_that_nearly_stands_still_is_a_slow_point_without_a_minimum(rate, is_slow):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from cases import others_slow
 from matplotlib.figure import Figure
 from readable import overlap, readable
 
@@ -57,7 +58,16 @@ FIGURES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "size"), FIGURES)
+@pytest.mark.parametrize(
+    ("name", "size"),
+    others_slow(
+        FIGURES,
+        ("spectra", "slide"),
+        ("grid", "column"),
+        ("ten gates", "column"),
+        ("products", "column"),
+    ),
+)
 def test_a_figure_can_be_read(name, size):
     figure = FIGURES[name, size]().figure(size=size, source=SOURCE)
     readable(figure)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from cases import others_slow
 from readable import other_words, words_in
 from safetensors.torch import load_file
 from scipy.optimize import brentq
@@ -73,7 +74,7 @@ def test_an_id_that_is_repeated_is_a_constant_input():
         fixed_points(lambda x, s: s / 2 + table[x], torch.tensor([1, 0]), starts=starts)
 
 
-@pytest.mark.parametrize("rate", [0.96, 0.999])
+@pytest.mark.parametrize("rate", others_slow([0.96, 0.999], 0.96))
 def test_a_point_far_from_the_starts_is_found(rate):
     B = drawn(6)
     found = fixed_points(lambda x, s: rate * s + 4 * B * x, torch.ones(1), starts=drawn(5, 6))
@@ -223,6 +224,7 @@ def test_times_are_those_of_the_fastest_growth_and_the_slowest_decay(values, gro
     np.testing.assert_array_equal(table["decay time"], found.decay_time)
 
 
+@pytest.mark.slow
 def test_the_size_of_a_time_step_does_not_make_a_point_neutral():
     step, rates = 1e-4, torch.tensor([0.005, -0.5, -1.0], dtype=d)
     found = search(lambda s: s + step * rates * s, drawn(9, 3))
@@ -378,7 +380,7 @@ MAPS = (  # step, starts, {(moduli above 1, at 1): number of points}
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("number", range(len(MAPS)))
+@pytest.mark.parametrize("number", others_slow(range(len(MAPS)), 0, 1, 2))
 def test_points_of_maps_and_the_directions_that_grow_there(number):
     step, starts, wanted = MAPS[number]
     found = search(step, starts)
@@ -396,6 +398,7 @@ def test_a_ring_of_slow_points_is_not_lost():
     assert np.diff(np.sort(phases)).max() < 0.5
 
 
+@pytest.mark.slow
 def test_units_of_some_entries_do_not_hide_points():
     def step(s):  # rates in 25 Hz beside synapses in 0 to 1, which take a hundred times as long
         h, u, x = s[:3] * 25, s[3:6], s[6:]
@@ -410,6 +413,7 @@ def test_units_of_some_entries_do_not_hide_points():
     assert sorted(found.unstable > 0) == [False] * 3 + [True] * 10 and found.found_from.sum() == 150
 
 
+@pytest.mark.slow
 def test_a_slow_point_is_a_minimum_of_the_speed():
     J, b = 2.5 * drawn(30, 30) / 30**0.5, drawn(30, seed=1)
 
@@ -446,7 +450,7 @@ def test_the_scale_of_a_search_is_at_most_ten_times_that_of_the_settled_states()
         assert root_search.ZeroSearch.around(abs, abs, starts, ends, 0.5, 1e-9).scale == scale
 
 
-@pytest.mark.parametrize(("period", "least"), [(1, 1.0), (2, 2.0)])
+@pytest.mark.parametrize(("period", "least"), others_slow([(1, 1.0), (2, 2.0)], (1, 1.0)))
 def test_a_step_may_have_no_point(period, least):
     found = search(lambda s: s + torch.tensor([1.0, 0.0]).double(), torch.ones(3, 2, dtype=d),
                    period=period)  # fmt: skip

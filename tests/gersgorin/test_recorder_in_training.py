@@ -348,6 +348,7 @@ assert len(Recording.load("a.npz")) < len(Recording.load("b.npz")) == 8
 """
 
 
+@pytest.mark.slow
 def test_a_recorder_that_is_not_closed_writes_all_measurements(tmp_path):
     subprocess.run([sys.executable, "-c", UNCLOSED], check=True, cwd=tmp_path)
     assert Recording.load(tmp_path / "a.npz").step.tolist() == [*range(8)]

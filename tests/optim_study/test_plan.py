@@ -36,6 +36,7 @@ def measured(arch: str, depth: int, scale: float, trials: int) -> tuple[int, int
     return peak, memory(study, meta_model(study), "cpu", 100)(trials)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [("lstm", 1, 0.3, 8), pytest.param(("rhn", 6, 0.1, 10), marks=pytest.mark.slow)]
 )

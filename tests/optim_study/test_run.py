@@ -15,7 +15,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cases import others_slow
 from small_studies import MELODIES, finished, wait_for
 
 from optim_study import ray_engine, read_csv, run, smoke
@@ -170,6 +169,7 @@ def test_plot_prints_twenty_rows_or_the_whole_table(study, command):
     assert [line.split()[:2] for line in (short[-3], whole[-3])] == [["constant", "predictor"]] * 2
 
 
+@pytest.mark.slow
 def test_plot_writes_a_figure_with_the_name_of_its_kind_by_default(study, answer, own_folder):
     for kind in ("swarm", "map"):
         answer(f"optim-study plot {study.csv} --kind {kind}")
@@ -247,16 +247,14 @@ def interrupt(process: subprocess.Popen) -> None:
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "harm", "code"),
-    others_slow(
-        [
-            ("", interrupt, 130),
-            ("", subprocess.Popen.kill, -signal.SIGKILL),
-            ("--jobs 2 --engine ray --set address=local", interrupt, 130),
-        ],
+    [
         ("", interrupt, 130),
-    ),
+        ("", subprocess.Popen.kill, -signal.SIGKILL),
+        ("--jobs 2 --engine ray --set address=local", interrupt, 130),
+    ],
 )
 def test_a_command_stopped_in_its_middle_goes_on_to_the_same_bits(options, harm, code, command):
     if "ray" in options:

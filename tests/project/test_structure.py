@@ -273,6 +273,7 @@ def test_contributing_says_where_things_are_decided():
         assert operator.attrgetter(name)(module), name
 
 
+@pytest.mark.slow
 def test_the_first_command_of_contributing_runs_as_it_stands():
     """In a process of its own, without a path of Python: the folders of the tests have the names of
     the packages.

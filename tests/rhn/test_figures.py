@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import pytest
+from cases import others_slow
 from PIL import Image
 
 from rhn.utils.command_line import command_class, command_line, run_read
@@ -83,7 +84,7 @@ def origin(path):
     return tuple(each[1] for each in found)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+@pytest.mark.parametrize("suffix", others_slow([".png", ".svg", ".pdf"], ".png"))
 def test_a_file_names_the_version_and_the_call_or_the_command(suffix, tmp_path):
     path = tmp_path / f"a{suffix}"
     save_figure(path, one_panel)

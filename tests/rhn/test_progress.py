@@ -257,6 +257,7 @@ def test_the_work_of_a_command_is_shown(drawer):
     assert ["after the command"] not in drawer.titles
 
 
+@pytest.mark.slow
 def test_a_script_prints_nothing_on_its_standard_error():
     code = """
 import gersgorin, torch

@@ -59,6 +59,7 @@ def cured(model, rate=1e-2, steps=80, kind="Adam", **how):
     return cure(model, *sums(), nn.MSELoss(), optimizer, steps=steps, **how), optimizer
 
 
+@pytest.mark.slow
 def test_small_weights_are_cured_by_rotations():
     model = Deep(1e-4)
     before = flat(model)

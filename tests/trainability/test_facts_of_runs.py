@@ -1035,6 +1035,7 @@ def two_threads():
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_two_threads_measure_the_same_facts_as_one(two_threads):
     """Sums in another order are no change: a layer that is large enough to be shared out."""
     torch.manual_seed(1)

@@ -69,6 +69,7 @@ class WatchedLoop:
     def result(self) -> LoopResult:
         """Return the facts of the loop until now."""
         self._weights.read_changes()
+        at_the_end = 0 if self._step_follows else 1
         loop = Loop(
             weights=self._weights,
             calls=self._calls,
@@ -76,7 +77,7 @@ class WatchedLoop:
             minibatches=self._minibatches,
             losses=self._losses,
             passes=self._passes,
-            without_step=self._without_step + (not self._step_follows),
+            without_step=self._without_step + at_the_end,
         )
         return LoopResult(
             facts=tuple(fact.of(loop) for fact in LOOP_FACTS),

@@ -9,6 +9,7 @@ import sys
 import termios
 
 import pytest
+from cases import others_slow
 from commands import MAINS, all_commands, help_of
 
 TEXTS_FROM = 30  # characters before the column of texts
@@ -52,7 +53,7 @@ def texts_of(lines: list[str]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", others_slow(WIDTHS, 80))
 def test_a_text_is_wrapped_once_and_no_line_is_wider_than_the_terminal(width, lines_of):
     for words in MANY_OPTIONS:
         lines = lines_of(words, width)
@@ -90,7 +91,7 @@ def in_terminal(line: list[str], width: int) -> str:
     return b"".join(parts).decode().replace("\r\n", "\n")
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", others_slow(WIDTHS, 80))
 def test_a_terminal_and_a_pipe_have_the_same_help(width):
     line = [sys.executable, "-m", "rhn", "train", "--help"]
     environment = os.environ | {"COLUMNS": str(width)}

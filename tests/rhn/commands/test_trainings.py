@@ -62,6 +62,7 @@ def test_a_killed_run_continues_to_the_same_bits(task, until, command, tmp_path)
     assert_same_run(killed, whole)
 
 
+@pytest.mark.slow
 @one_task
 def test_a_run_killed_before_its_first_epoch_finds_its_data_or_those_that_are_named(
     task, copied, until, command, answer, refused, tmp_path

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cases import assert_close
+from cases import assert_close, others_slow
 
 from rhn.cells import CellMasks
 from rhn.models import LanguageModel
@@ -25,7 +25,10 @@ RATES = [0.3, 0.05]  # of the two stacked models
 TOLERANCE = 1e-10
 
 
-@pytest.mark.parametrize(("E", "depth", "layers"), [(N, 1, 1), (V, 1, 2), (N, 2, 2), (V, 3, 1)])
+@pytest.mark.parametrize(
+    ("E", "depth", "layers"),
+    others_slow([(N, 1, 1), (V, 1, 2), (N, 2, 2), (V, 3, 1)], (N, 1, 1), (V, 1, 2)),
+)
 @pytest.mark.parametrize(
     ("kernel", "gradient_norm", "clips"), [("manual", 0.5, True), ("reference", 1e4, False)]
 )

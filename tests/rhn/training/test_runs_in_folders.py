@@ -350,6 +350,7 @@ def test_arrays_and_texts_come_back_to_the_last_bit(tmp_path):
             read_state(state)
 
 
+@pytest.mark.slow
 def test_a_text_on_two_threads_has_the_losses_of_one(tmp_path):
     two, before = min(2, os.cpu_count() or 1), torch.get_num_threads()
     train(SMALL, TEXT, out=tmp_path / "two", threads=two)

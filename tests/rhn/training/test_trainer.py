@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cases import others_slow
 from torch.utils._pytree import tree_map
 
 from rhn.cells import CELLS, RNN
@@ -160,7 +161,7 @@ SAME = {  # and the number of steps before a resume
 }
 
 
-@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("name", others_slow(SAME, "rhn", "lstm", "paper"))
 def test_a_trial_is_the_same_resumed_alone_and_in_any_company(name):
     (begin, steps), numbers = SAME[name], (3, 1, 0, 4, 5, 9)
     whole, broken = finish(begin(numbers)), begin(numbers)
