@@ -137,11 +137,8 @@ class LyapunovSpectrum(StepResult):
         low = np.where(hidden, -math.inf, self.exponents - margins)
         high = np.where(hidden, self.lost_below, self.exponents + margins)
         high = np.minimum(high, high[0])
-        is_whole = len(high) == self.state_size
-        volumes_shrink = -math.inf < self.sum < 0
-        if is_whole and volumes_shrink and len(high) > 1:  # the sum is known better than its parts
-            high[-1] = self.sum - high[:-1].sum()
         least, most = map(kaplan_yorke_dimension, (low, high))
+        is_whole = len(high) == self.state_size
         volumes_may_grow = least >= 0 and math.isnan(most)
         if is_whole and volumes_may_grow:
             return least, len(high)
