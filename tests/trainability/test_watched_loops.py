@@ -16,7 +16,7 @@ from trainability.watching.loop_facts import (
     PASSES,
     REUSED,
 )
-from trainability.watching.loop_result import AFTER_BACKWARD, AT_STEP
+from trainability.watching.loop_result import AFTER_BACKWARD, AT_STEP, OptimizerRow
 
 
 def test_a_sound_loop_has_no_star():
@@ -46,6 +46,14 @@ def test_a_loop_that_leaves_gradients_alone_has_equal_norms_after_backward_and_a
     numbers = row.numbers()
     assert row.steps > 100 and np.isnan(row.after_backward).any()
     assert numbers[AFTER_BACKWARD] == numbers[AT_STEP]
+
+
+def test_norms_are_medians_over_the_steps_with_both():
+    nan, rates = np.nan, np.ones(5)
+    after, at_step = np.array([nan, 1.0, 2.0, 7.0, nan]), np.array([9.0, 0.1, 0.3, nan, nan])
+    numbers = OptimizerRow("SGD", 2, 5, after, at_step, rates).numbers()
+    assert numbers[AFTER_BACKWARD] == 1.5
+    assert numbers[AT_STEP] == 0.2
 
 
 def test_a_gradient_into_which_numbers_are_written_is_a_new_one():
