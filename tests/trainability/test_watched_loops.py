@@ -9,12 +9,14 @@ import trainability
 from trainability.watching.loop_facts import (
     CALLED,
     FOREIGN,
+    LOSSES,
     MINIBATCHES,
+    NOT_FINITE,
     OPTIMISER_STEPS,
     PASSES,
     REUSED,
 )
-from trainability.watching.loop_result import AFTER_BACKWARD, AT_STEP
+from trainability.watching.loop_result import AFTER_BACKWARD, AT_STEP, OptimizerRow
 
 
 def test_a_sound_loop_has_no_star():
@@ -46,6 +48,14 @@ def test_a_loop_that_leaves_gradients_alone_has_equal_norms_after_backward_and_a
     assert numbers[AFTER_BACKWARD] == numbers[AT_STEP]
 
 
+def test_norms_are_medians_over_the_steps_with_both():
+    nan, rates = np.nan, np.ones(5)
+    after, at_step = np.array([nan, 1.0, 2.0, 7.0, nan]), np.array([9.0, 0.1, 0.3, nan, nan])
+    numbers = OptimizerRow("SGD", 2, 5, after, at_step, rates).numbers()
+    assert numbers[AFTER_BACKWARD] == 1.5
+    assert numbers[AT_STEP] == 0.2
+
+
 def test_a_gradient_into_which_numbers_are_written_is_a_new_one():
     weight = torch.nn.Parameter(torch.ones(3))
     sgd = torch.optim.SGD([weight], 0.1)
@@ -55,3 +65,38 @@ def test_a_gradient_into_which_numbers_are_written_is_a_new_one():
             sgd.step()
             weight.grad.mul_(0.5)  # a momentum of the user's own
     assert seen.result().fact(REUSED) == (0, 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_counts_though_its_gradient_is_finite(value):
+    weight = torch.nn.Parameter(torch.ones(3))
+    sgd = torch.optim.SGD([weight], 0.1)
+    added = [0.0, 0.0, value, 0.0, 0.0, value]
+    with trainability.watch() as seen:
+        for number in added:
+            sgd.zero_grad()
+            (weight.sum() + number).backward()
+            sgd.step()
+    found = seen.result()
+    assert found.fact(NOT_FINITE) == (2, 3)
+    assert found.fact(LOSSES) == pytest.approx((3.0, 1.8))  # 0.3 less at each step
+
+
+def test_a_pass_that_does_not_begin_from_a_loss_is_finite():
+    weight = torch.nn.Parameter(torch.ones(3))
+    sgd = torch.optim.SGD([weight], 0.1)
+    with trainability.watch() as seen:
+        for _ in range(3):
+            sgd.zero_grad()
+            weight.square().backward(torch.ones(3))
+            sgd.step()
+    found = seen.result()
+    assert found.fact(NOT_FINITE) == (0, 0)
+    assert found.fact(LOSSES) is None and np.isnan(found.losses).all()
+
+
+def test_losses_of_opposite_infinities_do_not_stop_a_loop():
+    weight = torch.nn.Parameter(torch.ones(3))
+    with trainability.watch() as seen:
+        torch.autograd.backward([weight.sum() + np.inf, weight.sum() - np.inf])
+    assert np.isnan(seen.result().losses).all()

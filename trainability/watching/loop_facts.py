@@ -33,8 +33,8 @@ class Loop:
     calls: Calls
     steps: OptimizerSteps
     minibatches: Minibatches
-    losses: Sequence[float]
-    """Of the backward passes."""
+    losses: Sequence[float | None]
+    """Of the backward passes; None where it is not known."""
     passes: int
     without_step: int
     """Backward passes that no step follows before the next one."""
@@ -67,11 +67,11 @@ def _weights(loop: Loop) -> tuple[float, ...]:
 
 
 def _losses(loop: Loop) -> tuple[float, ...] | None:
-    known = [loss for loss in loop.losses if not np.isnan(loss)]
-    tenth = max(1, len(known) // 10)
-    if not known:
+    finite = [loss for loss in loop.losses if loss is not None and np.isfinite(loss)]
+    tenth = max(1, len(finite) // 10)
+    if not finite:
         return None
-    return float(np.median(known[:tenth])), float(np.median(known[-tenth:]))
+    return float(np.median(finite[:tenth])), float(np.median(finite[-tenth:]))
 
 
 LOOP_FACTS = (

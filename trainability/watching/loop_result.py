@@ -45,12 +45,12 @@ class OptimizerRow:
 
     def numbers(self) -> dict[str, float]:
         """Return the numbers of the printed row. Norms are medians over the steps with both."""
-        both = ~np.isnan(self.after_backward)
+        has_both = ~(np.isnan(self.after_backward) | np.isnan(self.at_step))
         return {
             TENSORS: self.tensors,
             STEPS: self.steps,
-            AFTER_BACKWARD: median(self.after_backward),
-            AT_STEP: median(self.at_step[both]),
+            AFTER_BACKWARD: median(self.after_backward[has_both]),
+            AT_STEP: median(self.at_step[has_both]),
             FIRST_RATE: float(self.rates[0]),
             LAST_RATE: float(self.rates[-1]),
         }

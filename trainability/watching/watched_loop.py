@@ -6,7 +6,6 @@ found = seen.result()
 print(found)
 """
 
-import math
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,16 +35,19 @@ class ScaledLoss:
     """A loss that a GradScaler has multiplied by a factor."""
 
     scaled: "weakref.ref[Tensor] | None"
-    loss: float
+    loss: float | None
     factor: float
 
-    def before(self, tensors: Any) -> float:
+    def before(self, tensors: Any) -> float | None:
         """Return the loss of a backward pass from these tensors, before it was scaled."""
         is_known = self.scaled is not None and self.scaled() is tensors
-        return self.loss if is_known else _loss_of(tensors) / self.factor
+        if is_known:
+            return self.loss
+        loss = _loss_of(tensors)
+        return None if loss is None else loss / self.factor
 
 
-UNSCALED = ScaledLoss(None, math.nan, 1.0)
+UNSCALED = ScaledLoss(None, None, 1.0)
 
 
 class WatchedLoop:
@@ -60,7 +62,8 @@ class WatchedLoop:
         self._in_step = False
         self._scaled = UNSCALED
         """The next loss, if a GradScaler has multiplied it."""
-        self._losses: list[float] = []
+        self._losses: list[float | None] = []
+        """Of the backward passes; None for a pass that does not begin from single numbers."""
         self._weights = WatchedWeights()
         self._calls = Calls(self._weights)
         self._steps = OptimizerSteps(self._weights)
@@ -82,7 +85,7 @@ class WatchedLoop:
         return LoopResult(
             facts=tuple(fact.of(loop) for fact in LOOP_FACTS),
             optimizers=tuple(map(_row, self._steps.groups)),
-            losses=np.array(self._losses),
+            losses=np.array(self._losses, dtype=float),
         )
 
     def call_begins(self) -> None:
@@ -123,7 +126,7 @@ class WatchedLoop:
     def loss_scaled(self, loss: Any, scaled: Any, factor: float) -> None:
         is_one = isinstance(scaled, Tensor)
         known = weakref.ref(scaled) if is_one else None
-        self._scaled = ScaledLoss(known, _loss_of(loss) if is_one else math.nan, factor)
+        self._scaled = ScaledLoss(known, _loss_of(loss) if is_one else None, factor)
 
     def minibatch_read(self, iterator: Any, minibatch: Any) -> None:
         self._minibatches.read(iterator, minibatch)
@@ -174,9 +177,9 @@ def _row(group: Tensors) -> OptimizerRow:
     )
 
 
-def _loss_of(tensors: Any) -> float:
-    """Return the sum of the numbers from which a backward pass begins; NaN for other tensors."""
+def _loss_of(tensors: Any) -> float | None:
+    """Return the sum of the numbers from which a backward pass begins; None for other tensors."""
     every = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if all(isinstance(t, Tensor) and t.numel() == 1 and not t.is_meta for t in every):
-        return math.fsum(float(t.detach()) for t in every)
-    return math.nan
+        return sum(float(t.detach()) for t in every)
+    return None
