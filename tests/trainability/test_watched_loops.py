@@ -10,6 +10,7 @@ from trainability.watching.loop_facts import (
     CALLED,
     FOREIGN,
     MINIBATCHES,
+    NOT_FINITE,
     OPTIMISER_STEPS,
     PASSES,
     REUSED,
@@ -55,3 +56,25 @@ def test_a_gradient_into_which_numbers_are_written_is_a_new_one():
             sgd.step()
             weight.grad.mul_(0.5)  # a momentum of the user's own
     assert seen.result().fact(REUSED) == (0, 0)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_counts_with_a_finite_gradient_too(number):
+    weight = torch.nn.Parameter(torch.ones(3))
+    sgd = torch.optim.SGD([weight], 0.1)
+    with trainability.watch() as seen:
+        for added in (0.0, number, number):
+            sgd.zero_grad()
+            (weight.square().sum() + added).backward()
+            sgd.step()
+    assert seen.result().fact(NOT_FINITE) == (2, 2)
+    assert seen.result().starred == (NOT_FINITE,)
+
+
+def test_a_pass_from_a_vector_has_no_loss_that_could_be_infinite():
+    weight = torch.nn.Parameter(torch.ones(3))
+    sgd = torch.optim.SGD([weight], 0.1)
+    with trainability.watch() as seen:
+        weight.square().backward(torch.ones(3))
+        sgd.step()
+    assert seen.result().fact(NOT_FINITE) == (0, 0)

@@ -98,14 +98,16 @@ class OptimizerSteps:
         self.changed_steps = 0
         self.optimizers: list[WatchedOptimizer] = []
         self.groups: list[Tensors] = []
-        self.last_loss = math.nan
+        self.last_loss: float | None = None
 
     def backward_begins(self) -> None:
         for each in self._alive():
             each.used.backward_begins()
 
-    def backward_ends(self, loss: float, scale: float) -> None:
-        """Read gradients. scale: the factor of the loss that the pass began from."""
+    def backward_ends(self, loss: float | None, scale: float) -> None:
+        """Read gradients. loss: None for a pass that did not begin from one number. scale: the
+        factor of the loss.
+        """
         self.last_loss = loss
         for each in self._alive():
             each.used.backward_ends()
@@ -172,7 +174,8 @@ class OptimizerSteps:
 
     def _judge(self, norm: float) -> None:
         """Count a step with a gradient or a loss that is not finite."""
-        if not math.isfinite(norm) or math.isinf(self.last_loss):
+        is_broken = self.last_loss is not None and not math.isfinite(self.last_loss)
+        if is_broken or not math.isfinite(norm):
             self.not_finite += 1
             self.first_not_finite = self.first_not_finite or self.count
 

@@ -36,16 +36,19 @@ class ScaledLoss:
     """A loss that a GradScaler has multiplied by a factor."""
 
     scaled: "weakref.ref[Tensor] | None"
-    loss: float
+    loss: float | None
     factor: float
 
-    def before(self, tensors: Any) -> float:
+    def before(self, tensors: Any) -> float | None:
         """Return the loss of a backward pass from these tensors, before it was scaled."""
         is_known = self.scaled is not None and self.scaled() is tensors
-        return self.loss if is_known else _loss_of(tensors) / self.factor
+        if is_known:
+            return self.loss
+        loss = _loss_of(tensors)
+        return None if loss is None else loss / self.factor
 
 
-UNSCALED = ScaledLoss(None, math.nan, 1.0)
+UNSCALED = ScaledLoss(None, None, 1.0)
 
 
 class WatchedLoop:
@@ -60,7 +63,7 @@ class WatchedLoop:
         self._in_step = False
         self._scaled = UNSCALED
         """The next loss, if a GradScaler has multiplied it."""
-        self._losses: list[float] = []
+        self._losses: list[float | None] = []
         self._weights = WatchedWeights()
         self._calls = Calls(self._weights)
         self._steps = OptimizerSteps(self._weights)
@@ -74,15 +77,19 @@ class WatchedLoop:
             calls=self._calls,
             steps=self._steps,
             minibatches=self._minibatches,
-            losses=self._losses,
+            losses=self._known_losses(),
             passes=self._passes,
             without_step=self._without_step + (not self._step_follows),
         )
         return LoopResult(
             facts=tuple(fact.of(loop) for fact in LOOP_FACTS),
             optimizers=tuple(map(_row, self._steps.groups)),
-            losses=np.array(self._losses),
+            losses=np.array(self._known_losses()),
         )
+
+    def _known_losses(self) -> list[float]:
+        """Return the loss of each backward pass; NaN for a pass without one number."""
+        return [math.nan if loss is None else loss for loss in self._losses]
 
     def call_begins(self) -> None:
         if self._is_over() and self._step_follows:
@@ -122,7 +129,7 @@ class WatchedLoop:
     def loss_scaled(self, loss: Any, scaled: Any, factor: float) -> None:
         is_one = isinstance(scaled, Tensor)
         known = weakref.ref(scaled) if is_one else None
-        self._scaled = ScaledLoss(known, _loss_of(loss) if is_one else math.nan, factor)
+        self._scaled = ScaledLoss(known, _loss_of(loss) if is_one else None, factor)
 
     def minibatch_read(self, iterator: Any, minibatch: Any) -> None:
         self._minibatches.read(iterator, minibatch)
@@ -173,9 +180,9 @@ def _row(group: Tensors) -> OptimizerRow:
     )
 
 
-def _loss_of(tensors: Any) -> float:
-    """Return the sum of the numbers from which a backward pass begins; NaN for other tensors."""
+def _loss_of(tensors: Any) -> float | None:
+    """Return the sum of the numbers from which a backward pass begins; None for other tensors."""
     every = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if all(isinstance(t, Tensor) and t.numel() == 1 and not t.is_meta for t in every):
-        return math.fsum(float(t.detach()) for t in every)
-    return math.nan
+        return sum(float(t.detach()) for t in every)
+    return None
