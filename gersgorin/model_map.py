@@ -29,6 +29,7 @@ from gersgorin.step import name_of
 from rhn.cells import Cell
 from rhn.errors import USERS_FAULT, InvalidInputError
 from rhn.models import LanguageModel
+from rhn.models.networks import RecurrentModel
 from rhn.utils.results import TIME_STEPS
 from rhn.utils.threads import without_cudnn
 from rhn.utils.torch_private import tree_leaves
@@ -256,11 +257,13 @@ class _Reader:
     def heading(self, title: str | None, data: str | None, unit: str | None) -> dict[str, Any]:
         """The fields of a result that name the model and x."""
         name, model = self._name, self._model
-        if isinstance(model, nn.RNNBase):
-            name = f"{name}, depth {model.num_layers}, {model.hidden_size} units"
-        elif isinstance(model, Cell):
-            depth = max(model.stacked, model.depth)
-            name = f"{name}, depth {depth}, {model.hidden_size} units"
+        has_one_cell = isinstance(model, RecurrentModel) and len(model.cells) == 1
+        layer = model.cells[0] if has_one_cell else model
+        if isinstance(layer, nn.RNNBase):
+            name = f"{name_of(layer)}, depth {layer.num_layers}, {layer.hidden_size} units"
+        elif isinstance(layer, Cell):
+            depth = max(layer.stacked, layer.depth)
+            name = f"{name_of(layer)}, depth {depth}, {layer.hidden_size} units"
         names = {"network": title or name, "data": data or "x", "unit": unit or TIME_STEPS}
         return {**names, "steps": self.axes.T}
 

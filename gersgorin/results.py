@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DEPTH, UNITS, X = "depth", "units", "x"
+UP_TO = "up to"  # the number of steps of sequences that may differ in length
 PRODUCT, FROM_FIRST = "product norm (log10)", "from first state"
 DIFFERENCE = "Jacobian against differences (relative)"
 MOVE = "largest move of the state in a step / its size"

@@ -55,11 +55,13 @@ class RunCommand:
 
     preset: Literal["paper", "small", "smoke"] = "paper"
     """Configuration that the other options change: the paper's protocol in full size; small
-    networks, at least ten minutes with --jobs 2; or seconds, too short to learn anything.
+    networks; or a few epochs of four trials, to check the installation.
     """
     settings: Fields = field(default_factory=dict)
     dry_run: bool = False
-    """Train nothing. Only print the plan, the settings, and on a CPU the estimates."""
+    """Train nothing. Only print the plan, the settings, and for a CPU of this machine the
+    estimates.
+    """
     whole: bool = False
     """Print all rows of the table."""
     json: bool = False

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rhn.utils.torch_private import Dropout, tree_flatten, tree_leaves, tree_map, tree_unflatten
+from rhn.utils.validation import is_number
 from trainability.gru import LINKS, Interface, Reader
 from trainability.initial_weights import reset_
 from trainability.scores import CLASSES, NUMBERS, RAW, SIGNS, all_if_none, columns
@@ -174,8 +175,8 @@ def no_dropout(run: TrainingRun, known: Known) -> TrainingRun | None:
     found = False
     for module in run.model.modules():
         name = "p" if isinstance(module, Dropout) else "dropout"
-        rate = getattr(module, name, None)
-        if isinstance(rate, float) and rate > 0:
+        rate: Any = getattr(module, name, None)
+        if is_number(rate) and rate > 0:
             setattr(module, name, 0.0)
             found = True
     for group in run.optimizer.param_groups:
@@ -265,7 +266,7 @@ TABLE = (
     Change(
         label=ADAM,
         apply=adam,
-        meaning="Adam for all weights of model, optimiser and loss, without a scheduler.",
+        meaning="Adam for all trainable weights of model, optimiser and loss, without a scheduler.",
         keeps_first_loss=True,
     ),
     Change(
@@ -277,13 +278,14 @@ TABLE = (
     Change(
         label="inputs standardised",
         apply=inputs_standardised,
-        meaning="Each entry of the last axis has mean 0 and standard deviation 1 over training "
-        "examples and steps.",
+        meaning="Entries of the last axis minus their mean, over their standard deviation (1 for "
+        "constant ones). Ids and inputs of only 0 and 1 stay.",
     ),
     Change(
         label="targets standardised",
         apply=targets_standardised,
-        meaning="Each output of y has mean 0 and standard deviation 1 over training examples.",
+        meaning="Each output of y minus its mean over training examples, over its standard "
+        "deviation (1 for a constant one).",
     ),
     Change(
         label="targets to the range of the outputs",

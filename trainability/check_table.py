@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rhn.errors import InvalidInputError
 from rhn.utils.lazy import import_extra
-from rhn.utils.results import EXTRA, ROW, Result
+from rhn.utils.results import EXTRA, ROW, TIME_STEPS, Result
 from rhn.utils.tables import MISSING, PRINTED, Block, formatted
 from trainability.changes import NONE, ROW_LABELS, TABLE
 from trainability.facts import FACTS, PROBES, Fact
@@ -28,6 +28,7 @@ YOURS, SOUND, ERROR_COLUMN, THREE, STAR = "yours", "sound", "error", "three seed
 SEED, STARRED = "seed", "star"  # columns of a .csv file
 CHANGE, CLOSED = "change", "* closes 80 % of the gap in as many steps"
 LINE = "line of the first number that is not finite: "
+READ_AS = "read as"
 OF_FACTS, OF_ROWS, WITH_STAR = "facts", "changes", "with a star"
 FAILED = "rows that raised an error"
 DIVERGED = "rows whose error is not finite"
@@ -96,8 +97,8 @@ class Check(ResultOfRows):
     page: ClassVar[str] = "docs/guides/check-rows.md"
     texts: ClassVar[tuple[str, ...]] = (
         *FACTS, *ROW_LABELS, *MEANINGS.values(), *OF_Y.values(), YOURS, SOUND, ERROR_COLUMN,
-        ERROR_ON_TRAINING, THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED, OF_FACTS, OF_ROWS,
-        WITH_STAR, *MEANING_OF.values(),
+        ERROR_ON_TRAINING, THREE, STAR, CHANGE, CLOSED, LINE, FAILED, DIVERGED, READ_AS, TIME_STEPS,
+        OF_FACTS, OF_ROWS, WITH_STAR, *MEANING_OF.values(),
     )  # fmt: skip
 
     examples: int
@@ -148,7 +149,7 @@ class Check(ResultOfRows):
         rates = f"{self.optimizer}, rate {first} to {last}, {self.steps} optimiser steps"
         error = ERROR_COLUMN if self.held_out else ERROR_ON_TRAINING
         return [
-            f"{data}{self.time_steps} time steps; {OF_Y[self.kind]}: {self.entries}",
+            f"{data}{READ_AS} {self.time_steps} {TIME_STEPS}; {OF_Y[self.kind]}: {self.entries}",
             f"{error}: {MEANINGS[self.kind]}; {rates}",
             f"{len(self.facts)} {OF_FACTS}, {len(self.starred_facts)} {WITH_STAR}; "
             f"{len(self.rows)} {OF_ROWS}, {len(self.starred_rows)} {WITH_STAR}",

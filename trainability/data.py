@@ -204,8 +204,7 @@ def checked_tensors(x: Any, y: Any, axis: int, part: str = "") -> tuple[Any, Ten
     are_tensors = bool(leaves) and all(isinstance(leaf, Tensor) for leaf in leaves)
     if not are_tensors or leaves[0].dim() <= axis or not all(leaf.dim() for leaf in leaves):
         raise InvalidInputError(
-            f"x{part} is {in_short(x)}: expected a tensor, a tuple or dictionary of tensors, or a "
-            "DataLoader"
+            f"x{part} is {in_short(x)}: expected a tensor, or a tuple or dictionary of tensors"
         )
     if not isinstance(y, Tensor):
         raise InvalidInputError(f"y{part} is {in_short(y)}: expected a tensor")

@@ -236,7 +236,8 @@ class Held:
         size = size or self.size
         batches = self.examples.in_order(size)
         each = [run.loss(run.output(x), y).double().cpu() for x, y, n in batches if n == size]
-        return torch.stack(each).nan_to_num(nan=torch.inf)
+        losses = torch.stack(each)
+        return torch.where(losses.isnan(), torch.inf, losses)
 
 
 def held_of(run: TrainingRun, examples: Examples) -> Held:
@@ -255,8 +256,7 @@ def held_of(run: TrainingRun, examples: Examples) -> Held:
     mask, targets = all_if_none(torch.cat(masks)), examples.y
     if score.kind == CLASSES and not torch.isin(targets[mask], score.targets).any():
         raise InvalidInputError(
-            "no held-out class is one that is trained on: expected shuffle=True, or "
-            "validation=(x, y)"
+            "no held-out class is one that is trained on: expected held-out targets of such a class"
         )
     each = score.of_constant(targets, mask)
     unit = float(each.mean())

@@ -39,7 +39,7 @@ from gersgorin.growth import (
     growth_curve,
     growth_rows,
 )
-from gersgorin.results import FROM_FIRST
+from gersgorin.results import FROM_FIRST, UP_TO
 from gersgorin.run import ReadOptions, names_options
 from rhn.errors import InvalidInputError
 from rhn.utils.progress import Progress, reported
@@ -207,7 +207,7 @@ class Comparison(Result):
     page: ClassVar[str] = "docs/guides/compare.md"
     item: ClassVar[str] = NETWORK
     texts: ClassVar[tuple[str, ...]] = (
-        *Spectra.texts, *COLUMNS, *MEASURES, *SHARES, NETWORK, NETWORKS, GROWTH_AFTER,
+        *Spectra.texts, *COLUMNS, *MEASURES, *SHARES, NETWORK, NETWORKS, UP_TO, GROWTH_AFTER,
     )  # fmt: skip
 
     networks: tuple[ComparedNetwork, ...]
@@ -253,7 +253,7 @@ class Comparison(Result):
         runs = sum(len(one.steps) for one in self.networks)
         steps = max(one.steps.max() for one in self.networks)
         counts = f"{len(self.networks)} {NETWORKS}, {runs} {RUNS}"
-        return [f"{counts}; {self._named('data')}, {steps} {self._named('unit')}"]
+        return [f"{counts}; {self._named('data')}, {UP_TO} {steps} {self._named('unit')}"]
 
     def table(self, share: float = 0.5) -> Mapping[str, Any]:
         """Return {column: numbers of the networks}, quantiles over the runs of each network."""

@@ -102,12 +102,13 @@ def draw_all_eigenvalues(ax: Axes, found: Any) -> Axes:
 def _draw_kinds(ax: Axes, found: Any, places: np.ndarray, size: float) -> None:
     """Draw places (P, 2, k) of the points, each kind in its colour; size: in usual markers."""
     size *= rcParams["lines.markersize"]
+    are_known = ~np.isnan(found.eigenvalues).any(1)
     are_all_above = found.unstable == found.eigenvalues.shape[1]
     rows_of = {
         ALL_ABOVE: are_all_above,
         SOME_ABOVE: (found.unstable > 0) & ~are_all_above,
         SOME_AT: (found.unstable == 0) & (found.neutral > 0),
-        ALL_BELOW: (found.unstable == 0) & (found.neutral == 0),
+        ALL_BELOW: are_known & (found.unstable == 0) & (found.neutral == 0),
     }
     for name, (colour, marker) in KINDS.items():
         size *= 0.85  # equal eigenvalues of two kinds stay visible

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ALL, LAYER, MEAN = "mean of all gates", ", layer", "gate (0 to 1)"
 NAMES = ("transform gate", "carry gate", "input gate", "forget gate", "1 - update gate", "gate")
 """Names of the gates of rhn.cells, and of a user's gate without a name."""
-UNKNOWN = "steps of a network without known gates, which of=gates(x, s) gives"
+UNKNOWN = "steps of a network without known gates"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

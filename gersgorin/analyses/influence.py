@@ -27,7 +27,7 @@ from gersgorin import checks
 from gersgorin.autodiff import with_gradients
 from gersgorin.losses import LOSSES, Loss, name_of_loss
 from gersgorin.model_map import OUTPUTS, ModelMap, model_maps
-from gersgorin.results import StepResult
+from gersgorin.results import UP_TO, StepResult
 from gersgorin.run import ReadOptions, names_options
 from rhn.utils.progress import Advance, Progress, reported
 from rhn.utils.tables import formatted
@@ -81,8 +81,8 @@ class Influence(StepResult):
         TO_HALF, LARGEST_LAG, AT_LARGEST, LENGTH, AHEAD, WITHOUT, LABELS_OF_LOSS[WITHOUT], GRADIENT,
     )  # fmt: skip
     texts: ClassVar[tuple[str, ...]] = (
-        *StepResult.run_texts, LAG, *ROWS, OF, FEATURE, OUTPUTS, *LOSSES, OUTPUT, LOSS, INPUT,
-        LABEL, HALF, *LABELS_OF_LOSS.values(),
+        *StepResult.run_texts, LAG, *ROWS, UP_TO, OF, FEATURE, OUTPUTS, *LOSSES, OUTPUT, LOSS,
+        INPUT, LABEL, HALF, *LABELS_OF_LOSS.values(),
     )  # fmt: skip
 
     influence: Pairs
@@ -203,7 +203,8 @@ class Influence(StepResult):
         return {"output": np.arange(T - S, T)}
 
     def title(self) -> list[str]:
-        return [*super().title(), f"{OF}: {self.of}, {FEATURE}: {formatted(self.feature)}"]
+        data = f"{self.network}; {self.data}, {UP_TO} {self.steps} {self.unit}"
+        return [data, f"{OF}: {self.of}, {FEATURE}: {formatted(self.feature)}"]
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the influence by lag, with two standard errors, into these axes or new ones."""

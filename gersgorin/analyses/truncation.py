@@ -41,7 +41,7 @@ SHORTEST = "shortest chunks (time steps)"
 WINDOW_10, WINDOW_1 = "error at most 10 %", "error at most 1 %"
 OF_MEAN, LOW, MEDIAN, HIGH = "mean loss", "10 % of sequences", "median", "90 % of sequences"
 NORM, SEQUENCES = "norm of the gradient by lag", "sequences"
-MODE = "evaluation mode (no dropout); lags count from the states that outputs read"
+MODE = "evaluation mode; lags count from the states that outputs read"
 CHUNKS, SLIDING, RELATIVE = "chunks", "sliding windows", "relative error of the gradient"
 QUANTILES = {LOW: 0.1, MEDIAN: 0.5, HIGH: 0.9}
 

@@ -80,7 +80,9 @@ class InfluenceCommand(AnalysisOptions):
     feature: Annotated[int | None, OWN_OPTIONS] = None
     """Number of one input, from 0 (default: all)."""
     probes: Annotated[int | None, OWN_OPTIONS] = None
-    """Random vectors of an estimate; 0: exact (default: exact unless there are many outputs)."""
+    """Random vectors of an estimate; 0: exact (default: exact up to 16,384 numbers in all outputs,
+    or 16 in each; else 16 vectors).
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

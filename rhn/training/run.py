@@ -203,7 +203,7 @@ class _Run:
             for file in _files_of_a_run(folder, self._homes.values()):
                 if (folder / file).exists():
                     raise InvalidInputError(
-                        f"{folder} holds {file} and no {self._path.name}; expected another --out"
+                        f"{folder} holds {file} and no {self._path.name}; expected another folder"
                     )
             return None
         arrays, texts = found
@@ -214,7 +214,7 @@ class _Run:
             if name != "epochs" and there.get(name) != value:
                 raise InvalidInputError(
                     f"{folder} holds another training run: {name} is {json.dumps(value)} here and "
-                    f"{json.dumps(there.get(name))} there; expected another --out"
+                    f"{json.dumps(there.get(name))} there; expected another folder"
                 )
         if self.training["epochs"] < int(texts["epochs"]):
             raise InvalidInputError(

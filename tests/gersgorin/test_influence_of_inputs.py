@@ -31,6 +31,7 @@ from gersgorin.model_map import outputs_in
 from gersgorin.run import open_run
 from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
+from rhn.models import PolyphonicModel
 from tests.numbers.record import filled
 
 T, B, M, N = 7, 2, 3, 4
@@ -248,6 +249,11 @@ def test_a_layer_is_its_cell_and_its_run_and_a_part_of_a_model(kind):
         pytest.param(make_cell("rhn", M, N, depth=3), f"rhn, depth 3, {N} units", id="deep cell"),
         pytest.param(nn.LSTM(M, N, 2), f"LSTM, depth 2, {N} units", id="layers of torch"),
         pytest.param(nn.GRUCell(M, N), f"GRUCell, depth 1, {N} units", id="cell of torch"),
+        pytest.param(
+            PolyphonicModel("rhn", hidden_size=N, depth=3, input_size=M),
+            f"rhn, depth 3, {N} units",
+            id="chorales",
+        ),
         pytest.param(nn.Sequential(nn.Linear(M, N)), "Sequential", id="model"),
     ],
 )

@@ -19,7 +19,7 @@ from torch import nn
 
 from gersgorin import root_search
 from gersgorin.analyses.complex_plane import PLANE_TEXTS
-from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS, principal_axes
+from gersgorin.analyses.dynamics_figures import ALL_BELOW, FIGURE_TEXTS, principal_axes
 from gersgorin.analyses.fixed_points import (
     AT_EDGE,
     ELSEWHERE,
@@ -545,6 +545,15 @@ def test_words_are_literals_all_kinds_have_eigenvalues_and_files_are_read_back(t
         again = FixedPoints.load(found.save(tmp_path / f"points{suffix}"))
         assert str(again) == str(found)
     assert again.modes(2)[0].shape == (2,)
+
+
+def test_a_point_without_eigenvalues_has_no_kind_in_the_figure():
+    starts = torch.tensor([[-1.0], [1.0]]).double()
+    found = fixed_points(lambda x, s: s / 2, torch.zeros(1), starts=starts)
+    unknown = replace(found, eigenvalues=np.full_like(found.eigenvalues, np.nan))
+    for result, has_kind in ((found, True), (unknown, False)):
+        words = words_in(result.figure())
+        assert any(ALL_BELOW in word for word in words) == has_kind
 
 
 def test_axes_are_eigenvectors_of_the_covariance_of_the_states():

@@ -157,7 +157,7 @@ def test_gates_of_a_function_have_its_names():
     assert own.names == ("input gate, layer 1", "forget gate, layer 1")
     unknown = gates(linear(DIAGONAL))
     assert unknown.table()["mean of all gates"].shape == (10,) and mine.notes() == own.notes()
-    note = "note: steps of a network without known gates, which of=gates(x, s) gives: 10"
+    note = "note: steps of a network without known gates: 10"
     assert note in str(unknown).splitlines() and "note" not in str(mine)
 
 

@@ -240,6 +240,7 @@ class Dropped(nn.Module):
     [
         pytest.param(Dropped(), (0.0, 0.0), False, id="neither"),
         pytest.param(Dropped(0.5), (0.0, 0.0), True, id="dropout"),
+        pytest.param(Dropped(1), (0.0, 0.0), True, id="dropout of all, a whole number"),
         pytest.param(Dropped(recurrent=0.5), (0.0, 0.0), True, id="dropout between layers"),
         pytest.param(Dropped(), (0.1, 0.0), True, id="decay of the first group"),
         pytest.param(Dropped(), (0.0, 0.1), True, id="decay of the second group"),

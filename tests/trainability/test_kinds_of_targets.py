@@ -547,6 +547,14 @@ def test_a_raw_loss_is_the_loss_of_held_out_minibatches(count, half, batches):
     assert held.groups.tolist() == [*range(batches)] and held.size == size
 
 
+@pytest.mark.parametrize("number", [np.inf, np.nan])
+def test_a_raw_loss_that_is_not_finite_stays_infinite(number):
+    run = run_of(LastState(2), *sums(), density)
+    broken = replace(run, loss_fn=lambda z, y: density(z, y) * number)
+    half = run.data.halves[0]
+    assert held_of(run, half).errors(broken).abs().isinf().all()
+
+
 def test_minibatches_of_a_raw_loss_are_no_larger_than_those_of_training():
     run = run_of(LastState(2), *sums(), lambda z, y: density(z, y) + 0 * len(z), batch_size=1)
     assert held_of(run, run.data.halves[0]).size == 1

@@ -75,7 +75,7 @@ class LoopResult(Result):
     facts: tuple[Fact, ...]
     optimizers: tuple[OptimizerRow, ...]
     losses: Annotated[np.ndarray, "backward pass"]
-    """The number from which each backward pass began; NaN for several."""
+    """The loss from which each backward pass began; NaN if it began from other tensors."""
 
     @property
     def starred(self) -> tuple[str, ...]:

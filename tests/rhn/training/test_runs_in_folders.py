@@ -264,7 +264,7 @@ def test_a_state_that_is_damaged_or_of_another_training_is_refused_and_nothing_i
         (good, {"data": data}, another + r"(data|text) is .* here and .* there; expec"),
         (good, {"seeds": [0, 1]}, another + r"seeds is \[0, 1\] here and \[0\] there; expec"),
         (theirs, {}, another + r"learning_rate is .* here and 0\.01 there; expec"),
-        (unknown, {}, another + r".* and null there; expected another --out$"),
+        (unknown, {}, another + r".* and null there; expected another folder$"),
         (good[:-1] + bytes([good[-1] ^ 1]), {}, r"state\.safetensors is damaged"),
         (good[:-1], {}, r"state\.safetensors is damaged"),
         (b"a user's", {}, r"state\.safetensors is of another format: expected \.safetensors"),
@@ -294,7 +294,7 @@ def test_what_is_no_trainings_is_not_overwritten(name, seeds, task, tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("a study's")
     (tmp_path / ".lock").write_text("its lock")
-    message = rf"holds {name} and no state.safetensors; expected another --out$"
+    message = rf"holds {name} and no state.safetensors; expected another folder$"
     with pytest.raises(InvalidInputError, match=message):
         task(out=tmp_path, seeds=seeds)
     found = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
