@@ -12,10 +12,17 @@ from torch._utils import _flatten_dense_tensors as flattened
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.dropout import _DropoutNd as Dropout
+from torch.nn.modules.module import _global_forward_pre_hooks as HOOKS_BEFORE_CALLS
+from torch.optim.optimizer import _global_optimizer_post_hooks as HOOKS_AFTER_STEPS
+from torch.optim.optimizer import _global_optimizer_pre_hooks as HOOKS_BEFORE_STEPS
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
 from torch.utils.data.dataloader import _BaseDataLoaderIter as LoaderIterator
+from torch.utils.hooks import RemovableHandle
 
 __all__ = [
+    "HOOKS_AFTER_STEPS",
+    "HOOKS_BEFORE_CALLS",
+    "HOOKS_BEFORE_STEPS",
     "BatchNorm",
     "Dropout",
     "LoaderIterator",
@@ -83,3 +90,31 @@ def storage_key(t: Tensor) -> int | None:
         return t.untyped_storage()._cdata
     except (NotImplementedError, RuntimeError):  # sparse tensors, and those in torch.func
         return None
+
+
+class Hook:
+    """A hook of torch that can be removed before it is installed: an interrupt in torch's own
+    `register_...` functions would leave one without a handle.
+    """
+
+    def __init__(self, hooks: dict[int, Callable], function: Callable, *marks: dict[int, bool]):
+        self._hooks, self._function, self._marks = hooks, function, marks
+        self._handle = RemovableHandle(hooks, extra_dict=[*marks])
+
+    def install(self) -> None:
+        """Install the hook, each time with the same id."""
+        self._hooks[self._handle.id] = self._function
+        for mark in self._marks:
+            mark[self._handle.id] = True
+
+    def remove(self) -> None:
+        """Remove the hook, if it is installed."""
+        self._handle.remove()
+
+
+def hook_after_call(module: nn.Module, function: Callable) -> Hook:
+    """Return a hook function(module, args, kwargs, output) for the end of each call, also after an
+    error.
+    """
+    marks = module._forward_hooks_with_kwargs, module._forward_hooks_always_called
+    return Hook(module._forward_hooks, function, *marks)

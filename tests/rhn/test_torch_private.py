@@ -8,6 +8,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from rhn.utils import torch_private
 
@@ -154,3 +159,31 @@ def test_the_iterator_of_every_loader_of_torch_is_of_one_class():
 def test_batch_normalisation_of_all_dimensions_is_of_one_class():
     for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm):
         assert issubclass(kind, torch_private.BatchNorm)
+
+
+def test_a_hook_after_a_call_is_called_after_errors_too_and_can_be_removed_before_it_is_installed():
+    module, seen = nn.Linear(2, 1), []
+    hook = torch_private.hook_after_call(module, lambda *event: seen.append(event))
+    hook.remove()
+    hook.install()
+    output = module(torch.ones(1, 2))
+    with pytest.raises(RuntimeError):
+        module(torch.ones(1, 3))
+    hook.remove()
+    module(torch.ones(1, 2))
+    assert [event[0] for event in seen] == [module, module]
+    assert seen[0][2:] == ({}, output)
+    assert not module._forward_hooks_with_kwargs and not module._forward_hooks_always_called
+
+
+def test_hooks_of_all_calls_and_steps_are_those_that_torch_registers():
+    registered = (
+        (torch_private.HOOKS_BEFORE_CALLS, register_module_forward_pre_hook),
+        (torch_private.HOOKS_BEFORE_STEPS, register_optimizer_step_pre_hook),
+        (torch_private.HOOKS_AFTER_STEPS, register_optimizer_step_post_hook),
+    )
+    for hooks, register in registered:
+        handle = register(print)
+        assert hooks[handle.id] is print
+        handle.remove()
+        assert handle.id not in hooks

@@ -2,6 +2,7 @@
 
 import gc
 import random
+import sys
 import warnings
 import weakref
 from contextlib import suppress
@@ -14,11 +15,17 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.modules import module as modules
 from torch.optim import optimizer as optimizers
+from torch.utils import hooks as handles
 
 import trainability
 from rhn.errors import InvalidInputError
+from rhn.utils import torch_private
 from rhn.utils.torch_private import LoaderIterator
+from trainability.watching import hooks
 from trainability.watching.loop_facts import CALLED
+
+INSTALLERS = [each.__file__ for each in (hooks, torch_private, handles, modules, warnings)]
+"""The files of functions that install and remove hooks."""
 
 
 class Stop(BaseException):
@@ -99,6 +106,49 @@ def test_hooks_and_functions_are_as_before_at_the_end(loop):
     with trainability.watch() as seen:  # as if nothing had been watched
         end_normally(Reader())
     assert seen.result().starred == ()
+
+
+class InterruptBeforeLine:
+    """A trace function that raises KeyboardInterrupt before the n-th line of `INSTALLERS`, but not
+    of `hooks_for` itself, which removes the hooks.
+    """
+
+    def __init__(self, n):
+        self.lines_left = n
+
+    def __call__(self, frame, event, arg):
+        code = frame.f_code
+        is_traced = code.co_filename in INSTALLERS and code.co_name != "hooks_for"
+        return self.line if is_traced else None
+
+    def line(self, frame, event, arg):
+        if event == "line":
+            self.lines_left -= 1
+            if self.lines_left == 0:
+                raise KeyboardInterrupt
+        return self.line
+
+
+def test_an_interrupt_before_any_line_leaves_nothing_behind():
+    network, usual, n = nn.Linear(2, 1), sys.gettrace(), 0
+    sgd = torch.optim.SGD(network.parameters())
+    before, is_interrupted = installed(), True
+    while is_interrupted:
+        n += 1
+        is_interrupted = False
+        sys.settrace(InterruptBeforeLine(n))
+        try:
+            with trainability.watch():
+                network(torch.ones(1, 2)).sum().backward()
+                sgd.step()
+        except KeyboardInterrupt:
+            is_interrupted = True
+        finally:
+            sys.settrace(usual)
+        assert installed() == before, n
+        kept = network._forward_hooks, network._forward_hooks_with_kwargs
+        assert kept == ({}, {}), n
+    assert n > 100
 
 
 def test_calls_are_counted_after_one_that_was_interrupted():

@@ -7,25 +7,34 @@ torch has hooks for calls of modules and steps of optimisers. Functions of torch
 backward passes, steps of a GradScaler, and minibatches.
 """
 
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
-from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.optim.optimizer import (
-    Optimizer,
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
-from torch.utils.hooks import RemovableHandle
+from torch.optim.optimizer import Optimizer
 
 from rhn.errors import InvalidInputError
-from rhn.utils.torch_private import LoaderIterator, is_recorded
+from rhn.utils.threads import until_done
+from rhn.utils.torch_private import (
+    HOOKS_AFTER_STEPS,
+    HOOKS_BEFORE_CALLS,
+    HOOKS_BEFORE_STEPS,
+    Hook,
+    LoaderIterator,
+    hook_after_call,
+    is_recorded,
+)
+
+OF_COMPILED = "Using `torch.compile.module.` when there are global hooks"
+"""Begin of torch's warning that a compiled module has hooks."""
+IGNORED: Any = ("ignore", re.compile(OF_COMPILED, re.IGNORECASE), Warning, None, 0)
+"""The filter that `warnings.filterwarnings` adds for it."""
 
 
 class Listener(Protocol):
@@ -59,6 +68,14 @@ class Listener(Protocol):
         """The iterator of a DataLoader has no further minibatch."""
 
 
+class Replaced(NamedTuple):
+    """A function of torch that was replaced."""
+
+    owner: Any
+    name: str
+    original: Callable
+
+
 class Hooks:
     """Functions that torch calls. They pass events of the thread of the loop to a listener.
 
@@ -70,19 +87,49 @@ class Hooks:
         self.listener = listener
         self.thread = threading.get_ident()
         self.in_backward = False
-        self.hook = self.before_call
-        self.next_call = register_module_forward_pre_hook(self.hook)
+        self.replaced: list[Replaced] = []
+        self.filters: Any = warnings.filters  # the list: `catch_warnings` replaces it for a time
+        self.next_call = Hook(HOOKS_BEFORE_CALLS, self.before_call)
         """The hook for the next call of any module."""
-        self.this_call: RemovableHandle | None = None
+        self.this_call: Hook | None = None
         """The hook of the module in the call."""
+        self.of_steps = (
+            Hook(HOOKS_BEFORE_STEPS, self.before_step),
+            Hook(HOOKS_AFTER_STEPS, self.after_step),
+        )
+
+    def install(self) -> None:
+        """Install all hooks."""
+        self.next_call.install()
+        for hook in self.of_steps:
+            hook.install()
+        self.replace(torch.autograd, "backward", self.around_backward)
+        self.replace(GradScaler, "scale", self.around_scale)
+        self.replace(LoaderIterator, "__next__", self.around_minibatch)
+        warnings.filterwarnings("ignore", OF_COMPILED)
+
+    def replace(self, owner: Any, name: str, around: Callable) -> None:
+        """Replace a function of torch."""
+        original = getattr(owner, name)
+        self.replaced.append(Replaced(owner, name, original))
+        setattr(owner, name, around(original))
+
+    def restore(self) -> None:
+        """Remove all that was installed. After an interrupt the function can be called again."""
+        self.remove()
+        for hook in self.of_steps:
+            hook.remove()
+        for each in self.replaced:
+            setattr(each.owner, each.name, each.original)
+        if IGNORED in self.filters:
+            self.filters.remove(IGNORED)
 
     def wait_for_call(self) -> None:
         """Install the hook for the next call of any module, in place of that of a module. Its id
         stays: compiled functions depend on it.
         """
         self.remove()
-        hooks: Any = self.next_call.hooks_dict_ref()
-        hooks[self.next_call.id] = self.hook
+        self.next_call.install()
 
     def remove(self) -> None:
         """Remove the hooks for calls."""
@@ -103,9 +150,8 @@ class Hooks:
             return
         self.listener.call_begins()
         self.remove()
-        self.this_call = module.register_forward_hook(
-            self.after_call, with_kwargs=True, always_call=True
-        )
+        self.this_call = hook_after_call(module, self.after_call)
+        self.this_call.install()
 
     def after_call(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self.wait_for_call()
@@ -158,43 +204,24 @@ class Hooks:
         return __next__
 
 
-_in_use = threading.Lock()
+_in_use: dict[str, Hooks] = {}
+WATCH = "watch"  # its only key
 
 
 @contextmanager
 def hooks_for(listener: Listener) -> Iterator[None]:
     """Report events to a listener. Raises InvalidInputError inside another `watch`."""
-    if not _in_use.acquire(blocking=False):
-        raise InvalidInputError("watch is called inside another watch: expected one at a time")
     hooks = Hooks(listener)
-    with ExitStack() as stack:
-        stack.callback(_in_use.release)
-        stack.callback(hooks.remove)
-        for handle in (
-            register_optimizer_step_pre_hook(hooks.before_step),
-            register_optimizer_step_post_hook(hooks.after_step),
-        ):
-            stack.callback(handle.remove)
-        _replace(stack, torch.autograd, "backward", hooks.around_backward)
-        _replace(stack, GradScaler, "scale", hooks.around_scale)
-        _replace(stack, LoaderIterator, "__next__", hooks.around_minibatch)
-        with _without_warning():
-            yield
 
+    def restore() -> None:
+        if _in_use.get(WATCH) is hooks:
+            hooks.restore()
+            del _in_use[WATCH]
 
-@contextmanager
-def _without_warning() -> Iterator[None]:
-    """Return a context without the warning of torch that a compiled module has hooks."""
-    warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks")
-    filters: Any = warnings.filters
-    added = filters[0]
     try:
+        if _in_use.setdefault(WATCH, hooks) is not hooks:
+            raise InvalidInputError("watch is called inside another watch: expected one at a time")
+        hooks.install()
         yield
     finally:
-        filters.remove(added)
-
-
-def _replace(stack: ExitStack, owner: Any, name: str, around: Callable) -> None:
-    original = getattr(owner, name)
-    setattr(owner, name, around(original))
-    stack.callback(setattr, owner, name, original)
+        until_done(restore)
