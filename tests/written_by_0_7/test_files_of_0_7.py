@@ -225,8 +225,8 @@ def test_a_finished_run_is_left_as_it_is(name, copied, command):
     folder = copied(f"runs/{name}")
     cell = f"--cell {OWN}" if cell_of(name) else ""
     assert command(f"rhn resume {folder} --data {data_of(name)} {cell}").code == 0
-    for path in folder.glob("**/metrics.jsonl"):
-        whole = HERE / "runs" / path.relative_to(folder.parent)
+    for whole in (HERE / "runs" / name).glob("**/metrics.jsonl"):
+        path = folder.parent / whole.relative_to(HERE / "runs")
         assert path.read_bytes() == whole.read_bytes()
         best = [safetensors.numpy.load_file(f.with_name("best.safetensors")) for f in (path, whole)]
         assert all(np.array_equal(best[0][key], wanted) for key, wanted in best[1].items())

@@ -212,7 +212,7 @@ def test_the_current_folder_stays_on_the_path_for_a_module_of_its_own_only(own_f
     monkeypatch.setattr("sys.path", [path for path in sys.path if path != str(own_folder)])
     before = [*sys.path]
     assert import_named("math:pi", "number") == math.pi
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError, match="No module named 'nowhere'"):
         import_named("nowhere:x", "number")
     assert sys.path == before
     (own_folder / "of_this_folder.py").write_text("number = 3")
