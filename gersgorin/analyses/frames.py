@@ -150,7 +150,7 @@ def pushed_rows(layers: Sequence[Tensor], v: Tensor) -> Tensor:
 
 def logs_of(factors: Sequence[Factor]) -> tuple[Tensor, Tensor]:
     """log |R_ii| and its upper bound, (F, k) each."""
-    eps, N = torch.finfo(factors[0].R.dtype).eps, len(factors[0].after)
+    eps, N = torch.finfo(factors[0].R.dtype).eps, len(factors[-1].after)
     size = torch.stack([factor.R.diagonal() for factor in factors]).abs().double()
     longest = torch.stack([factor.lengths for factor in factors]).amax(1, keepdim=True)
     return size.log(), size.maximum(N * eps * longest).log()
@@ -187,13 +187,15 @@ def lengths_outside(factors: Sequence[Factor], U: Tensor, by_row: Tensor) -> Ten
     """Length of the part of y after each decomposition that lies outside of its frame, (F, k)."""
     F, k, _ = by_row.shape
     found = by_row.new_zeros(F, k)
-    outside = by_row.new_zeros(k, len(factors[0].after))
+    outside = by_row.new_zeros(k, len(factors[-1].after))
     for number in reversed(range(1, F)):
-        frame = factors[number].frame
-        if frame is not None:
-            y = U[number + 1] @ factors[number].after.mT + outside
-            outside = dual_outside(frame, y) / by_row[number]
-            found[number - 1] = outside.norm(dim=1)
+        factor, before = factors[number], factors[number - 1].after
+        if factor.frame is None:
+            outside = by_row.new_zeros(k, len(before))
+        else:
+            y = U[number + 1] @ factor.after.mT + outside
+            outside = dual_outside(factor.frame, y) / by_row[number]
+        found[number - 1] = outside.norm(dim=1)
     return found
 
 

@@ -95,15 +95,17 @@ def loss_slopes(
 
 
 def _step_weights(step: Step, part: nn.Module) -> list[nn.Parameter]:
-    """The weights of the step of a layer, which then have gradients, without biases that the layer
-    does not have.
+    """The weights of the step of a layer, which then have gradients: without biases that the layer
+    does not have, and one of two biases that are only added.
     """
     owner = step.cell if step.module is None else step.module
     is_without_bias = isinstance(part, nn.RNNBase | nn.RNNCellBase) and not part.bias
+    has_both_biases = isinstance(part, nn.LSTM) and part.proj_size > 0
     found = list[nn.Parameter]()
     for name, weight in owner.requires_grad_(True).named_parameters():
-        is_bias = "bias" in name
-        if not (is_bias and is_without_bias):
+        is_missing = is_without_bias and "bias" in name
+        is_second = has_both_biases and "bias_hh" in name
+        if not (is_missing or is_second):
             found.append(weight)
     checks.require(len(found) > 0, f"number of weights of {step.name}", 0, "at least 1")
     return found

@@ -283,6 +283,18 @@ def test_layers_that_map_all_directions_to_0_together_are_one_decomposition():
     assert not whole.R.any()
 
 
+def test_some_exponents_of_layers_that_carry_the_first_state_are_the_first_of_all():
+    network = make_cell("dts-rnn", 3, 6, 3, dtype=d, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        network.weight_hh.copy_(drawn(3, 6, 6))
+        network.weight_skip.copy_(drawn(2, 6, 6, seed=1))
+        for weight in (network.weight_hh[0], network.weight_skip):
+            weight.mul_(torch.logspace(0, -12, 6, dtype=d))
+    run = open_run(network, drawn(40, 3))
+    some, whole = lyapunov(run, count=4), lyapunov(run)
+    np.testing.assert_allclose(some.exponents, whole.exponents[:4], rtol=1e-7)
+
+
 def test_the_size_of_a_product_is_that_of_what_it_does_to_the_frame():
     """The Frobenius norm of one Jacobian, and the number of Jacobians times that of their columns
     for several.

@@ -67,6 +67,7 @@ LAYERS = {
     "RNN": lambda: nn.RNN(M, N),
     "GRU": lambda: nn.GRU(M, N),
     "LSTM of two layers": lambda: nn.LSTM(M, N, 2),
+    "LSTM with a projection": lambda: nn.LSTM(M, N + 2, proj_size=N),
     "RHN of depth 3": lambda: RHN(M, N, 3),
     "own step": lambda: Loop(ReadsBefore()),
 }
