@@ -93,7 +93,7 @@ class Refinement(LayerResult):
     """
     distance_sums: Annotated[np.ndarray, "row", "sequence"]
     """|s_l - s_L| / |s_0 - s_L| on each sequence, summed over its predicted steps, (K, N). NaN if
-    the state stays at a step.
+    the state stays at a step, up to its rounding.
     """
 
     @property
@@ -323,10 +323,12 @@ def outputs_of_layers(run: CellRun) -> Tensor:
 
 def _distances(outputs: Tensor, predicted: Tensor) -> Tensor:
     """Return |s_l - s_L| / |s_0 - s_L| of outputs (L + 1, T, B, n), summed over the predicted
-    steps, (L + 1, B) float64.
+    steps, (L + 1, B) float64. NaN if a change of the state is within the rounding of the state.
     """
     far = torch.linalg.vector_norm(outputs - outputs[-1], dim=-1)
-    return torch.where(predicted > 0, far / far[0], 0).sum(1, dtype=torch.float64)
+    rounding = torch.finfo(outputs.dtype).eps * torch.linalg.vector_norm(outputs[-1], dim=-1)
+    change = torch.where(far[0] > rounding, far[0], torch.nan)
+    return torch.where(predicted > 0, far / change, 0).sum(1, dtype=torch.float64)
 
 
 def _loss_of_readout(last: nn.Module, y: Tensor, batch: Batch) -> Tensor:

@@ -8,6 +8,7 @@ from scipy.special import expit
 from torch import nn
 
 from analysis import gate_activity, lesion, refinement
+from rhn import PolyphonicModel
 from rhn.cells import RHN, Cell
 from rhn.errors import InvalidInputError
 
@@ -309,6 +310,25 @@ def test_a_state_that_stays_has_no_distance():
     found = refinement(model, PIECES)
     assert np.isnan(found.distance).all()
     assert np.ptp(found.loss) == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("precision", "is_known"), [(torch.float32, False), (torch.float64, True)], ids=str
+)
+def test_a_state_that_moves_within_its_rounding_has_no_distance(precision, is_known):
+    """The first key, played in every other frame, moves a saturated unit by 1e-7."""
+    model = PolyphonicModel("dt-rnn", hidden_size=n, depth=2)
+    cell = model.cells[0]
+    for parameter in cell.parameters():
+        parameter.zero_()
+    cell.weight_ih[0, 0] = 0.1
+    cell.weight_hh[1, 0, 0] = 1e-3
+    cell.bias[1] = 4
+    frames = np.zeros((12, 88))
+    frames[::2, 0] = 1
+    found = refinement(model.to(precision), [frames])
+    assert np.isfinite(found.distance).all() == is_known
 
 
 def test_the_network_given_is_left_as_it_was():
