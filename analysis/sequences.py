@@ -127,7 +127,8 @@ def _known(lengths: Mapping[str, int | None]) -> dict[str, int]:
 
 
 def _refuse_lengths(given: Mapping[str, int], expected: str) -> None:
-    checks.require(not given, " and ".join(given), [*given.values()], expected)
+    values = " and ".join(map(str, given.values()))
+    checks.require(not given, " and ".join(given), values, expected)
 
 
 def network_title(network: nn.Module) -> str:

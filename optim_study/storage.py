@@ -177,7 +177,7 @@ def open_storage(url: str | None, out: Path, wait: float = 0.0, *, create: bool 
         return Storage(lambda: _database(url), "the database", "--storage", wait)
     path = out / JOURNAL
     if not create and not path.is_file():
-        raise InvalidInputError(f"out is {out}: expected the folder of a run, with {JOURNAL}")
+        raise InvalidInputError(f"run is {out}: expected its folder, with {JOURNAL}")
     _check_journal(path)
     if create:
         with writing(path), path.open("a+b") as file:

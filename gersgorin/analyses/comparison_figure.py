@@ -200,5 +200,5 @@ def draw_measure(
     medians = {name: one.curve(measure, 0.5) for name, one in networks.items()}
     bands = {name: (one.curve(measure, 0.1), one.curve(measure, 0.9))
              for name, one in networks.items() if len(one.steps) > 1}  # fmt: skip
-    unit = next(iter(networks.values())).summarised.unit
-    return over_steps(ax, medians, unit, bands=bands, colours=colours)
+    units = dict.fromkeys(one.summarised.unit for one in networks.values())
+    return over_steps(ax, medians, ", ".join(units), bands=bands, colours=colours)

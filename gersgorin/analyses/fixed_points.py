@@ -131,8 +131,8 @@ class FixedPoints(StepResult):
     least_residual: float
     """Least |F^k(s) - s|_2 at the ends of all searches."""
     margin: float
-    """Distance between the box of the search and the box of the starts and settled states, as a
-    share of the longest edge of the box of the starts.
+    """Distance between the box of the search and the box of the starts and settled states, in units
+    of the longest edge of the box of the starts, or of 1 if it is shorter.
     """
     difference: Annotated[np.ndarray, "point"] | None = None
     """How much the Jacobian of F^k differs from differences at each point, (P,), see

@@ -118,7 +118,9 @@ class FixedPointsCommand(AnalysisOptions):
     period: Annotated[int | None, OWN_OPTIONS] = None
     """Steps of the cycles to search for (default: 1, fixed points)."""
     margin: Annotated[float | None, OWN_OPTIONS] = None
-    """Width of the search around the starts, in units of their longest extent (default: 0.5)."""
+    """Width of the search around the starts and the states that they reach, in units of the longest
+    extent of the starts, or of 1 if it is shorter (default: 0.5).
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,8 @@ def sentence_of(error: CycloptsError, words: Sequence[str]) -> str:
             return _unknown_option(error)
         case UnusedCliTokensError():
             return _unused_words(error, words)
-        case MissingArgumentError(keyword=None, argument=Argument(tokens=[]) as argument):
-            return f"{_name_of(argument)} is missing: expected a value"
+        case MissingArgumentError(argument=Argument() as argument):
+            return _missing_values(error, argument)
         case _:
             return str(error)
 
@@ -33,6 +33,14 @@ def _name_of(argument: Any) -> str:
     """The name of an option, or of a positional argument in capitals as in the help."""
     name = argument.name
     return name if name.startswith("--") else name.lstrip("-").upper()
+
+
+def _missing_values(error: MissingArgumentError, argument: Any) -> str:
+    """The sentence for an option or a positional argument with fewer values than it has."""
+    count, _ = argument.token_count()
+    given = " ".join(error.tokens_so_far) or "missing"
+    expected = "a value" if count == 1 else f"{count} values"
+    return f"{error.keyword or _name_of(argument)} is {given}: expected {expected}"
 
 
 def _unknown_option(error: UnknownOptionError) -> str:

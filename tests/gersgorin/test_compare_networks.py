@@ -229,6 +229,7 @@ def test_runs_are_compared_as_they_are_and_progress_is_counted():
                     progress=lambda *counts: done.append(counts))  # fmt: skip
     assert found["half"].norm.tolist() == [0.5] * 9 and found["rnn"].steps == len(X)
     assert done == [(1, 2), (2, 2)]
+    assert found.figure().axes[-1].get_xlabel() == "time (days, time steps)"
 
 
 def test_all_printed_words_are_literals_or_names():

@@ -29,6 +29,12 @@ STUDY = "optim-study run --preset smoke --dry-run"
         pytest.param("rhn train --epoch 3", "option is --epoch: expected --epochs,", id="a letter"),
         pytest.param("rhn sample here", "--output is missing", id="an option that is missing"),
         pytest.param("rhn evaluate", "CHECKPOINT is missing", id="an argument that is missing"),
+        pytest.param(
+            "gersgorin plot --leading", "--leading is missing: expected a value (", id="no value"
+        ),
+        pytest.param(
+            f"{STUDY} --init-std 1", "--init-std is 1: expected 2 values (", id="one of two values"
+        ),
     ],
 )
 def test_words_that_nothing_takes_are_refused_with_what_exists(line, says, refused):
