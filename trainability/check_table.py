@@ -181,11 +181,11 @@ class Check(ResultOfRows):
         return [*own, failures_as_block(FAILED, self.failures)]
 
     def short(self) -> list[Block]:
-        """Return the facts with a star, and `none`, the rows with a star and the one with the
-        lowest error, ten in all; and the meanings.
+        """Return the facts with a star, and `none`, the rows with a star and the first one with
+        the lowest error, ten in all; and the meanings.
         """
-        lowest = min((row.error for row in self.rows), default=math.inf)
-        rows = [row for row in self.rows if row.label == NONE or row.starred or row.error == lowest]
+        lowest = min(self.rows, key=lambda row: row.error, default=None)
+        rows = [row for row in self.rows if row.label == NONE or row.starred or row is lowest]
         facts = [fact for fact in self.facts if fact.starred][: PRINTED - len(rows)]
         return self._as_blocks(facts, rows[:PRINTED])
 

@@ -18,6 +18,7 @@ from training_runs import N, T, other_words, prepared, run_of, sums
 from user_modules import EachState, LastState
 
 from rhn.errors import InvalidInputError, UsersCodeError
+from rhn.utils.tables import PRINTED
 from trainability import check_table, checks, races, stars
 from trainability.changes import (
     CHANGES,
@@ -821,6 +822,14 @@ def test_a_check_prints_its_stars_none_and_the_lowest_row(facts, starred, printe
     assert [row[0] for row in of_rows.rows] == [ROW_LABELS[k] for k in places]
     left = 2 * facts + len(errors) - count - len(places)
     assert f"\n{left} more rows: " in str(found)
+
+
+def test_of_rows_with_equal_errors_a_check_prints_the_first_and_no_fact_is_left_out():
+    """Many rows of a sound classifier have no wrong class."""
+    rows = tuple(Row(label, 0.0, None, False) for label in ROW_LABELS[: PRINTED + 2])
+    of_facts, _, of_rows, _ = replace(OF_CHECK, rows=rows).short()
+    assert [row[0] for row in of_facts.rows] == [OTHERS]
+    assert [row[0] for row in of_rows.rows] == [NONE]
 
 
 ROWS = (Row(NONE, 0.9, (0.9, 0.8, 1.0), False), Row(LONGER, 0.5, None, False))
