@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rhn.cli.entry import INTERRUPTED
 from rhn.errors import InvalidInputError
@@ -34,7 +35,7 @@ def exit_code_of(name: str, words: Sequence[str], *, is_module: bool) -> int:
     """Run a script or a module, and return its exit code: 1 after an error, 130 after Ctrl-C."""
     folder = os.getcwd() if is_module else str(Path(name).resolve().parent)  # noqa: PTH109
     try:
-        with _arguments(name, words, folder):
+        with _own_streams(), _arguments(name, words, folder):
             if is_module:
                 runpy.run_module(name, run_name="__main__", alter_sys=True)
             else:
@@ -72,3 +73,21 @@ def _arguments(name: str, words: Sequence[str], folder: str) -> Iterator[None]:
         yield
     finally:
         sys.argv, sys.path[:] = argv, path
+
+
+_streams_of_scripts: list[Any] = []
+"""They stay alive: the end of one may close the buffer that it shares with ours."""
+
+
+@contextlib.contextmanager
+def _own_streams() -> Iterator[None]:
+    """Return a context after which sys.stdout and sys.stderr are those of before."""
+    own = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        for stream in {sys.stdout, sys.stderr} - {*own, None}:
+            _streams_of_scripts.append(stream)
+            with contextlib.suppress(Exception):  # the script may have closed it
+                stream.flush()
+        sys.stdout, sys.stderr = own
