@@ -112,6 +112,14 @@ def test_files_are_written_where_the_command_was_called(script, command):
     assert {"a.json", "a.csv"} <= {path.name for path in script.parents[1].iterdir()}
 
 
+def test_the_traceback_of_an_error_has_only_calls_of_the_script(script, command):
+    found = command("trainability watch", script, "--ending", "raise ValueError('odd')")
+    calls = [line for line in found.err.splitlines() if line.startswith("  File ")]
+    assert [call.split('"')[1] for call in calls] == [str(script), "<string>"]
+    unknown = command("trainability watch -m nowhere")
+    assert (unknown.code, unknown.err) == (1, "ImportError: No module named nowhere\n")
+
+
 def test_a_script_that_does_not_exist_is_refused(command, own_folder):
     found = command("trainability watch --passes 3 none.py")
     assert found.code == 2 and found.err.startswith("error: SCRIPT is none.py: expected a file")

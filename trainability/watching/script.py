@@ -7,12 +7,15 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from rhn.cli.entry import INTERRUPTED
 from rhn.errors import InvalidInputError
 from trainability.watching.loop_result import LoopResult
 from trainability.watching.watched_loop import watch
+
+RUNPY = "<frozen runpy>"  # the file of its functions
 
 
 def watch_script(
@@ -23,7 +26,9 @@ def watch_script(
     words: its arguments. passes: backward passes after which it ends. Raises InvalidInputError if
     there is no such script.
     """
-    if not is_module and not Path(name).exists():
+    is_script = is_module or Path(name).exists()
+    is_empty_folder = Path(name).is_dir() and not (Path(name) / "__main__.py").exists()
+    if not is_script or (is_empty_folder and not is_module):
         raise InvalidInputError(f"SCRIPT is {name}: expected a file that exists")
     code = 0  # of a script that ends after its backward passes
     with watch(passes) as seen:
@@ -44,10 +49,18 @@ def exit_code_of(name: str, words: Sequence[str], *, is_module: bool) -> int:
         return _code_of(end)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        traceback.print_exception(type(error), error, _calls_of_script(error))
         return 1
     return 0
+
+
+def _calls_of_script(error: Exception) -> TracebackType | None:
+    """Return the traceback of an error without our call and those of runpy, as `python` prints."""
+    calls = error.__traceback__
+    while calls is not None and calls.tb_frame.f_code.co_filename in (__file__, RUNPY):
+        calls = calls.tb_next
+    return calls
 
 
 def _code_of(end: SystemExit) -> int:
