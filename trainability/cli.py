@@ -150,17 +150,16 @@ def run_watch(options: WatchCommand) -> int:
     """Watch a script, print and write the facts, and return the exit code of the script."""
     from trainability.watching.script import watch_script
 
-    for path in options.output:
-        check_result(path, (*FIGURE_SUFFIXES, *SUFFIXES))
-    if options.csv:
-        check_output(options.csv, (".csv",))
+    # absolute: the script may change the current folder
+    outputs = [check_result(p, (*FIGURE_SUFFIXES, *SUFFIXES)).absolute() for p in options.output]
+    table = checked_table(options.csv)
     found, code = watch_script(
         options.script, options.args, is_module=options.module, passes=options.passes
     )
     print(f"\n{found.whole() if options.whole else found}")
-    if options.csv:
-        found.csv(options.csv)
-    for path in options.output:
+    if table:
+        found.csv(table)
+    for path in outputs:
         if path.suffix.lower() in FIGURE_SUFFIXES:
             save_figure(path, found.figure)
         else:
@@ -173,10 +172,8 @@ def run_check(options: CheckCommand) -> None:
     from trainability.checks import check
     from trainability.cures import cure
 
-    for path in options.output:
-        check_result(path)
-    if options.csv:
-        check_output(options.csv, (".csv",))
+    outputs = [check_result(path).absolute() for path in options.output]
+    table = checked_table(options.csv)
     parts = arguments_in(options.training)
     for name in ("steps", "seed"):
         if getattr(options, name) is not None:
@@ -187,10 +184,15 @@ def run_check(options: CheckCommand) -> None:
     work: Callable[..., Result] = cure if isinstance(options, CureCommand) else check
     found = work(**parts)
     print(found.whole() if options.whole else found)
-    if options.csv:
-        found.csv(options.csv)
-    for path in options.output:
+    if table:
+        found.csv(table)
+    for path in outputs:
         found.save(path)
+
+
+def checked_table(path: Path | None) -> Path | None:
+    """Return the absolute path of a .csv file that can be written; None without one."""
+    return None if path is None else check_output(path, (".csv",)).absolute()
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -145,6 +145,7 @@ def read_examples(
     train, held = whole, None
     if validation is not None:
         held = examples_of_validation(validation, layout, axis, device, seed)
+        _refuse_other_targets(held, whole)
     else:
         train, held = divided(whole, groups, shuffle, seed)
     halves = (train, train) if held is None else halves_of(held)
@@ -208,6 +209,11 @@ def checked_tensors(x: Any, y: Any, axis: int, part: str = "") -> tuple[Any, Ten
         )
     if not isinstance(y, Tensor):
         raise InvalidInputError(f"y{part} is {in_short(y)}: expected a tensor")
+    for name, t in (*((f"x{part}", leaf) for leaf in leaves), (f"y{part}", y)):
+        if t.layout is not torch.strided:
+            raise InvalidInputError(f"layout of {name} is {t.layout}: expected {torch.strided}")
+        if t.is_meta:
+            raise InvalidInputError(f"device of {name} is meta: expected numbers")
     return x, y
 
 
@@ -268,6 +274,17 @@ def joined(loader: DataLoader, axis: int) -> tuple[Any, Tensor, Layout, int]:
 def has_equal_axes(first: Tensor) -> bool:
     """Return whether the first tensor of a minibatch has as many time steps as examples."""
     return first.dim() > 1 and first.shape[0] == first.shape[1]
+
+
+def _refuse_other_targets(held: Examples, whole: Examples) -> None:
+    """Raise InvalidInputError if inputs of one shape have targets of two shapes."""
+    pairs = zip(tree_leaves(held.x), tree_leaves(whole.x), strict=True)
+    has_equal_inputs = all(one.shape[1:] == other.shape[1:] for one, other in pairs)
+    if has_equal_inputs and held.y.shape[1:] != whole.y.shape[1:]:
+        expected = tuple(whole.y.shape[1:])
+        raise InvalidInputError(
+            f"y of validation is {in_short(held.y)}: expected {expected} behind the examples"
+        )
 
 
 def _refuse_equal(whole: Examples) -> None:

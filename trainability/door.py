@@ -143,6 +143,8 @@ def check_parts(
     ):
         if not isinstance(part, kind):  # type: ignore[arg-type]
             raise InvalidInputError(f"{name} is {in_short(part)}: expected {expected}")
+    if any(weight.is_meta for weight in model.parameters()):
+        raise InvalidInputError("device of model is meta: expected weights with numbers")
     if isinstance(optimizer, torch.optim.LBFGS):
         raise InvalidInputError("optimizer is LBFGS: expected one that steps without a closure")
     whole_number("steps", steps)

@@ -189,6 +189,7 @@ def _csv(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     rows = [line for line in lines[1:] if line.strip()]
     if not named and not _is_numbering(names, csv.reader(rows, delimiter=mark)):
         rows = [lines[0], *rows]
+    checks.require(len(rows) > 0, f"number of rows in {path}", 0, SHAPES)
     return np.loadtxt(rows, delimiter=mark, ndmin=2, comments=None, quotechar='"'), {}
 
 

@@ -134,12 +134,19 @@ def _drop(stream: Any) -> None:
 
 @dataclass(eq=False)
 class _Unread:
-    """A stream whose reader may end, as in `... | head`."""
+    """A stream whose reader may end, as in `... | head`, and that a user's code cannot end."""
 
     stream: Any
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+    def close(self) -> None:
+        """Leave the stream open, for the result of the command."""
+
+    def detach(self) -> Any:
+        """Return the buffer of the stream, and keep it."""
+        return self.stream.buffer
 
     def write(self, text: str) -> int:
         try:

@@ -1,5 +1,6 @@
 """`trainability watch` runs a script as `python` does, and prints the facts of its loop."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -79,6 +80,44 @@ def test_every_end_of_a_script_prints_the_table_and_has_the_code_of_python(
     found = command("trainability watch", script, "--ending", ending)
     assert found.code == code and found.err.endswith(says)
     assert REUSED in found.out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "sys.stdout.close()",
+        "sys.stdout = None",
+        "sys.stdout = open('log.txt', 'w'); sys.stdout.close()",
+        "import io; sys.stdout = io.StringIO()",
+        "sys.stderr = open('log.txt', 'w'); sys.stderr.close()",
+    ],
+)
+def test_the_table_is_printed_after_a_script_that_changes_its_streams(script, command, change):
+    found = command("trainability watch", script, "--ending", change)
+    assert found.code == 0
+    assert REUSED in found.out
+
+
+def test_the_table_follows_the_text_of_a_script_that_takes_the_buffer(script):
+    take = "import io; sys.stdout = io.TextIOWrapper(sys.stdout.detach()); print('in the buffer')"
+    words = [sys.executable, "-m", "trainability", "watch", str(script), "--ending", take]
+    out = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert out.index("in the buffer") < out.index(REUSED)
+
+
+def test_files_are_written_where_the_command_was_called(script, command):
+    change = "import os; os.chdir('/')"
+    found = command("trainability watch --output a.json --csv a.csv", script, "--ending", change)
+    assert found.code == 0
+    assert {"a.json", "a.csv"} <= {path.name for path in script.parents[1].iterdir()}
+
+
+def test_the_traceback_of_an_error_has_only_calls_of_the_script(script, command):
+    found = command("trainability watch", script, "--ending", "raise ValueError('odd')")
+    calls = [line for line in found.err.splitlines() if line.startswith("  File ")]
+    assert [call.split('"')[1] for call in calls] == [str(script), "<string>"]
+    unknown = command("trainability watch -m nowhere")
+    assert (unknown.code, unknown.err) == (1, "ImportError: No module named nowhere\n")
 
 
 def test_a_script_that_does_not_exist_is_refused(command, own_folder):

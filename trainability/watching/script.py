@@ -7,11 +7,15 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from rhn.cli.entry import INTERRUPTED
 from rhn.errors import InvalidInputError
 from trainability.watching.loop_result import LoopResult
 from trainability.watching.watched_loop import watch
+
+RUNPY = "<frozen runpy>"  # the file of its functions
 
 
 def watch_script(
@@ -22,7 +26,9 @@ def watch_script(
     words: its arguments. passes: backward passes after which it ends. Raises InvalidInputError if
     there is no such script.
     """
-    if not is_module and not Path(name).exists():
+    is_script = is_module or Path(name).exists()
+    is_empty_folder = Path(name).is_dir() and not (Path(name) / "__main__.py").exists()
+    if not is_script or (is_empty_folder and not is_module):
         raise InvalidInputError(f"SCRIPT is {name}: expected a file that exists")
     code = 0  # of a script that ends after its backward passes
     with watch(passes) as seen:
@@ -34,7 +40,7 @@ def exit_code_of(name: str, words: Sequence[str], *, is_module: bool) -> int:
     """Run a script or a module, and return its exit code: 1 after an error, 130 after Ctrl-C."""
     folder = os.getcwd() if is_module else str(Path(name).resolve().parent)  # noqa: PTH109
     try:
-        with _arguments(name, words, folder):
+        with _own_streams(), _arguments(name, words, folder):
             if is_module:
                 runpy.run_module(name, run_name="__main__", alter_sys=True)
             else:
@@ -43,10 +49,18 @@ def exit_code_of(name: str, words: Sequence[str], *, is_module: bool) -> int:
         return _code_of(end)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        traceback.print_exception(type(error), error, _calls_of_script(error))
         return 1
     return 0
+
+
+def _calls_of_script(error: Exception) -> TracebackType | None:
+    """Return the traceback of an error without our call and those of runpy, as `python` prints."""
+    calls = error.__traceback__
+    while calls is not None and calls.tb_frame.f_code.co_filename in (__file__, RUNPY):
+        calls = calls.tb_next
+    return calls
 
 
 def _code_of(end: SystemExit) -> int:
@@ -72,3 +86,21 @@ def _arguments(name: str, words: Sequence[str], folder: str) -> Iterator[None]:
         yield
     finally:
         sys.argv, sys.path[:] = argv, path
+
+
+_streams_of_scripts: list[Any] = []
+"""They stay alive: the end of one may close the buffer that it shares with ours."""
+
+
+@contextlib.contextmanager
+def _own_streams() -> Iterator[None]:
+    """Return a context after which sys.stdout and sys.stderr are those of before."""
+    own = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        for stream in {sys.stdout, sys.stderr} - {*own, None}:
+            _streams_of_scripts.append(stream)
+            with contextlib.suppress(Exception):  # the script may have closed it
+                stream.flush()
+        sys.stdout, sys.stderr = own
