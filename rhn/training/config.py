@@ -163,7 +163,7 @@ REMOVED = {
     "temporal_activation_regularization": 0.0,
     "reset_probability": 0.0,
 }
-"""Fields of files of versions before 0.8.0, with the values that training has now."""
+"""Fields of files of versions before 0.9.0, with the values that training has now."""
 
 
 def without_removed(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,6 +181,6 @@ def trainable(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name, value in REMOVED.items():
         if fields.get(name, value) != value:
-            expected = f"{value}, the only value since version 0.8.0"
+            expected = f"{value}, the only value since version 0.9.0"
             raise unexpected(name, fields[name], expected)
     return without_removed(fields)

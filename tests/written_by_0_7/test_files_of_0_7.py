@@ -43,7 +43,7 @@ PLACES = sorted({name.partition("/weights")[0] for name in NUMBERS if "/weights/
 RUNS = sorted({name.split("/")[1] for name in PLACES if name.startswith("runs/")})
 DATA = {"chorales": "data/melodies.json", "bytes": "data/enwik8"}
 STOPPED = ("chorales", "words-tied")
-REMOVED = "words-modern"  # a training with fields that 0.8.0 removed
+REMOVED = "words-modern"  # a training with fields that 0.9.0 removed
 
 
 def numbers_below(place: str) -> dict[str, np.ndarray]:
@@ -215,7 +215,7 @@ def test_a_run_with_removed_fields_is_not_continued(place, copied, command):
     for words in (f"rhn resume {folder} {data}", *again):
         done = command(words)
         assert done.code == 2
-        sentence = "vary_window is True: expected False, the only value since version 0.8.0"
+        sentence = "vary_window is True: expected False, the only value since version 0.9.0"
         assert done.err == f"error: {sentence}\n"
     assert all(path.read_bytes() == content for path, content in kept.items())
 
