@@ -124,7 +124,7 @@ class Recorder:
         self._steps += 1
         if self._steps % self._every == 0:
             self.measure(self._steps, loss)
-            if not self._warned and np.isnan(self._rows[-1]["gradient_norm"]).all():
+            if not self._warned and not has_gradients(self._model):
                 self._warned = True
                 warnings.warn(NO_GRADIENTS, stacklevel=2)
 
@@ -271,6 +271,12 @@ def _stacks(cell: Cell) -> list[Tensor]:
     return [p for name, p in cell.named_parameters() if p.dim() == (2 if name in biases else 3)]
 
 
+def has_gradients(module: nn.Module) -> bool:
+    """True if a weight has a gradient other than 0."""
+    gradients = [gradient for _, gradient in weights_of(module).values()]
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+
 @torch.no_grad()
 def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """The norms ||dL/dW|| and the ratios ||dL/dW|| / ||W|| of all weights, (K,) each; NaN without a
@@ -279,7 +285,7 @@ def gradient_norms(module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     pairs = weights_of(module).values()
     size = np.array([_norm(weight) for weight, _ in pairs])
     slope = np.array([np.nan if gradient is None else _norm(gradient) for _, gradient in pairs])
-    if all(gradient is None or not gradient.any() for _, gradient in pairs):
+    if not has_gradients(module):
         slope[:] = np.nan
     return slope, np.divide(slope, size, out=np.full_like(slope, np.nan), where=size > 0)
 

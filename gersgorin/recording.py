@@ -41,7 +41,7 @@ CONSTANT = "loss of the constant predictor"
 MANY, EVERY = "measurements", "optimiser steps between measurements, as asked"
 POSITIONS, MULTIPLIED = "measured time steps of the probe", "time steps of the growth rate"
 LOST = "measurements without a spectral radius at a time step"
-NO_GRADIENT = "measurements after the first whose gradients are 0 or missing"
+NO_GRADIENT = "measurements after the first without a gradient norm"
 LAYER, OF_WEIGHTS = "layer", ("gradient_norm", "relative_rate")
 SHOWN, MOST = 4, 8  # measurements in a table; weights of a panel
 WRITER = "gersgorin.Recorder(path=FILE.npz) or rhn train --record"

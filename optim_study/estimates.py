@@ -108,7 +108,7 @@ def estimate_table(found: list[Estimate]) -> str:
             "preset": each.preset,
             "trials": str(each.trials),
             "epochs (at most)": str(each.epochs),
-            "estimate (h:mm:ss)": str(timedelta(seconds=round(each.seconds))),
+            "estimate": str(timedelta(seconds=round(each.seconds))),
         }
         for each in found
     ]

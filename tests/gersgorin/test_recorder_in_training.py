@@ -186,6 +186,17 @@ def test_on_a_gpu_the_recorded_numbers_are_the_same():
         np.testing.assert_allclose(getattr(theirs, name), getattr(ours, name), 1e-9)
 
 
+def test_gradients_that_are_nan_are_not_missing():
+    model = nn.GRU(M, N)
+    recorder = Recorder(model, torch.randn(6, M), every=1)
+    for weight in model.parameters():
+        weight.grad = torch.full_like(weight, torch.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recorder.step()
+    assert recorder.recording.notes()[NO_GRADIENT] == 1
+
+
 def test_a_run_that_diverges_is_nan_and_a_zero_product_minus_infinity():
     model = nn.RNN(M, N, nonlinearity="relu")
     nn.init.zeros_(model.weight_hh_l0)

@@ -103,10 +103,10 @@ def timed(monkeypatch):
 
 
 TABLE = """\
-preset   trials   epochs (at most)   estimate (h:mm:ss)
-paper         4                  8              0:04:48
-small         4                  8              0:04:48
-smoke         4                  8              0:04:48
+preset   trials   epochs (at most)   estimate
+paper         4                  8    0:04:48
+small         4                  8    0:04:48
+smoke         4                  8    0:04:48
 """
 
 
