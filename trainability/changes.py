@@ -190,18 +190,24 @@ def plain_optimizer(run: TrainingRun, known: Known) -> TrainingRun | None:
     if run.scheduler is None and run.clip_norm is None:
         return None
     for group in run.optimizer.param_groups:
-        group["lr"] = group.get("initial_lr", group["lr"])
+        if "initial_lr" in group:
+            group["lr"] = group["initial_lr"]
     return replace(run, scheduler=None, clip_norm=None)
 
 
-def tenth_of_rate(run: TrainingRun, known: Known) -> TrainingRun:
+def tenth_of_rate(run: TrainingRun, known: Known) -> TrainingRun | None:
     """All learning rates divided by ten."""
-    return replace(run, factor=0.1)
+    return replace(run, factor=0.1) if has_rates(run) else None
 
 
-def ten_times_rate(run: TrainingRun, known: Known) -> TrainingRun:
+def ten_times_rate(run: TrainingRun, known: Known) -> TrainingRun | None:
     """All learning rates multiplied by ten."""
-    return replace(run, factor=10.0)
+    return replace(run, factor=10.0) if has_rates(run) else None
+
+
+def has_rates(run: TrainingRun) -> bool:
+    """True if each parameter group has a learning rate, as those of most optimisers."""
+    return all("lr" in group for group in run.optimizer.param_groups)
 
 
 def torch_weights(run: TrainingRun, known: Known) -> TrainingRun:

@@ -31,6 +31,7 @@ from trainability.training import (
     TrainingRun,
     differs,
     entries_of,
+    first_rate,
     train_run,
     weights_are_finite,
 )
@@ -360,7 +361,7 @@ class Watch:
     def before(self, step: int, x: Any, y: Tensor, rows: Tensor) -> None:
         """Keep the minibatch and the learning rate of a step."""
         self.batches.append(Minibatch(x, y, rows))
-        self.rates.append(float(self.run.optimizer.param_groups[0]["lr"]))
+        self.rates.append(first_rate(self.run.optimizer))
 
     def after(self, step: int, loss: float) -> bool:
         """Look at the loss and the gradients of a step; return whether a number is not finite."""

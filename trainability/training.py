@@ -180,6 +180,11 @@ def entries_of(t: Tensor) -> Tensor:
     return t.coalesce().values() if t.is_sparse else t
 
 
+def first_rate(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate of the first parameter group; NaN if the optimiser has none."""
+    return float(optimizer.param_groups[0].get("lr", math.nan))
+
+
 def optimizer_step(run: TrainingRun) -> None:
     """One step of the optimiser, with all rates multiplied by the factor."""
     if run.factor == 1:

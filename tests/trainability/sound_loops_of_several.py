@@ -7,6 +7,7 @@ import copy
 import threading
 
 import torch
+from loops import SignSteps
 from sound_loops import BATCH, LOOPS, M, N, Reader, T, loop, minibatches, mlp, plain
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -400,6 +401,16 @@ def loss_method_in_place_of_a_call() -> None:
     for x, _ in minibatches():
         optimizer.zero_grad()
         model.loss(x[:, -1]).backward()
+        optimizer.step()
+
+
+@loop
+def optimiser_without_a_rate() -> None:
+    model = Reader()
+    optimizer = SignSteps(model.parameters())
+    for x, y in minibatches():
+        optimizer.zero_grad()
+        F.mse_loss(model(x), y).backward()
         optimizer.step()
 
 

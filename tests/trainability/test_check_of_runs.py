@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from loops import SignSteps
 from oracles import plain_losses, relative_error
 from scipy.sparse.csgraph import connected_components
 from test_snapshot import Normalised, Weighted, flat, randomness
@@ -99,6 +100,16 @@ def test_rows_stand_in_their_order_and_the_controls_have_no_star(slow):
     labels = [row.label for row in slow.rows]
     assert labels == [label for label in ROW_LABELS if label in labels]
     assert {*slow.starred_rows} <= {*STARRABLE}
+
+
+def test_a_run_without_a_learning_rate_has_all_rows_but_those_of_other_rates():
+    model = linear()
+    torch.manual_seed(2)
+    x, y = sums()
+    found = check(model, x, y, nn.MSELoss(), SignSteps(model.parameters()), steps=STEPS)
+    assert np.isnan(found.rates).all()
+    labels = {row.label for row in found.rows}
+    assert NONE in labels and not labels & {TENTH, TEN} and found.failures == ()
 
 
 def test_the_same_arguments_give_the_same_result(slow):

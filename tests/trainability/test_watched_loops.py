@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from loops import STEPS, facts_of, train
+from loops import STEPS, SignSteps, facts_of, train
 
 import trainability
 from trainability.watching.loop_facts import (
@@ -16,7 +16,13 @@ from trainability.watching.loop_facts import (
     PASSES,
     REUSED,
 )
-from trainability.watching.loop_result import AFTER_BACKWARD, AT_STEP, OptimizerRow
+from trainability.watching.loop_result import (
+    AFTER_BACKWARD,
+    AT_STEP,
+    FIRST_RATE,
+    LAST_RATE,
+    OptimizerRow,
+)
 
 
 def test_a_sound_loop_has_no_star():
@@ -100,3 +106,30 @@ def test_losses_of_opposite_infinities_do_not_stop_a_loop():
     with trainability.watch() as seen:
         torch.autograd.backward([weight.sum() + np.inf, weight.sum() - np.inf])
     assert np.isnan(seen.result().losses).all()
+
+
+def test_an_optimiser_without_a_rate_has_its_other_numbers():
+    found = facts_of(train, optimizer=lambda weights, rate: SignSteps(weights))
+    row = found.optimizers[0]
+    assert row.steps == STEPS and np.isnan(row.rates).all()
+    numbers = row.numbers()
+    assert np.isnan([numbers[FIRST_RATE], numbers[LAST_RATE]]).all()
+    assert str(found).splitlines()[-2].split()[-2:] == ["-", "-"]
+
+
+def test_a_loop_that_ends_inside_the_first_step_has_no_row_of_an_optimiser_and_no_star():
+    image = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.LBFGS([image])
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (image - 1).square().sum() ** 2
+        loss.backward()
+        return loss
+
+    with trainability.watch(passes=2) as seen:
+        optimizer.step(closure)
+    found = seen.result()
+    assert found.fact(OPTIMISER_STEPS) == (0,) and found.fact(PASSES) == (2, 0)
+    assert found.optimizers == () and found.starred == ()
+    assert f"{OPTIMISER_STEPS} " in str(found)

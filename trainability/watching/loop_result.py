@@ -41,7 +41,7 @@ class OptimizerRow:
     at_step: np.ndarray
     """Norm of the gradient that each step used, (steps,)."""
     rates: np.ndarray
-    """Learning rate of the first parameter group, (steps,)."""
+    """Learning rate of the first parameter group, (steps,). NaN: the optimiser has none."""
 
     def numbers(self) -> dict[str, float]:
         """Return the numbers of the printed row. Norms are medians over the steps with both."""

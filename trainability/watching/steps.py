@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.optim import Optimizer
 
+from trainability.training import first_rate
 from trainability.watching.contents import Contents, versions_of
 from trainability.watching.tensors import norm_of
 from trainability.watching.used_gradients import UsedGradients
@@ -40,6 +41,7 @@ class Tensors:
     at_step: list[float] = field(default_factory=list)
     """Norm of the gradient that each step used."""
     rates: list[float] = field(default_factory=list)
+    """Learning rate of the first parameter group at each step."""
     latest: float = math.nan
     """Norm of the gradient after the latest backward pass."""
     contents: Contents | None = None
@@ -140,7 +142,7 @@ class OptimizerSteps:
         self._judge(norm)
         group.after_backward.append(group.latest)
         group.at_step.append(norm)
-        group.rates.append(float(optimizer.param_groups[0]["lr"]))
+        group.rates.append(first_rate(optimizer))
         group.latest = math.nan
         group.note_gradients()
         if is_power_of_two(group.steps):  # later the modules may be gone
@@ -151,9 +153,13 @@ class OptimizerSteps:
         """Return the tensors of optimisers that had a gradient at none of its steps, and belong to
         no module that was called, nor to one of which a part was called.
         """
-        lonely = [weight for group in self.groups for weight in group.lonely()]
+        lonely = [weight for group in self.stepped() for weight in group.lonely()]
         self.weights.read_modules(lonely)
         return [weight for weight in lonely if not weight.beside_called]
+
+    def stepped(self) -> list[Tensors]:
+        """Return the groups with a whole step; a loop may end inside its first step."""
+        return [group for group in self.groups if group.steps]
 
     def lost_states(self) -> int:
         """Return how many optimisers lost their state: it was emptied, or a later optimiser of the

@@ -84,7 +84,7 @@ class WatchedLoop:
         )
         return LoopResult(
             facts=tuple(fact.of(loop) for fact in LOOP_FACTS),
-            optimizers=tuple(map(_row, self._steps.groups)),
+            optimizers=tuple(map(_row, self._steps.stepped())),
             losses=np.array(self._losses, dtype=float),
         )
 
