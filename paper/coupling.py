@@ -3,9 +3,9 @@
     python -m paper.coupling
 
 A coupled state lies between the state before it and the candidate, so its entries stay within 1.
-Here random RHNs of depth 4 with 32 units run for 200 steps, coupled and not. Weights and biases are
-Gaussian with three standard deviations, transform biases start at -2 (and carry biases at 2), and
-each of 88 inputs is 1 with probability 0.05. Values are medians and quartiles over 20 seeds.
+Here random RHNs of depth 4 with 32 units run for 200 steps, coupled and not. Weights are Gaussian
+with three standard deviations. Biases are 0, but -2 for transform gates (and 2 for carry gates).
+Each of 88 inputs is 1 with probability 0.05. Values are medians and quartiles over 20 seeds.
 """
 
 import torch

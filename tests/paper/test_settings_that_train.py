@@ -1,5 +1,6 @@
 """The measures of untrained networks of trials, and the table of their shares of ordered pairs."""
 
+import csv
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from paper.settings_that_train import (
     FIRST,
     HELD_OUT,
     MEASURES,
+    POOLED,
     STUDIES,
     Trials,
     is_right,
@@ -175,6 +177,16 @@ def test_the_page_counts_the_predictions_of_the_stored_table():
     assert predicted(stored)["radius_beyond_name"] == pytest.approx(
         values["radius_beyond_name"], abs=2e-3
     )
+
+
+def test_the_page_of_the_paper_has_the_decimals_of_the_stored_table():
+    """A share of 0.7453 is stored as 0.745, from which 0.74 would be printed."""
+    page = (RESULTS.parent / "paper.md").read_text()
+    with (RESULTS / "settings-that-train.csv").open(newline="") as file:
+        stored = [row for row in csv.DictReader(file) if row["pairs"] in POOLED]
+    assert len(stored) > 60
+    for row in stored:
+        assert f"| {row['auc']} ({row['from']} to {row['to']}) |" in page
 
 
 @pytest.mark.parametrize(
