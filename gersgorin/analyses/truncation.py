@@ -154,11 +154,12 @@ class Truncation(StepResult):
         from rhn.utils.figures import BLUE, GREY, ORANGE
 
         ax = new_axes() if ax is None else ax
+        is_shorter = self.windows < len(self.by_lag)  # at T the error is 0, or rounding
         for name, error, color in (
             (CHUNKS, self.error, BLUE),
             (SLIDING, self.sliding_error, ORANGE),
         ):
-            shown = np.where(error > 0, error, np.nan)
+            shown = np.where(is_shorter & (error > 0), error, np.nan)
             ax.plot(self.windows, shown, color=color, marker=".", label=name)
         for name, level, window in (
             (WINDOW_10, TEN, self.window_10),

@@ -485,8 +485,12 @@ def test_a_result_is_saved_loaded_and_drawn(tmp_path):
         assert str(load(found.save(tmp_path / name))) == str(found)
     axes = found.plot()
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    labels = {line.get_label(): line.get_xdata() for line in axes.lines}
-    assert labels["error at most 10 %"] == pytest.approx([found.window_10], nan_ok=True)
+    lines = {line.get_label(): line for line in axes.lines}
+    window_10 = lines["error at most 10 %"].get_xdata()
+    assert window_10 == pytest.approx([found.window_10], nan_ok=True)
+    drawn = lines["sliding windows"].get_ydata()
+    assert (drawn[:-1] == found.sliding_error[:-1]).all()
+    assert math.isnan(drawn[-1]), "the error of all steps is rounding"
     found.figure()
 
 
