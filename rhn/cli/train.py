@@ -37,8 +37,8 @@ class Running:
     """The options that `rhn train` and `rhn resume` share."""
 
     data: Path | None = None
-    """Data (default: those of --config, or with `rhn resume` those of the training run; else of `rhn
-    data get` or music21).
+    """Data (default: those of --config, or with `rhn resume` those of the training run; else of
+    `rhn data get` or music21).
     """
     max_minutes: float = float("inf")
     """Stop after this many minutes, and save everything."""
