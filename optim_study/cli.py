@@ -143,7 +143,7 @@ class StudyFolders:
 @command_class
 class Status(StudyFolders):
     """Show the progress of each study. Interrupted trials have a saved state, from which the same
-    command continues.
+    `optim-study run` continues.
 
     examples:
       optim-study status runs/all

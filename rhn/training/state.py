@@ -81,7 +81,8 @@ def read_state(path: Path, *, whole: bool = True) -> tuple[dict, dict[str, str]]
     match header:
         case {"checksum": str(written), "metadata": dict(texts)}:
             if len(written) == CRC_DIGITS:
-                raise DataError(f"{path} was written by version 0.5.0 or before: expected 0.6.0")
+                old = f"{path} was written by version 0.5.0 or before"
+                raise DataError(f"{old}: expected 0.6.0 or later")
             if not whole or written == _checksum(tensors, texts):
                 return {name: t.numpy() for name, t in tensors.items()}, texts
     raise DamagedError(f"{path} is damaged: its checksum differs")
