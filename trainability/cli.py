@@ -78,8 +78,10 @@ class WatchCommand:
     """Print all rows of the table."""
     csv: Path | None = None
     """File for the whole table (.csv)."""
-    output: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = ()
-    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
+    output: Annotated[tuple[Path, ...], Parameter(consume_multiple=False, metavar="PATH")] = ()
+    """File for the figure (.png, .svg, .pdf) or for all numbers (.json, .npz). Can be given several
+    times.
+    """
 
 
 OF_CHECK = "losses", "seconds"  # arguments that `cure` has not
