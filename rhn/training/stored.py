@@ -77,7 +77,7 @@ def text_of(checkpoint: Checkpoint) -> "tuple[LanguageConfig, Vocabulary]":
     about, config = checkpoint.metadata, checkpoint.header["config"]
     try:
         found = LanguageConfig(**without_removed(about["train"])), Vocabulary(**about["vocabulary"])
-    except (KeyError, TypeError, RhnError) as error:
+    except (KeyError, TypeError, AttributeError, RhnError) as error:
         raise CheckpointError(
             f"{checkpoint.path} is {checkpoint.header['class']} without a text: expected a "
             "language model of rhn train"

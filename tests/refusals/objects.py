@@ -143,6 +143,7 @@ def files() -> None:
     Path("novel.txt").write_text("the cat sees the dog\nthe dog sees the bird\n" * 20)
     Path("empty.txt").write_text("")
     save("short.safetensors", build_model(TEXT, 5), **language)
+    save("listed.safetensors", PROSE, train=[1], vocabulary={})
     save("cell.safetensors", RHN(88, 4))
     save("gated.safetensors", MUSIC)
     save("ungated.safetensors", PolyphonicModel("dt-rnn", hidden_size=4, depth=3))
