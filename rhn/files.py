@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from rhn.errors import (
     DamagedError,
     DataError,
+    InvalidInputError,
     OutputError,
     first_line,
     is_out_of_memory,
@@ -26,10 +28,12 @@ def write_tensors(
     path: str | Path, tensors: Mapping[str, "Tensor"], entry: str, header: Mapping
 ) -> None:
     """Write named CPU tensors, and a header of JSON values under the name `entry`, to a file,
-    atomically. Raises TypeError or ValueError for a header that is not JSON, and OutputError.
+    atomically. Raises TypeError or ValueError for a header that is not JSON, InvalidInputError for
+    a path that is not UTF-8, and OutputError.
     """
     from safetensors.torch import save as content_of
 
+    check_encoding(path)
     text = json.dumps(header, allow_nan=False)
     # copies: the format refuses two names for one memory
     own = {name: t.contiguous().clone() for name, t in tensors.items()}
@@ -45,8 +49,10 @@ def write_tensors(
 
 def read_tensors(path: Path, entry: str, *, whole: bool = True) -> tuple[Any, dict[str, "Tensor"]]:
     """Read the header `entry` of a file and, if `whole`, its tensors by name. Raises DataError for
-    a file without this entry, and DamagedError for an incomplete file that begins with it.
+    a file without this entry, DamagedError for an incomplete file that begins with it, and
+    InvalidInputError for a path that is not UTF-8.
     """
+    check_encoding(path)
     try:
         check_file(path)
         path.open("rb").close()  # safe_open calls a file missing that may not be read
@@ -65,6 +71,14 @@ def read_tensors(path: Path, entry: str, *, whole: bool = True) -> tuple[Any, di
             raise DamagedError(f"{path} is damaged: {first_line(error)}") from error
         raise _foreign(path, entry) from error
     return header, tensors
+
+
+def check_encoding(path: str | Path) -> None:
+    """Raise InvalidInputError for a path in an encoding that safetensors does not read."""
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"path is {str(path)!r}: expected UTF-8") from error
 
 
 def _foreign(path: Path, entry: str) -> DataError:

@@ -11,10 +11,15 @@ from torch import Tensor, nn
 from rhn.cells.base import Cell
 from rhn.cells.conversion import from_torch
 from rhn.errors import CheckpointError, unreadable
+from rhn.files import check_encoding
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read tensors by name, on the CPU. Raises CheckpointError for a file of another kind."""
+    """Read tensors by name, on the CPU. Raises CheckpointError for a file of another kind, and
+    InvalidInputError for a path of .safetensors that is not UTF-8.
+    """
+    if path.suffix == ".safetensors":
+        check_encoding(path)
     wanted = ".safetensors, or what torch.save(model.state_dict(), FILE) writes"
     other = f"{path} is damaged or of another kind: expected {wanted}"
     try:

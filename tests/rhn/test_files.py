@@ -20,7 +20,7 @@ from rhn.cells import RHN
 from rhn.checkpoints import load, read, save
 from rhn.data.jsb import chorales, load_cached, read_score, save_cached
 from rhn.data.text import read_text
-from rhn.errors import DamagedError, OutputError, RhnError
+from rhn.errors import DamagedError, InvalidInputError, OutputError, RhnError
 from rhn.state_dict import read_weights
 from rhn.training.state import read_state, write_state
 from rhn.utils.io import (
@@ -215,3 +215,21 @@ def test_an_unreadable_file_is_ours_by_its_first_bytes(content, ours, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(content)
     assert begins_with(path, b"two") is ours
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda path: write_state(path, {}, {}), id="write"),
+        pytest.param(read_state, id="read"),
+        pytest.param(read_weights, id="read weights"),
+    ],
+)
+def test_a_path_that_safetensors_cannot_read_is_refused_and_not_called_damage(use, tmp_path):
+    write_state(tmp_path / "state.safetensors", {"loss": np.zeros(2)}, {})
+    path = tmp_path / os.fsdecode(b"r\xe9seau.safetensors")  # Latin-1
+    (tmp_path / "state.safetensors").rename(path)
+    before = path.read_bytes()
+    with pytest.raises(InvalidInputError, match="expected UTF-8"):
+        use(path)
+    assert [*tmp_path.iterdir()] == [path] and path.read_bytes() == before
