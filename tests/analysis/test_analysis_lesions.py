@@ -23,7 +23,7 @@ from networks import (
 )
 from scipy import stats
 
-from analysis import Lesion, lesion, lesioned, paired_interval
+from analysis import Lesion, lesion, lesioned, paired_interval, refinement
 from analysis.gates import gate_activity
 from analysis.lesions import _networks_at_once
 from analysis.sequences import task_of
@@ -280,15 +280,19 @@ def test_a_lesion_without_a_loss_or_a_network_is_refused(call, words):
         call()
 
 
-def test_lesions_and_gates_are_the_same_with_two_threads():
+def test_lesions_gates_and_refinement_are_the_same_with_two_threads():
+    def measured():
+        of_gates, of_layers = gate_activity(model, PIECES), refinement(model, PIECES)
+        return lesion(model, PIECES, "carry").loss, of_gates.activity, of_layers.loss
+
     model = network(layers=2)
     torch.set_num_threads(2)
     try:
-        found, gates = lesion(model, PIECES, "carry"), gate_activity(model, PIECES)
+        found = measured()
     finally:
         torch.set_num_threads(1)
-    assert found.loss == pytest.approx(lesion(model, PIECES, "carry").loss, rel=1e-12)
-    assert np.allclose(gates.activity, gate_activity(model, PIECES).activity, atol=1e-13)
+    for two, one in zip(found, measured(), strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind) for kind in SUBJECTS])

@@ -228,27 +228,6 @@ def sac_with_a_bare_parameter() -> None:
 
 
 @loop
-def td3_with_delayed_policy() -> None:
-    actor, critic = mlp(M, 1, nn.Tanh()), mlp(M + 1, 1)
-    targets = copy.deepcopy(actor), copy.deepcopy(critic)
-    of_actor = torch.optim.Adam(actor.parameters(), 3e-4)
-    of_critic = torch.optim.Adam(critic.parameters(), 3e-4)
-    for number, (x, reward) in enumerate(minibatches()):
-        s, later = x[:, 0], x[:, 1]
-        with torch.no_grad():
-            goal = reward + 0.9 * targets[1](torch.cat([later, targets[0](later)], 1))
-        of_critic.zero_grad()
-        F.mse_loss(critic(torch.cat([s, x[:, 0, :1]], 1)), goal).backward()
-        of_critic.step()
-        if number % 2 == 0:
-            of_actor.zero_grad()
-            (-critic(torch.cat([s, actor(s)], 1)).mean()).backward()
-            of_actor.step()
-            blend(targets[0], actor, 0.05)
-            blend(targets[1], critic, 0.05)
-
-
-@loop
 def ppo_with_several_epochs_a_rollout() -> None:
     policy = mlp(M, 2)
     optimizer = torch.optim.Adam(policy.parameters(), 1e-3)
@@ -288,18 +267,6 @@ def encoder_and_decoder() -> None:
         loss.backward()
         of_encoder.step()
         of_decoder.step()
-
-
-@loop
-def distillation() -> None:
-    teacher, student = Reader(dropout=0.5).eval(), Reader(dropout=0.1)
-    optimizer = torch.optim.Adam(student.parameters(), 0.01)
-    for x, _ in minibatches():
-        with torch.no_grad():
-            goal = teacher(x)
-        optimizer.zero_grad()
-        F.mse_loss(student(x), goal).backward()
-        optimizer.step()
 
 
 @loop

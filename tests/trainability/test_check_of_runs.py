@@ -15,6 +15,7 @@ from oracles import plain_losses, relative_error
 from scipy.sparse.csgraph import connected_components
 from test_snapshot import Normalised, Weighted, flat, randomness
 from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 from training_runs import N, T, other_words, prepared, run_of, sums
 from user_modules import EachState, LastState
 
@@ -94,6 +95,16 @@ def test_the_row_none_is_a_plain_loop_to_the_bit(count, out):
     error = relative_error(*(t.numpy() for t in (z, y[first], y[rest])))
     assert (found.examples, found.held_out, found.rows[0].label) == (count, out, NONE)
     assert found.rows[0].error == pytest.approx(error, rel=1e-7)
+
+
+def test_a_loader_with_a_batch_sampler_has_the_rows_of_its_tensors_in_order():
+    """187 examples: 11 x 16 and 11."""
+    x, y = sums(187)
+    batches = BatchSampler(SequentialSampler(x), 16, drop_last=False)
+    loader = DataLoader(TensorDataset(x, y), batch_sampler=batches)
+    found = checked(data=(loader, None), steps=12)
+    wanted = checked(data=(x, y), steps=12, shuffle=False, batch_size=16)
+    assert found.rows == wanted.rows
 
 
 def test_rows_stand_in_their_order_and_the_controls_have_no_star(slow):

@@ -334,19 +334,21 @@ class Bucketed(Sampler):
 
 
 @pytest.mark.parametrize(
-    ("how", "shuffle"),
+    ("how", "shuffle", "size"),
     [
-        pytest.param(lambda data: {"batch_size": 16, "shuffle": True}, True, id="shuffled"),
-        pytest.param(lambda data: {"batch_size": 16}, False, id="in order"),
-        pytest.param(lambda data: {"batch_size": None}, False, id="single examples in order"),
-        pytest.param(partial(batches, RandomSampler), True, id="shuffled by batch_sampler"),
-        pytest.param(partial(batches, SequentialSampler), False, id="in order by batch_sampler"),
-        pytest.param(lambda data: {"batch_sampler": Bucketed()}, True, id="own batch_sampler"),
+        pytest.param(lambda data: {"batch_size": 16, "shuffle": True}, True, 16, id="shuffled"),
+        pytest.param(lambda data: {"batch_size": 16}, False, 16, id="in order"),
+        pytest.param(lambda data: {"batch_size": None}, False, 1, id="single examples in order"),
+        pytest.param(partial(batches, RandomSampler), True, 16, id="shuffled by batch_sampler"),
+        pytest.param(partial(batches, SequentialSampler), False, 16, id="in order by it"),
+        pytest.param(lambda data: {"batch_sampler": Bucketed()}, True, 16, id="own batch_sampler"),
     ],
 )
-def test_the_order_of_a_loader_is_that_of_its_sampler_of_examples(how, shuffle):
+def test_order_and_size_of_minibatches_are_those_of_a_loader(how, shuffle, size):
+    """100 examples: 6 x 16 and 4."""
     data = TensorDataset(numbers(100, 1, 2), numbers(100, 1))
-    assert read(DataLoader(data, **how(data))).shuffle is shuffle
+    found = read(DataLoader(data, **how(data)))
+    assert (found.shuffle, found.batch_size, found.count) == (shuffle, size, 100)
 
 
 @pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])

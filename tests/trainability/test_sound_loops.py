@@ -26,7 +26,7 @@ NUMBERS = [
     ("head_alone", CALLED, (6, 4, 0, 4)),
     ("frozen_batch_norm", EVALUATION, (16,)),
     ("frozen_critic_in_evaluation_mode", EVALUATION, (0,)),
-    ("distillation", EVALUATION, (0,)),
+    ("dqn_with_target_network", EVALUATION, (0,)),
     ("updates_by_hand", OPTIMISER_STEPS, (0,)),
     ("updates_by_hand", CALLED, (6, 6, 0, 0)),
     ("averaged_weights", CHANGED, (0, 0)),
