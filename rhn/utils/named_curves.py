@@ -46,16 +46,17 @@ def over_steps(
     colours: Mapping[str, str] | None = None,
 ) -> Axes:
     """Draw one curve for each row (T,) over the time steps, with its name and last number at its
-    end, and bands by the names of curves. A cross marks a curve that ends at -inf. label: that of
-    the vertical axis. colours: by the names of curves; None: `colours_of` them.
+    end, and bands by the names of curves, where both ends are finite. A cross marks a curve that
+    ends at -inf. label: that of the vertical axis. colours: by the names of curves; None:
+    `colours_of` them.
     """
     every = [np.asarray(row, float) for row in rows.values()]
     colours = colours_of(rows) if colours is None else colours
     for name, row in zip(rows, every, strict=True):
         if bands and name in bands:
             low, high = bands[name]
-            low = np.where(np.isneginf(low), row, low)
-            ax.fill_between(np.arange(len(row)), low, high, where=np.isfinite(row), alpha=0.2,
+            is_whole = np.isfinite(low) & np.isfinite(high)
+            ax.fill_between(np.arange(len(row)), low, high, where=is_whole, alpha=0.2,
                             linewidth=0, color=colours[name], label=BAND)  # fmt: skip
         _draw_curve(ax, name, row, colours[name])
     known = np.concatenate([[], *(row[np.isfinite(row)] for row in every)])

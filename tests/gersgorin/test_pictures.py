@@ -191,3 +191,12 @@ def test_a_curve_that_ends_at_minus_infinity_has_a_cross_and_a_single_point_a_do
     assert cross.get_marker() == "x" and (*cross.get_xdata(), *cross.get_ydata()) == (1, 1)
     assert first.get_markevery() == [] and second.get_markevery() == [1]
     assert [name.get_text() for name in names_of(ax)] == ["zero: -inf", "one: 3"]
+
+
+def test_a_band_is_drawn_where_both_ends_are_finite():
+    row, high = np.array([0.0, -1.0, -2.0]), np.array([0.0, 0.0, 1.0])
+    bands = {"a": (np.array([0.0, -2.0, -np.inf]), high)}
+    ax = over_steps(new_axes(), {"a": row}, "steps", bands=bands)
+    (band,) = ax.collections
+    (area,) = band.get_paths()
+    assert {tuple(point) for point in area.vertices.tolist()} == {(0, 0), (1, -2), (1, 0)}
