@@ -17,6 +17,8 @@ NAMES = 28  # characters of the column of names
 NARROWEST = 20  # characters of the column of texts
 INDENT = 2  # of the lines of a panel
 WIDEST = 1_000_000  # of a line that nothing wraps
+# an option of several values would take the words behind it
+OPTIONS_FIRST = re.compile(r"\[OPTIONS\] (\[ARGS\]|[A-Z]+)$")
 WITHIN_TEXT = re.compile(r"(?<=\S)\n(?=\S)")  # a line break that is no new paragraph or example
 
 
@@ -34,10 +36,9 @@ class TwoColumns:
         _print_lines(console, [*lines, ""])
 
     def render_usage(self, console: "Console", options: Any, usage: Any) -> None:
-        """Print the line of usage."""
-        _print_lines(
-            console, [*wrapped_paragraphs(f"Usage: {plain_text(usage)}", terminal_width()), ""]
-        )
+        """Print the line of usage, with positional arguments before the options."""
+        line = OPTIONS_FIRST.sub(r"\1 [OPTIONS]", plain_text(usage))
+        _print_lines(console, [*wrapped_paragraphs(f"Usage: {line}", terminal_width()), ""])
 
     def render_description(self, console: "Console", options: Any, description: Any) -> None:
         """Print the description of a command."""

@@ -104,3 +104,16 @@ def test_a_terminal_and_a_pipe_have_the_same_help(width):
 def test_a_command_without_words_prints_its_help(name, command):
     found = command(name)
     assert found.code == 0 and found.out == help_of(name)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        pytest.param("rhn-analyze gates CHECKPOINT [OPTIONS]", id="an option takes several files"),
+        pytest.param("optim-study plot [ARGS] [OPTIONS]", id="several positional arguments"),
+        pytest.param("trainability watch [OPTIONS] SCRIPT [ARGS]", id="options before a script"),
+    ],
+)
+def test_the_usage_has_the_order_in_which_all_words_are_read(usage, lines_of):
+    words = tuple(word for word in usage.split() if word.islower() or "-" in word)
+    assert lines_of(words, WIDE)[0] == f"Usage: {usage}"
