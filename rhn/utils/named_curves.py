@@ -54,10 +54,8 @@ def over_steps(
     colours = colours_of(rows) if colours is None else colours
     for name, row in zip(rows, every, strict=True):
         if bands and name in bands:
-            low, high = bands[name]
-            is_whole = np.isfinite(low) & np.isfinite(high)
-            ax.fill_between(np.arange(len(row)), low, high, where=is_whole, alpha=0.2,
-                            linewidth=0, color=colours[name], label=BAND)  # fmt: skip
+            ax.fill_between(np.arange(len(row)), *bands[name], color=colours[name], alpha=0.2,
+                            linewidth=0, label=BAND)  # fmt: skip
         _draw_curve(ax, name, row, colours[name])
     known = np.concatenate([[], *(row[np.isfinite(row)] for row in every)])
     if len(known) and known.min() > 0 and known.max() > 10**DECADES * known.min():

@@ -17,6 +17,7 @@ from gersgorin.analyses.products import products
 from gersgorin.analyses.spectra import spectra
 from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
+from rhn.utils.composer import new_axes
 from rhn.utils.figures import SIZES, SLIDE_HEIGHT
 from rhn.utils.named_curves import CUT, colours_of, cut_above, names_of, over_steps, place_names
 from tests.numbers.record import S, W, X, cell, filled
