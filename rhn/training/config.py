@@ -73,7 +73,7 @@ class ChoraleConfig(TrainingConfig):
     """The configuration of a training run of the polyphonic model on the chorales."""
 
     init_std: Positive | None
-    """Standard deviation of the Gaussian initial weights. None: the cell's own initialisation."""
+    """Standard deviation of the Gaussian initial weights for chorales. None: the cell's own."""
     momentum: Fraction = 0.9
     batch_size: Count = 32
     epochs: Count = 300
@@ -109,8 +109,9 @@ class LanguageConfig(TrainingConfig):
     embedding_size: Count | None = None
     """Size of the embedding. None: hidden_size, or untied the size of a smaller vocabulary."""
     init: str | None = "uniform:0.04"
-    """uniform[:A] (0.04), gaussian[:STD] (0.01), identity[:STD] (0.001), scaled[:GAIN] (1),
-    orthogonal[:GAIN] (1) or memory[:STEPS] (a window); ,bias:B sets all biases. None: the cell's.
+    """Initial weights for a text: uniform[:A] (0.04), gaussian[:STD] (0.01), identity[:STD]
+    (0.001), scaled[:GAIN] (1), orthogonal[:GAIN] (1) or memory[:STEPS] (a window); ,bias:B sets all
+    biases. None: the cell's.
     """
     transform_bias: float | None = -2.0
     drop_embedding: Fraction = 0.0
