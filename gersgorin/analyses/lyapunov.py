@@ -296,10 +296,13 @@ def hidden_directions(log: np.ndarray, most: np.ndarray) -> np.ndarray:
 
 def rounding_errors(run: Run, moved: np.ndarray) -> np.ndarray:
     """How far rounding moves each exponent, (k,), from bounds `moved` (T, k) in units of eps; at
-    least as far as in the sums of the products with each layer's Jacobian.
+    least as far as in the sums of the products with each layer's Jacobian, and inf if the bounds
+    are too large for their sum.
     """
     least = layers_of(run) * math.sqrt(run.state_size)
-    return torch.finfo(run.states.dtype).eps * np.maximum(moved.mean(0), least)
+    with np.errstate(over="ignore"):
+        mean = moved.mean(0)
+    return torch.finfo(run.states.dtype).eps * np.maximum(mean, least)
 
 
 def repeated(run: Run, times: int) -> Run:

@@ -422,6 +422,7 @@ def test_a_relu_network_at_states_in_general_position_has_no_jumps(scale):
     assert lyapunov(module, scale * drawn(40, 3), count=2).jumps.max() < 1e-5
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_smooth_steps_have_no_jumps_in_their_own_precision(dtype):
     W = drawn(5, 5, dtype=dtype)
