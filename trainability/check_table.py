@@ -173,7 +173,8 @@ class Check(ResultOfRows):
         return [*map(record_of_fact, self.facts), *of_rows]
 
     def notes(self) -> Mapping[str, int]:
-        return {FAILED: self.failed, DIVERGED: sum(row.error == math.inf for row in self.rows)}
+        not_finite = [row for row in self.rows if not math.isfinite(row.error)]
+        return {FAILED: self.failed, DIVERGED: len(not_finite)}
 
     def blocks(self) -> list[Block]:
         """Return all facts and rows, the meanings of those with a star, and the failures."""

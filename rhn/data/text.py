@@ -228,7 +228,7 @@ def _id_table(symbols: list[Symbol], used: np.ndarray, vocabulary: Vocabulary) -
     if outside.any() and vocabulary.unknown is None:
         symbol = symbols[np.argmax(outside)]
         raise DataError(
-            f"symbol is {symbol!r:.60}: expected {len(vocabulary)} known {vocabulary.unit}"
+            f"symbol is {symbol!r:.60}: expected one of {len(vocabulary)} known {vocabulary.unit}"
         )
     table[table < 0] = vocabulary.unknown or 0
     return table.astype(np.min_scalar_type(len(vocabulary)))

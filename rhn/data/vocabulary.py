@@ -72,7 +72,8 @@ class Vocabulary:
             ids[ids < 0] = self.unknown
         elif (ids < 0).any():
             symbol = symbols[int(np.argmax(ids < 0))]
-            raise InvalidInputError(f"symbol is {symbol!r:.60}: expected {len(self)} {self.unit}")
+            known = f"one of {len(self)} known {self.unit}"
+            raise InvalidInputError(f"symbol is {symbol!r:.60}: expected {known}")
         return ids
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:

@@ -31,7 +31,7 @@ NEW_NAMES = {
 """By the old path of a name: its path today."""
 
 INSTEAD = {
-    "optim_study.run(quiet=)": "optim_study.run() prints nothing",
+    "optim_study.run(quiet=)": "optim_study.run(progress=)",
     "optim-study status --out": "optim-study status FOLDER",
     "optim-study export --out": "optim-study export FOLDER",
 }

@@ -747,6 +747,11 @@ def test_rows_whose_weights_are_not_finite_are_counted():
     assert not facts[WEIGHTS].starred
 
 
+def test_a_raw_loss_of_minus_infinity_is_not_finite(slow):
+    row = replace(slow.rows[0], error=-np.inf)
+    assert replace(slow, rows=(row,)).notes()["rows whose error is not finite"] == 1
+
+
 class Hiding(nn.Module):
     """Returns 0 for an output that is not finite."""
 
