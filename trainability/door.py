@@ -13,6 +13,7 @@ from typing import Any, TypedDict, get_type_hints
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from rhn.errors import InvalidInputError, UsersCodeError
@@ -143,6 +144,8 @@ def check_parts(
     ):
         if not isinstance(part, kind):  # type: ignore[arg-type]
             raise InvalidInputError(f"{name} is {in_short(part)}: expected {expected}")
+    if any(is_lazy(t) for t in (*model.parameters(), *model.buffers())):
+        raise InvalidInputError("model has weights without a size: expected it after a first call")
     if any(weight.is_meta for weight in model.parameters()):
         raise InvalidInputError("device of model is meta: expected weights with numbers")
     if isinstance(optimizer, torch.optim.LBFGS):
