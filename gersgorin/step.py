@@ -45,6 +45,7 @@ from rhn.utils.validation import is_whole_number
 
 Rows = Callable[[Tensor, Tensor], Tensor]
 AT_ONCE = 1 << 20  # numbers of states that a fused path computes at once: it holds some 20 times
+ONE_ARGUMENT = "one tensor, or layer= for a module of several arguments"
 OF_MODULES = ("jacobian", "input_jacobian", "layer_jacobians", "norm_bound")
 """The methods beside step(x, s) of a user's module that are used, see docs/guides/inputs.md."""
 
@@ -163,6 +164,8 @@ def as_step(
     >>> step.name, step.depth, step.first.shape, x.dtype
     ('LSTM', 2, torch.Size([16]), torch.float64)
     """
+    is_one = not isinstance(x, tuple | dict)
+    checks.require(is_one, "x of a step", checks.kind(x), ONE_ARGUMENT)
     batch_first = batch_first_of_step(network) if batch_first is None else batch_first
     x, s0 = checks.sequence(x, batch_first), checks.first_state(s0, state_size)
     if isinstance(network, nn.Module):

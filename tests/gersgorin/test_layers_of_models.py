@@ -199,6 +199,20 @@ def test_arguments_by_name_are_those_of_their_parameters_in_any_order(layer):
     assert state.eq(1).all() and state.shape == (1, 1, N)
 
 
+class Cut(nn.Module):
+    """A module of two arguments, of which the second is no state."""
+
+    def forward(self, x, length):
+        return x[:, :length]
+
+
+@pytest.mark.parametrize("several", [(X[None], torch.tensor([T])), {"x": X[None]}])
+def test_several_arguments_of_a_step_are_refused(several):
+    """A module that requires a second argument is a step if no layer is named."""
+    with pytest.raises(InvalidInputError, match=r"^x of a step is (tuple|dict): .*layer="):
+        open_run(Cut(), several)
+
+
 class Mixed(nn.Module):
     """Two parts with their own batch_first, of which the second is recurrent."""
 
