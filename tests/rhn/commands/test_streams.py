@@ -46,8 +46,10 @@ sys.exit(run_command(main))
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_an_error_after_text_on_a_full_device_is_one_sentence(tmp_path):
     (tmp_path / "fails.py").write_text(FAILS)
-    done = shell(f"{sys.executable} fails.py > /dev/full", tmp_path)
-    assert (done.returncode, done.stderr) == (2, "error: cannot write a.json: no space\n")
+    done = shell(f"PYTHONUNBUFFERED= {sys.executable} fails.py > /dev/full", tmp_path)
+    sentence, place = done.stderr.splitlines()
+    assert (done.returncode, sentence) == (2, "error: cannot write a.json: no space")
+    assert "fails.py" in place
 
 
 PRESSES = """
