@@ -104,6 +104,10 @@ def _sentence_of(error: BaseException) -> str | None:
 
 def _ended(code: int, sentence: str, error: BaseException | None = None) -> int:
     lines = [" ".join(sentence.split()), *(users_frames(error) if error else ())]
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would fail again at its end, with another exit code
+        _drop(sys.stdout)
     with contextlib.suppress(OSError):  # a broken stderr: the exit code remains
         print(printable("\n".join(lines)), file=sys.stderr, flush=True)
     return code

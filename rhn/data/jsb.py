@@ -21,11 +21,13 @@ import contextlib
 import csv
 import functools
 import importlib.util
+import io
 import itertools
 import json
 import logging
 import math
 import pickle
+import pickletools
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections import Counter
@@ -122,11 +124,12 @@ def read_original(path: Path) -> Corpus:
 
     try:
         check_file(path)
-        with path.open("rb") as file:
-            if path.suffix.lower() == ".json":
-                content = json.load(file)
-            else:
-                content = PlainUnpickler(file, encoding="latin-1").load()
+        written = path.read_bytes()
+        if path.suffix.lower() == ".json":
+            content = json.loads(written)
+        else:
+            _require_small_memo(written)
+            content = PlainUnpickler(io.BytesIO(written), encoding="latin-1").load()
         rolls = {
             (split, i): _roll(piece) for split in SPLITS for i, piece in enumerate(content[split])
         }
@@ -137,6 +140,16 @@ def read_original(path: Path) -> Corpus:
         raise DataError(unreadable(path, error, said)) from error
     whole = Counter(split for split, _ in rolls) == CHORALES.counts
     return _corpus(rolls, f"original file {path.absolute()}", named=whole)
+
+
+def _require_small_memo(written: bytes) -> None:
+    """Raise ValueError if a pickle stores an object under a number above its number of bytes: the
+    unpickler takes memory for all numbers below, 16 GiB for nine bytes.
+    """
+    for opcode, argument, _ in pickletools.genops(written):
+        is_stored = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")
+        if is_stored and int(argument or 0) > len(written):
+            raise ValueError(f"it stores object {argument} in {len(written)} bytes")
 
 
 def _corpus(rolls: Mapping[tuple[str, int], np.ndarray], source: str, *, named: bool) -> Corpus:

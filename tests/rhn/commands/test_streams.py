@@ -28,6 +28,30 @@ def test_a_full_device_is_one_sentence():
     assert (done.returncode, done.stderr) == (2, "error: the output: No space left on device\n")
 
 
+FAILS = """
+import sys
+from rhn.cli.entry import run_command
+from rhn.errors import OutputError
+
+
+def main():
+    print(1)
+    raise OutputError("cannot write a.json: no space")
+
+
+sys.exit(run_command(main))
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_error_after_text_on_a_full_device_is_one_sentence(tmp_path):
+    (tmp_path / "fails.py").write_text(FAILS)
+    done = shell(f"PYTHONUNBUFFERED= {sys.executable} fails.py > /dev/full", tmp_path)
+    sentence, place = done.stderr.splitlines()
+    assert (done.returncode, sentence) == (2, "error: cannot write a.json: no space")
+    assert "fails.py" in place
+
+
 PRESSES = """
 import builtins, os, signal, sys
 from {module} import {function}

@@ -183,6 +183,13 @@ def test_a_file_that_is_no_music_is_refused(content, tmp_path):
             chorales(tmp_path / f"wrong{suffix}")
 
 
+@pytest.mark.parametrize("store", [b"Nr\xff\xff\x0f\0", b"Np1048575\n"])
+def test_a_pickle_that_takes_memory_for_missing_objects_is_refused(store, tmp_path):
+    (tmp_path / "large.pickle").write_bytes(b"\x80\x02" + store + b".")
+    with pytest.raises(DataError, match="it stores object 1048575 in "):
+        chorales(tmp_path / "large.pickle")
+
+
 def test_a_pickle_of_python_2_is_read(tmp_path):
     """As `cPickle.dumps` of Python 2.7 wrote it."""
     one = b"sS'%s'\n(lp3\n(lp4\n(I60\nI64\ntp5\naa"
