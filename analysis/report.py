@@ -118,7 +118,8 @@ def _parts_of_network(
     for k in range(len(model.cells)):
         found = _spectra(for_gates, f"cells.{k}")
         yield f"{SPECTRA}, cells.{k}", str(found), found.figure
-    if any(place.layer.gate for place in places(model)):
+    gated = [place for place in places(model) if place.layer.gate]
+    if gated:
         gates = gate_activity(for_gates)
         yield GATES, str(gates), gates.figure
     lesions = lesion(for_lesions, pairs=True)

@@ -282,7 +282,7 @@ def constant_predictor(kind: str, y: Tensor, mask: Tensor, dtype: torch.dtype) -
 
 def columns(y: Tensor) -> Tensor:
     """Return targets as rows of numbers, a column for each output of a frame."""
-    return y if y.dim() < 2 else y.flatten(0, -2)
+    return y if y.dim() == 1 else y.flatten(0, -2)
 
 
 def axis_of_classes(output: Tensor, y: Tensor) -> int | None:
