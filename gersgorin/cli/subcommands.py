@@ -101,6 +101,9 @@ class TruncationCommand(AnalysisOptions):
 
     loss_fn: Annotated[str | None, OWN_OPTIONS] = None
     """bernoulli, categorical or squared (default: that of the checkpoint)."""
+    # a step has no weights of a layer
+    state_size: Annotated[tuple[int, ...], Parameter(parse=False)] = ()
+    s0: Annotated[tuple[str, ...], Parameter(parse=False)] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,11 +62,7 @@ def run_on_network(command: AnalysisOptions) -> None:
         if is_of_loss:  # of predicting the next step
             x = [each[:-1] for each in data.all]
             keywords["y"] = [each[1:] for each in data.all]
-        how = how_of(command, model, data)
-        for name in how:
-            takes = name in signature_of(function).parameters
-            checks.require(takes, f"--{name.replace('_', '-')}", "given", "none, for this command")
-        found = function(model, x, **keywords, **how)
+        found = function(model, x, **keywords, **how_of(command, model, data))
     else:
         run = opened_network(command, model, data)
         check_figure(command, len(run))

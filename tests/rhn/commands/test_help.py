@@ -97,7 +97,7 @@ def test_a_terminal_and_a_pipe_have_the_same_help(width):
     environment = os.environ | {"COLUMNS": str(width)}
     piped = subprocess.run(line, capture_output=True, text=True, env=environment, check=True)
     assert in_terminal(line, width) == piped.stdout
-    assert width - 12 < max(map(len, piped.stdout.splitlines())) <= width
+    assert width - 15 < max(map(len, piped.stdout.splitlines())) <= width
 
 
 @pytest.mark.parametrize("name", sorted(MAINS.keys() - {"gersgorin-plot"}))
