@@ -79,7 +79,7 @@ class WatchCommand:
     csv: Path | None = None
     """File for the whole table (.csv)."""
     output: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = ()
-    """Files for the figure (.png, .svg, .pdf) and for all numbers (.json, .npz)."""
+    """File for the figure (.png, .svg, .pdf) or all numbers (.json, .npz); repeat it for more."""
 
 
 OF_CHECK = "losses", "seconds"  # arguments that `cure` has not
