@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from gersgorin import checks
+from gersgorin.linalg.matrices import not_dense_real
 from rhn.cells import Cell, name_of_cell
 from rhn.checkpoints import read
 from rhn.data.corpus import SPLITS, Corpus, find
@@ -157,8 +158,12 @@ class SequenceKind:
         checks.require(isinstance(data, Iterable), "data", type(data).__name__, "sequences")
         every = [data] if getattr(data, "ndim", None) == self.ndim else list(data)
         checks.require(bool(every), "number of sequences", 0, "at least 1")
-        arrays = [a.numpy(force=True) if isinstance(a, Tensor) else np.asanyarray(a) for a in every]
         wanted = self.expected.format(self.width)
+        for i, t in enumerate(every):
+            if isinstance(t, Tensor):
+                form = not_dense_real(t)
+                checks.require(form is None, f"sequence {i}", form, wanted)
+        arrays = [a.numpy(force=True) if isinstance(a, Tensor) else np.asanyarray(a) for a in every]
         for i, array in enumerate(arrays):
             good = array.ndim == self.ndim and len(array) > 0 and self.fits(array)
             checks.require(good, f"sequence {i}", f"{array.dtype} of shape {array.shape}", wanted)

@@ -28,13 +28,16 @@ Sizes = int | tuple[int, ...]
 def require(holds: bool, name: str, value: Any, expected: str) -> None:
     """Raise InvalidInputError unless the condition holds."""
     if not holds:
-        raise InvalidInputError(f"{name} is {value}: expected {expected}")
+        shown = kind(value) if isinstance(value, Tensor | np.ndarray) else value
+        raise InvalidInputError(f"{name} is {shown}: expected {expected}")
 
 
 def kind(value: Any) -> str:
     """The shape and type of a tensor, or the type of any other value."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
+    if isinstance(value, Tensor) and value.is_nested:
+        return "a nested tensor"
     if isinstance(value, Tensor | np.ndarray):
         return f"{value.dtype} of shape {tuple(value.shape)}"
     return type(value).__name__

@@ -210,8 +210,9 @@ def checked_tensors(x: Any, y: Any, axis: int, part: str = "") -> tuple[Any, Ten
     if not isinstance(y, Tensor):
         raise InvalidInputError(f"y{part} is {in_short(y)}: expected a tensor")
     for name, t in (*((f"x{part}", leaf) for leaf in leaves), (f"y{part}", y)):
-        if t.layout is not torch.strided:
-            raise InvalidInputError(f"layout of {name} is {t.layout}: expected {torch.strided}")
+        layout = "nested" if t.is_nested else t.layout
+        if layout is not torch.strided:
+            raise InvalidInputError(f"layout of {name} is {layout}: expected {torch.strided}")
         if t.is_meta:
             raise InvalidInputError(f"device of {name} is meta: expected numbers")
     return x, y

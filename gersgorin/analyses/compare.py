@@ -437,7 +437,9 @@ def _listed(given: Any) -> list[Any]:
 
 def _sequences(x: Any) -> list[Any]:
     """Those of a list, those of a batch (B, T, m), or one. Of (T, 1, m) the network decides."""
-    is_batch = isinstance(x, Tensor | np.ndarray) and x.ndim == 3 and x.shape[1] != 1
+    is_nested = isinstance(x, Tensor) and x.is_nested  # which has no shape
+    has_axes = isinstance(x, Tensor | np.ndarray) and x.ndim == 3 and not is_nested
+    is_batch = has_axes and x.shape[1] != 1
     return [*x] if is_batch else _listed(x)
 
 

@@ -8,7 +8,7 @@ on all models at once.
 Nothing is summed over K.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from torch.func import functional_call, grad, vmap
 
 from rhn.utils.resources import weight_bytes
 from rhn.utils.torch_private import tree_map, with_tensors
+from rhn.utils.validation import unexpected
 
 Weights = dict[str, Tensor]
 COPIES = 5  # of each matrix-vector product; measured on our cells: 2.4 to 5.6
@@ -42,7 +43,12 @@ class Ensemble:
 
     @classmethod
     def of(cls, models: Sequence[nn.Module], device: torch.device | str = "cpu") -> "Ensemble":
-        """Stack copies of these models, which may differ only in the values of their parameters."""
+        """Stack copies of these models, which may differ only in the values of their parameters.
+        Raises InvalidInputError for other objects, and without a model.
+        """
+        models = list(models) if isinstance(models, Iterable) else []
+        if not models or not all(isinstance(model, nn.Module) for model in models):
+            raise unexpected("models", models, "one module of torch or more")
         values = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in models]
         stacked = {
             name: torch.stack([v[name].detach() for v in values]).to(device) for name in values[0]

@@ -219,7 +219,8 @@ def in_short(value: object) -> str:
     >>> in_short(range(3)), in_short(list(range(99))), in_short("a" * 99)
     ('range(0, 3)', 'list', "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
     """
-    shape = getattr(value, "shape", None)
+    is_nested = getattr(value, "is_nested", False)  # a tensor that has no shape
+    shape = None if is_nested else getattr(value, "shape", None)
     if isinstance(shape, tuple):
         return f"{kind_of(value)} of shape {tuple(shape)}"
     text = repr(value)
