@@ -96,6 +96,9 @@ def _load(compiler: str) -> ctypes.CDLL:
         kept = folder / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}.so"
         with contextlib.suppress(OSError):
             return ctypes.CDLL(str(kept))
+        if not os.access(folder, os.W_OK):  # such as a home that is mounted read-only
+            _logger.warning("%s cannot be written: each process compiles the kernels", folder)
+            folder = kept = None
     with tempfile.TemporaryDirectory(dir=folder) as room:
         new = Path(room) / "kernels.so"
         program = _DECLARATIONS + '#include "kernels.c"\n'

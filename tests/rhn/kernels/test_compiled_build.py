@@ -51,14 +51,23 @@ def test_it_is_compiled_once_and_belongs_to_the_user_alone(home, compiler, monke
     assert len(kept(home)) == 2, "other flags, another file"
 
 
-@pytest.mark.parametrize("obstacle", ["a file", "open to others", "a link", "another user's"])
-def test_without_a_private_folder_a_process_compiles_for_itself(home, compiler, obstacle, caplog):
+OBSTACLES = ["a file", "open to others", "a link", "another user's", "read-only"]
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_without_a_private_folder_a_process_compiles_for_itself(
+    home, compiler, obstacle, caplog, monkeypatch
+):
     other = home.parent / "other"
     other.mkdir(mode=0o700, parents=True)
     if obstacle == "a file":
         home.touch()
     elif obstacle == "a link":
         home.symlink_to(other)
+    elif obstacle == "read-only":
+        home.mkdir(mode=0o700)
+        home.chmod(0o500)
+        monkeypatch.setattr(os, "access", lambda path, mode: path != home)  # root may write
     else:
         home.mkdir(mode=0o700)
         home.chmod(0o777) if obstacle == "open to others" else os.chown(home, 65534, 65534)
