@@ -65,6 +65,11 @@ def test_a_linear_map_has_the_one_point_that_solves_it():
     np.testing.assert_allclose(after, np.linalg.matrix_power(A, 7) @ b.numpy(), rtol=1e-9)
 
 
+def test_starts_of_a_run_are_not_its_first_state():
+    run = open_run(lambda x, s: s / 2 + x, torch.ones(3, 1, dtype=d), torch.zeros(1, dtype=d))
+    np.testing.assert_allclose(fixed_points(run, starts=drawn(4, 1)).states, [[2.0]], atol=1e-9)
+
+
 def test_an_id_that_is_repeated_is_a_constant_input():
     table, starts = torch.tensor([[1.0], [3.0]], dtype=d), drawn(4, 1)
     found = fixed_points(lambda x, s: s / 2 + table[x], torch.tensor([1, 1]), starts=starts)
