@@ -89,7 +89,9 @@ class Train(Running):
     out: Path | None = None
     """Folder for config.json, metrics.jsonl, best.safetensors and state.safetensors."""
     seeds: Count = 1
-    """Train N seeds side by side, beginning with the seed of the configuration."""
+    """Train N seeds side by side, beginning with the seed of the configuration, whose minibatch
+    order all have.
+    """
     record: Count | None = None
     """Measure spectra, gains and gates every N optimiser steps; chorales at the end of an epoch."""
     dry_run: bool = False

@@ -79,7 +79,8 @@ def train(
     Args:
         config: a preset by name (`rhn presets`), or a configuration. A later call may raise epochs.
         data: chorales or a text. None: the published data of the configuration.
-        seeds: seeds to train side by side as one program. None: the seed of the configuration.
+        seeds: seeds to train side by side as one program, all in the minibatch order of the seed of
+            the configuration. None: only this seed.
         threads: CPU threads for a text, whose bits are the same in every run with one thread.
         max_minutes: stop after this many minutes; the same call continues.
         about: more entries of config.json, which a later call may change.
