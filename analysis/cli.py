@@ -64,7 +64,7 @@ class LayerCommand(DeviceOption, OutputOptions, TrainedNetwork):
     """Own options that are arguments of the function."""
 
     chorale: tuple[str, ...] = ()
-    """Measure only these chorales, by number in the split (0 5) or name (default: all)."""
+    """Measure only these chorales, by index in the original split (0 5) or name (default: all)."""
     length: Count | None = None
     """For a text: tokens in a sequence (default: gates 60, others 200)."""
 

@@ -110,7 +110,7 @@ def lesion(
             copy of the model. None: that of the next frame or token, in nats; a module then returns
             a logit for each key of each frame.
         split: split to read (default: test; valid for a text), or the name of that of arrays.
-        chorales: names of pieces, or their numbers in the split; none: all of the split.
+        chorales: names of pieces, or their indices in the original split; none: all of the split.
         length, max_tokens: number of tokens of a text to predict in each sequence (default: 200),
             and in all (default: 20,000). Only for the text of a path.
         cell: the cell of the checkpoint if it is your own, as package.module:factory.
