@@ -207,7 +207,7 @@ def ten_times_rate(run: TrainingRun, known: Known) -> TrainingRun | None:
 
 def has_rates(run: TrainingRun) -> bool:
     """True if each parameter group has a learning rate, as those of most optimisers."""
-    return all("lr" in group for group in run.optimizer.param_groups)
+    return all(group.get("lr") is not None for group in run.optimizer.param_groups)
 
 
 def torch_weights(run: TrainingRun, known: Known) -> TrainingRun:

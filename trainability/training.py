@@ -182,7 +182,8 @@ def entries_of(t: Tensor) -> Tensor:
 
 def first_rate(optimizer: torch.optim.Optimizer) -> float:
     """The learning rate of the first parameter group; NaN if the optimiser has none."""
-    return float(optimizer.param_groups[0].get("lr", math.nan))
+    rate = optimizer.param_groups[0].get("lr")
+    return math.nan if rate is None else float(rate)
 
 
 def optimizer_step(run: TrainingRun) -> None:

@@ -21,10 +21,10 @@ class Reader(nn.Module):
 
 
 class SignSteps(torch.optim.Optimizer):
-    """An optimiser whose parameter groups have no learning rate."""
+    """An optimiser whose parameter groups have no learning rate, or None."""
 
-    def __init__(self, params) -> None:
-        super().__init__(params, {})
+    def __init__(self, params, **defaults) -> None:
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure=None):

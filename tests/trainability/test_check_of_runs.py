@@ -113,11 +113,12 @@ def test_rows_stand_in_their_order_and_the_controls_have_no_star(slow):
     assert {*slow.starred_rows} <= {*STARRABLE}
 
 
-def test_a_run_without_a_learning_rate_has_all_rows_but_those_of_other_rates():
+@pytest.mark.parametrize("defaults", [{}, {"lr": None}], ids=["no rate", "None"])
+def test_a_run_without_a_learning_rate_has_all_rows_but_those_of_other_rates(defaults):
     model = linear()
     torch.manual_seed(2)
     x, y = sums()
-    found = check(model, x, y, nn.MSELoss(), SignSteps(model.parameters()), steps=STEPS)
+    found = check(model, x, y, nn.MSELoss(), SignSteps(model.parameters(), **defaults), steps=STEPS)
     assert np.isnan(found.rates).all()
     labels = {row.label for row in found.rows}
     assert NONE in labels and not labels & {TENTH, TEN} and found.failures == ()

@@ -108,8 +108,9 @@ def test_losses_of_opposite_infinities_do_not_stop_a_loop():
     assert np.isnan(seen.result().losses).all()
 
 
-def test_an_optimiser_without_a_rate_has_its_other_numbers():
-    found = facts_of(train, optimizer=lambda weights, rate: SignSteps(weights))
+@pytest.mark.parametrize("defaults", [{}, {"lr": None}], ids=["no rate", "None"])
+def test_an_optimiser_without_a_rate_has_its_other_numbers(defaults):
+    found = facts_of(train, optimizer=lambda weights, rate: SignSteps(weights, **defaults))
     row = found.optimizers[0]
     assert row.steps == STEPS and np.isnan(row.rates).all()
     numbers = row.numbers()
