@@ -134,3 +134,15 @@ def test_a_loop_that_ends_inside_the_first_step_has_no_row_of_an_optimiser_and_n
     assert found.fact(OPTIMISER_STEPS) == (0,) and found.fact(PASSES) == (2, 0)
     assert found.optimizers == () and found.starred == ()
     assert f"{OPTIMISER_STEPS} " in str(found)
+
+
+def test_a_module_at_the_address_of_one_that_is_gone_is_another_one():
+    places, x = set(), torch.ones(2, 3)
+    with trainability.watch() as seen:
+        for _ in range(20):
+            layer = torch.nn.Linear(3, 1)
+            places.add(id(layer))
+            layer(x).sum().backward()
+            del layer
+    assert len(places) < 20, "no address is used again"
+    assert seen.result().fact(CALLED) == (40, 40, 0, 40)
