@@ -544,6 +544,7 @@ def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):
     every = [influence(model, x), influence(reader(kind=LastState), x), of_weights(np.zeros(9)),
              influence(model, x, probes=3, feature=1, data="bwv269", unit="bars"),
              influence(model, x, of="squared", y=torch.zeros(T, B, N))]  # fmt: skip
+    assert (every[3].data, every[3].unit, every[0].unit) == ("bwv269", "bars", "time steps")
     more = {
         "bars",
         "(bars)",
