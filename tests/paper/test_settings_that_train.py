@@ -27,6 +27,7 @@ from paper.settings_that_train import (
     outcomes,
     predicted,
     read_orders,
+    shares_text,
     starts,
     write_orders,
 )
@@ -209,10 +210,7 @@ def test_the_page_of_the_paper_has_the_decimals_of_the_stored_table():
 )
 def test_the_page_of_results_has_the_stored_shares(row, scope, measure):
     stored, text = read_orders(), (RESULTS.parent / "results.md").read_text()
-    cells = [
-        f"{order.auc:.2f} ({order.low:.2f} to {order.high:.2f})"
-        for order in (stored[study, scope, measure] for study in STUDIES)
-    ]
+    cells = [shares_text(stored[study, scope, measure]) for study in STUDIES]
     assert f"| {row} | {' | '.join(cells)} |" in text
     right = sum(outcomes(stored).values())
     assert f"{len(PREDICTED)} predictions" in text and f"{right} are right" in text
