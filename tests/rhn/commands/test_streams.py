@@ -3,6 +3,7 @@ code, never a traceback.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+PYTHON = shlex.quote(sys.executable)
 LIGHT = (
-    f"{sys.executable} -c 'import sys; from rhn.cli.entry import run_command; "
+    f"{PYTHON} -c 'import sys; from rhn.cli.entry import run_command; "
     "sys.exit(run_command(lambda: print(1)))'"
 )
 
@@ -46,7 +48,7 @@ sys.exit(run_command(main))
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_an_error_after_text_on_a_full_device_is_one_sentence(tmp_path):
     (tmp_path / "fails.py").write_text(FAILS)
-    done = shell(f"PYTHONUNBUFFERED= {sys.executable} fails.py > /dev/full", tmp_path)
+    done = shell(f"PYTHONUNBUFFERED= {PYTHON} fails.py > /dev/full", tmp_path)
     sentence, place = done.stderr.splitlines()
     assert (done.returncode, sentence) == (2, "error: cannot write a.json: no space")
     assert "fails.py" in place
@@ -77,7 +79,7 @@ sys.exit({function}())
 )
 def test_ctrl_c_while_a_command_is_loaded_is_a_word(module, function, tmp_path):
     (tmp_path / "press.py").write_text(PRESSES.format(module=module, function=function))
-    done = shell(f"{sys.executable} press.py", tmp_path)
+    done = shell(f"{PYTHON} press.py", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
@@ -98,5 +100,5 @@ def test_ctrl_c_that_an_import_drops_ends_a_command(tmp_path):
     main = "def main():\n    import drops\n\n    print(drops.whole)\n"
     (tmp_path / "mine.py").write_text(main)
     code = "import sys; from rhn.cli.entry import enter; sys.exit(enter('mine'))"
-    done = shell(f'{sys.executable} -c "{code}"', tmp_path)
+    done = shell(f'{PYTHON} -c "{code}"', tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
