@@ -287,7 +287,7 @@ class Result:
             raise DataError(f"{path} was not written by {writer}: it has a {name}")
         try:
             return decoded(cls, found, arrays)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             reason = f"fields differ, {first_line(error)}"
             raise DataError(f"{path} was written by another version: {reason}") from error
 

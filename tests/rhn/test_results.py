@@ -1,6 +1,7 @@
 """Results print one fixed table and are read back from files; long work prints what is done."""
 
 import json
+import re
 import sys
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -156,6 +157,13 @@ def test_a_file_gives_back_every_field(suffix, tmp_path):
             DataError,
             "by another version: fields differ, 'half_time'",
             id="fields",
+        ),
+        pytest.param(
+            ".json",
+            lambda c: re.sub(rb'"half_life": [^,]+', b'"half_life": 1' + b"0" * 400, c),
+            DataError,
+            "int too large to convert to float",
+            id="a huge number",
         ),
         pytest.param(
             ".json",
