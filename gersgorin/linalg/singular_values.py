@@ -77,7 +77,7 @@ def _smallest_singular_values(A: Tensor, z: Tensor) -> Tensor:
     for part in points.split(max(1, ENTRIES // A.numel())):
         shifted = check_square(part[:, None, None] * identity - A)  # it may overflow
         (values,) = by_chunks(torch.linalg.svdvals, shifted)
-        found.append(values[:, -1])
+        found.append(values.amin(-1))
     return torch.cat(found)[where].reshape(z.shape)
 
 
