@@ -83,9 +83,18 @@ def run_command(main: Callable[[], int | None]) -> int:
         except KeyboardInterrupt as interrupt:
             return _ended(INTERRUPTED, str(interrupt) or WORD)
         except BaseException as error:
+            if (before := _interrupt_before(error)) is not None:
+                return _ended(INTERRUPTED, str(before) or WORD)
             if (sentence := _sentence_of(error)) is None:
                 raise
             return _ended(2, f"error: {sentence}", error)
+
+
+def _interrupt_before(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C during which a block of torch failed to end; None for other errors."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | RhnError | OSError):
+        error = error.__context__
+    return error if isinstance(error, KeyboardInterrupt) else None
 
 
 def _sentence_of(error: BaseException) -> str | None:

@@ -105,3 +105,25 @@ def test_a_user_s_file_whose_name_begins_like_a_folder_of_ours_is_named(folder):
     with pytest.raises(ZeroDivisionError) as error:
         running()
     assert f'  File "{file}", line 1, in <module>' in entry.users_frames(error.value)
+
+
+def test_a_block_that_fails_at_its_end_after_ctrl_c_is_an_interrupt(capsys):
+    def stop():
+        try:
+            raise KeyboardInterrupt("interrupted: rhn resume one")
+        finally:
+            raise RuntimeError("a stack is empty")
+
+    assert run_command(stop) == 130
+    assert capsys.readouterr().err == "interrupted: rhn resume one\n"
+
+
+def test_a_file_that_cannot_be_written_after_ctrl_c_is_named(capsys):
+    def stop():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise OSError(28, "No space left on device", "state")
+
+    assert run_command(stop) == 2
+    assert capsys.readouterr().err.startswith("error: state: No space left on device\n")
