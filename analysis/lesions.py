@@ -250,7 +250,7 @@ def check_keys(rolls: Sequence[np.ndarray]) -> None:
     """Raise InvalidInputError for other numbers than 0 and 1, which have no loss."""
     for i, frames in enumerate(rolls):
         others = frames[~np.isin(frames, (0, 1))]
-        checks.require(not others.size, f"number in sequence {i}", others[:1], "0 or 1")
+        checks.require(not others.size, f"number in sequence {i}", others[:1].tolist(), "0 or 1")
 
 
 def _cases(every: Sequence[Place], mode: str, *, pairs: bool) -> list[Case]:

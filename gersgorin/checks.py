@@ -28,7 +28,8 @@ Sizes = int | tuple[int, ...]
 def require(holds: bool, name: str, value: Any, expected: str) -> None:
     """Raise InvalidInputError unless the condition holds."""
     if not holds:
-        shown = kind(value) if isinstance(value, Tensor | np.ndarray) else value
+        is_array = isinstance(value, Tensor | np.ndarray) and value.ndim > 0
+        shown = kind(value) if is_array else value
         raise InvalidInputError(f"{name} is {shown}: expected {expected}")
 
 

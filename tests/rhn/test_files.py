@@ -185,7 +185,7 @@ READERS = {  # name: (function that lacks memory, a file, its reader)
     "state": ("rhn.files.safe_open", "a.safetensors", read_state),
     "arrays": ("numpy.load", "a.npz", first_array),
     "text": ("pathlib.Path.read_bytes", "a.txt", partial(read_text, "text")),
-    "chorales": ("json.load", "a.json", chorales),
+    "chorales": ("json.loads", "a.json", chorales),
     "score": ("rhn.data.jsb._musicxml", "a.xml", read_score),
 }
 LACKS = (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"))
