@@ -355,5 +355,4 @@ class LossData(NamedTuple):
             return o
         has_each_step = not self.batch_first and o.shape[:2] == (self.axes.T, 1)
         batch = 1 if has_each_step else 0
-        is_batch_of_one = o.dim() > batch and o.shape[batch] == 1
-        return o.squeeze(batch) if is_batch_of_one else o
+        return o.squeeze(batch) if o.dim() > batch else o

@@ -367,6 +367,11 @@ def test_the_dimension_of_exponents_with_margins(exponents, errors, size, wanted
     np.testing.assert_allclose(found.dimension, wanted, atol=2e-3)
 
 
+def test_a_volume_that_vanishes_adds_nothing_to_the_dimension():
+    found = lyapunov(lambda x, s: torch.tanh(s), steps(2), ZERO)
+    assert replace(found, exponents=np.array([0.5, -math.inf])).kaplan_yorke == 1
+
+
 def test_kaplan_and_yorkes_dimension():
     assert kaplan_yorke_dimension(np.array([-0.1, -2.0])) == 0
     assert kaplan_yorke_dimension(np.array([0.0, -1.0])) == 1  # a cycle of a flow

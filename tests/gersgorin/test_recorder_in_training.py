@@ -23,6 +23,7 @@ from user_modules import EachState, OwnLoop
 
 from gersgorin.analyses.complex_plane import PLANE_TEXTS
 from gersgorin.analyses.disc_panels import DISC_TEXTS
+from gersgorin.analyses.recording_figure import LINE, _height
 from gersgorin.recorder import LONGEST_UNSAVED, Recorder, gradient_norms
 from gersgorin.recording import ARRAYS, LOST, MEASURES, NO_GRADIENT, Recording
 from rhn.cells import CELLS
@@ -509,3 +510,8 @@ def test_the_callback_of_the_trainer_of_transformers(accumulated, tmp_path, monk
     InOrder(model, args, train_dataset=ROWS, callbacks=[callback],
             optimizers=(sgd, constant)).train()  # fmt: skip
     compare_with_a_plain_loop(callback.recorder.recording, model, accumulated)
+
+
+def test_a_line_of_panels_has_room_for_the_names_of_its_curves():
+    few, many = ("a", {"one": 1}), ("b", {f"curve {k}": k for k in range(20)})
+    assert _height([few]) == LINE < _height([few, many])

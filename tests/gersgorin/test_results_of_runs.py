@@ -116,10 +116,12 @@ def test_growth_of_a_multiple_of_the_identity(factor, rate):
     assert places == {1.0: [1, 1], 2.0: [10, 1], 0.0: [1, 1]}[factor]
 
 
-def test_blocks_of_steps_change_nothing(monkeypatch):
+@pytest.mark.parametrize("blocks", [2, 5])
+def test_blocks_of_steps_change_nothing(blocks, monkeypatch):
     f, x, _ = cell("rhn", "3")
     whole = [analysis(f, x) for analysis in (spectra, products, gains)]
-    monkeypatch.setattr("gersgorin.run.BLOCK", 5 * 6**2)
+    monkeypatch.setattr("gersgorin.run.BLOCK", math.ceil(len(x) / blocks) * 6**2)
+    assert len([*open_run(f, x).slices()]) == blocks
     for one, other in zip(whole, (spectra(f, x), products(f, x), gains(f, x)), strict=True):
         for name, value in vars(one).items():
             if isinstance(value, np.ndarray):
