@@ -80,18 +80,16 @@ def run_command(main: Callable[[], int | None]) -> int:
             code = main()
             sys.stdout.flush()
             return code or 0
-        except KeyboardInterrupt as interrupt:
-            return _ended(INTERRUPTED, str(interrupt) or WORD)
         except BaseException as error:
-            if (before := _interrupt_before(error)) is not None:
-                return _ended(INTERRUPTED, str(before) or WORD)
+            if (interrupt := _interrupt_of(error)) is not None:
+                return _ended(INTERRUPTED, str(interrupt) or WORD)
             if (sentence := _sentence_of(error)) is None:
                 raise
             return _ended(2, f"error: {sentence}", error)
 
 
-def _interrupt_before(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Return the Ctrl-C during which a block of torch failed to end; None for other errors."""
+def _interrupt_of(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return a Ctrl-C, also one after which a block of torch failed to end; None for others."""
     while error is not None and not isinstance(error, KeyboardInterrupt | RhnError | OSError):
         error = error.__context__
     return error if isinstance(error, KeyboardInterrupt) else None
@@ -102,8 +100,6 @@ def _sentence_of(error: BaseException) -> str | None:
     if isinstance(error, RhnError):
         return str(error)
     if isinstance(error, OSError):
-        if error.filename is None:  # Python would write the rest again at its end, and fail again
-            _drop(sys.stdout)
         where = "the output" if error.filename is None else os.fsdecode(error.filename)
         return f"{where}: {error.strerror or error}"
     if is_out_of_memory(error):

@@ -26,9 +26,9 @@ def watch_script(
     words: its arguments. passes: backward passes after which it ends. Raises InvalidInputError if
     there is no such script.
     """
-    is_script = is_module or Path(name).exists()
-    is_empty_folder = Path(name).is_dir() and not (Path(name) / "__main__.py").exists()
-    if not is_script or (is_empty_folder and not is_module):
+    path = Path(name)
+    is_script = (path / "__main__.py").exists() if path.is_dir() else path.exists()
+    if not (is_module or is_script):
         raise InvalidInputError(f"SCRIPT is {name}: expected a file that exists")
     code = 0  # of a script that ends after its backward passes
     with watch(passes) as seen:
