@@ -13,8 +13,17 @@ import torch
 from hypothesis import given as drawn_from
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from matplotlib import rc_context
 
-from gersgorin.analyses.compare import COLUMNS, PANELS, Comparison, compare, quantiles
+from gersgorin.analyses.compare import (
+    COLUMNS,
+    PANELS,
+    ComparedNetwork,
+    Comparison,
+    compare,
+    quantiles,
+)
+from gersgorin.analyses.comparison_figure import _sizes
 from gersgorin.analyses.spectra import spectra
 from gersgorin.run import open_run
 from rhn.cells import RNN, make_cell
@@ -92,6 +101,16 @@ def test_a_table_of_runs_of_unequal_lengths_has_the_numbers_of_each_to_its_own_e
         assert found.table(share)["2-norm"] == pytest.approx(wanted, rel=1e-12)
     rates = [table["growth rate of ||ds[t]/ds[0]|| (1/step)"] for table in alone]
     assert found.network("rhn").last_exponent.tolist() == pytest.approx(rates)
+
+
+def test_measures_of_all_networks_are_arrays_with_nan_where_one_has_no_run_or_step():
+    found = compare({"rhn": networks(2), "rnn": cell("rnn")[0]}, [X[:7], X[:2]]).variables()
+    axes, norms = found["norm"]
+    lengths = [[7, 2, 7, 2], [7, 2, 0, 0]]
+    assert axes == ("network", "run", "step") and norms.shape == (2, 4, 7)
+    assert (~np.isnan(norms)).sum(-1).tolist() == found["steps"][1].tolist() == lengths
+    assert found["steps"][0] == axes[:2]
+    np.testing.assert_allclose(norms[1, 1, :2], spectra(cell("rnn")[0], X[:2]).norm)
 
 
 def test_notes_count_steps_of_runs_and_not_the_space_after_a_shorter_one():
@@ -285,6 +304,48 @@ def test_panels_of_curves_have_common_limits_if_each_covers_half_of_them(second,
     figure = compare(multiples(factors), torch.zeros(9, 1), s0=torch.ones(1)).figure()
     one, two = [ax for ax in figure.axes if ax.axison and ax.get_aspect() != 1]
     assert (one.get_ylim() == two.get_ylim()) is are_common
+
+
+NAMES = [("", str(k)) for k in range(5)]
+GRID = [(row, column) for row in "ab" for column in "xy"]
+TALL = [(str(row), column) for row in range(20) for column in "xy"]
+
+
+@pytest.mark.parametrize(
+    ("places", "panels", "width", "points", "wanted"),
+    [
+        pytest.param(NAMES[:3], "discs norm", 6.75, 8,
+                     (False, 1, 3, 5.2 / 3, 7.45 / 3, 1.42, 7.45 / 3 + 2.62), id="side by side"),
+        pytest.param(NAMES[:3], "discs norm", 6.75, 10,
+                     (False, 1, 3, 3.85 / 3, 6.1 / 3, 1.42, 7.625 / 3 + 3.275), id="large letters"),
+        pytest.param(NAMES[:2], "discs", 6.75, 8, (False, 1, 2, 1.9, 2.65, 0.4, 4.25), id="two"),
+        pytest.param(NAMES, "discs norm", 4.0, 8,
+                     (False, 3, 2, 3.85 / 3, 6.1, 1.7, 9.0), id="as high as a page"),
+        pytest.param(NAMES[:2], "discs", 2.0, 10,
+                     (False, 2, 1, 0.75, 3.0, 0.4, 5.75), id="one above the other"),
+        pytest.param(GRID, "discs norm", 6.75, 8,
+                     (True, 2, 2, 1.56, 4.42, 2.16, 5.62), id="a grid beside its curves"),
+        pytest.param(GRID, "discs norm", 5.0, 8,
+                     (True, 2, 2, 1.0, 3.3, 2.16, 4.5), id="the narrowest of them"),
+        pytest.param(GRID, "discs norm", 3.25, 8,
+                     (False, 2, 2, 1.025, 3.35, 2.16, 6.71), id="a grid above its curves"),
+        pytest.param(GRID, "discs", 6.75, 8,
+                     (False, 2, 2, 1.9, 5.1, 0.4, 6.7), id="a grid without curves"),
+        pytest.param(GRID, "norm radius", 6.75, 8,
+                     (True, 2, 2, 1.56, 0.0, 3.92, 5.12), id="only curves"),
+        pytest.param(TALL[:14], "discs", 6.75, 8,
+                     (False, 7, 2, 0.55, 7.4, 0.4, 9.0), id="a grid as high as a page"),
+        pytest.param(TALL, "discs norm", 6.75, 8,
+                     (True, 20, 2, 0.4, 17.4, 18.0, 19.2), id="planes as small as can be"),
+    ],
+)  # fmt: skip
+def test_planes_are_as_large_as_the_width_and_the_page_have_room_for(
+    places, panels, width, points, wanted
+):
+    each = [ComparedNetwork(row=row, column=name, steps=np.ones(1)) for row, name in places]
+    found = Comparison(networks=tuple(each), panels=tuple(panels.split()))
+    with rc_context({"font.size": points}):
+        assert _sizes(found, [*{*found.panels} - {"discs"}], width) == pytest.approx(wanted)
 
 
 def test_a_name_has_the_colour_of_its_curves_in_every_panel():

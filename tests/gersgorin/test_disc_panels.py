@@ -343,9 +343,9 @@ def test_a_path_is_seen_from_a_share_of_the_width_and_the_height_on(share, seen)
 
 def test_an_axis_has_as_many_numbers_as_its_longest_one_leaves_room_for():
     """Four letters and a space, of which nine letters of width hold one for each of two ticks."""
-    ticks = FewTicks()
+    letter = 0.65 * 10 / 72  # inches, of 10 points
     for letters, wanted in ((5, [-100]), (9, [-100, 100]), (30, [-100, 0, 100])):
-        ax = Figure((letters * ticks.letter, 1)).add_axes((0, 0, 1, 1), xlim=(-150, 150))
+        ax = Figure((letters * letter, 1)).add_axes((0, 0, 1, 1), xlim=(-150, 150))
         ax.xaxis.set_major_locator(FewTicks())
         assert ax.xaxis.get_majorticklocs().tolist() == wanted
 
@@ -359,23 +359,29 @@ def test_eigenvalues_at_the_ends_of_the_discs_are_in_their_square():
     assert CLOSER_EIGENVALUES not in found  # as wide as the discs
 
 
-@pytest.mark.parametrize("radius", [0.0, np.inf], ids=["no discs", "unknown discs"])
-def test_eigenvalues_without_discs_have_a_closer_square(radius):
+@pytest.mark.parametrize(
+    ("radii", "heights", "half"),
+    [
+        pytest.param([0.0, 0.0], [0, 0], 0.75, id="no discs"),
+        pytest.param([1.0, np.nan], [2j, -2j], 2.0, id="an unknown disc"),
+    ],
+)
+def test_eigenvalues_without_discs_have_a_closer_square(radii, heights, half):
     centers = np.array([-1.0, 0.5])
-    discs = JacobianDiscs(centers=centers, row_radii=np.full(2, radius), eigenvalues=centers + 0j)
-    (title,) = closer_squares(Square(0.0, 100.0), discs)
-    assert title == CLOSER_EIGENVALUES
+    discs = JacobianDiscs(centers=centers, row_radii=np.array(radii), eigenvalues=centers + heights)
+    found = closer_squares(Square(0.0, 100.0), discs)
+    assert found == {CLOSER_EIGENVALUES: (-0.25, pytest.approx(1.1 * half), True)}
 
 
 @pytest.mark.parametrize(
     ("centers", "ends"),
     [
-        pytest.param([0.0, 2.0], (-1.25, 2.75), id="on its right"),
-        pytest.param([0.0, -2.0], (-2.75, 1.25), id="on its left"),
+        pytest.param([0.0, 2.0, 9.0], (-1.25, 2.75), id="on its right"),
+        pytest.param([0.0, -2.0, 9.0], (-2.75, 1.25), id="on its left"),
     ],
 )
 def test_a_disc_that_touches_the_largest_one_in_a_point_is_connected_with_it(centers, ends):
-    discs = JacobianDiscs(centers=np.array(centers), row_radii=np.array([1.25, 0.75]),
+    discs = JacobianDiscs(centers=np.array(centers), row_radii=np.array([1.25, 0.75, 1]),
                           eigenvalues=np.zeros(1, complex))  # fmt: skip
     middle, half, _ = closer_squares(Square(0.0, 100.0), discs)[CLOSER_DISCS]
     assert (middle - half / 1.1, middle + half / 1.1) == pytest.approx(ends)

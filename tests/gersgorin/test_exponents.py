@@ -8,6 +8,7 @@ from dataclasses import replace
 import mpmath
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from matplotlib.figure import Figure
 from oracles import qr_exponents
@@ -17,7 +18,14 @@ from torch import nn
 from gersgorin.analyses import frames as home
 from gersgorin.analyses.block_errors import standard_errors
 from gersgorin.analyses.dynamics_figures import FIGURE_TEXTS
-from gersgorin.analyses.frames import factored, factors_of, growth, random_frame, sizes_of
+from gersgorin.analyses.frames import (
+    errors_of,
+    factored,
+    factors_of,
+    growth,
+    logs_of,
+    random_frame,
+)
 from gersgorin.analyses.lyapunov import (
     LyapunovSpectrum,
     kaplan_yorke_dimension,
@@ -198,6 +206,27 @@ def test_two_standard_errors_cover_the_exponent_of_short_runs_and_of_long_memori
     assert least < np.mean(covered) < 0.99
 
 
+@pytest.mark.parametrize(
+    ("pattern", "steps", "blocks", "correlation"),
+    [
+        pytest.param([1, -1] * 10, 40, 20, 0, id="against each other"),
+        pytest.param([1, 1, -1, -1] * 5, 80, 10, 0, id="a short run in 10 blocks"),
+        pytest.param([1, 1, -1, -1] * 5, 100, 20, 0.05 + 1.15 / 20, id="a long run in 20 blocks"),
+        pytest.param([1] * 10 + [-1] * 10, 100, 20, 0.9, id="one block long, at most"),
+    ],
+)
+def test_the_standard_error_of_correlated_blocks_is_that_of_fewer(
+    pattern, steps, blocks, correlation
+):
+    """Blocks of variance b / (b - 1), by the quantile of Student's distribution."""
+    lengths = steps / 80 * np.tile([1, 3], 20)
+    found = standard_errors(lengths, lengths[:, None] * np.repeat(pattern, 2)[:, None])
+    fewer = blocks * (1 - correlation) / (1 + correlation)
+    quantile = scipy.stats.t.ppf(0.975, max(fewer - 1, 1.5))
+    wanted = math.sqrt(blocks / (blocks - 1) / fewer) * quantile / 2
+    np.testing.assert_allclose(found, [wanted])
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("number", "known"), [(20, True), (19, False), (1, False)])
 def test_a_run_of_fewer_than_20_steps_has_no_margins(number, known):
@@ -276,6 +305,17 @@ def test_only_a_jacobian_of_0_gives_minus_infinity(rank):
     assert len(means) == rank + 1  # and the line at 0
 
 
+@pytest.mark.parametrize(
+    ("small", "decompositions"), [(1e-2, 1), (1e-8, 2)], ids=["exact", "lost in the product"]
+)
+def test_layers_have_one_decomposition_unless_it_loses_digits(small, decompositions):
+    layer = torch.diag(torch.tensor([1.0, small], dtype=d))
+    parts = factors_of([layer, layer], torch.eye(2, dtype=d))
+    assert [part.n_jacobians for part in parts] == [2 // decompositions] * decompositions
+    logs = logs_of(parts)[0].sum(0)
+    np.testing.assert_allclose(logs, [0, 2 * math.log(small)])
+
+
 def test_layers_that_map_all_directions_to_0_together_are_one_decomposition():
     """Each of them keeps one direction."""
     layers = [torch.diag(torch.tensor(kept, dtype=d)) for kept in ([1.0, 0.0], [0.0, 1.0])]
@@ -295,13 +335,35 @@ def test_some_exponents_of_layers_that_carry_the_first_state_are_the_first_of_al
     np.testing.assert_allclose(some.exponents, whole.exponents[:4], rtol=1e-7)
 
 
-def test_the_size_of_a_product_is_that_of_what_it_does_to_the_frame():
-    """The Frobenius norm of one Jacobian, and the number of Jacobians times that of their columns
-    for several.
+@pytest.mark.parametrize("k", [4, 2])
+def test_the_error_of_a_log_growth_is_bounded_by_its_slopes_times_the_size_of_the_jacobians(k):
+    """Slopes by torch's QR. The size is the Frobenius norm of one Jacobian, and the number of
+    Jacobians times that of their columns for several.
     """
-    A, B, Q = drawn(4, 4), drawn(4, 4, seed=1), random_frame(4, 2, 0, ZERO)
-    found = sizes_of([factored([A], Q), factored([A, B], Q)])
-    np.testing.assert_allclose(found, [np.linalg.norm(A), 2 * np.linalg.norm(B @ A @ Q)])
+    A, Q, logs = drawn(7, 4, 4), random_frame(4, k, 0, ZERO), torch.zeros(k, dtype=d)
+    factors, products, sizes = [], [], []
+    for group in (A[:1], A[1:3], A[3:4], A[4:7]):
+        factors.append(factored([*group], Q))
+        J = torch.eye(4, dtype=d)
+        for each in group:
+            J = each @ J
+        sizes.append(J.norm() if len(group) == 1 else len(group) * (J @ Q).norm())
+        products.append(J.requires_grad_())
+        Q = factors[-1].after
+    columns = random_frame(4, k, 0, ZERO)
+    for J in products:
+        columns, R = torch.linalg.qr(J @ columns)
+        logs = logs + R.diagonal().abs().log()
+    slopes = [torch.autograd.grad(log, products, retain_graph=True) for log in logs]
+    wanted = [[each[n].norm() * sizes[n] for each in slopes] for n in range(len(sizes))]
+    np.testing.assert_allclose(errors_of(factors), torch.tensor(wanted), rtol=1e-9)
+
+
+def test_a_growth_below_the_rounding_of_the_longest_column_is_at_most_that():
+    A = torch.diag(torch.tensor([1, 1e-20, 3], dtype=d))
+    exact, most = logs_of([factored([A], torch.eye(3, dtype=d))])
+    np.testing.assert_allclose(exact, [np.log([1, 1e-20, 3])])
+    np.testing.assert_allclose(most, [np.log([1, 3 * 3 * 2**-52, 3])])
 
 
 @pytest.mark.parametrize(("more", "wanted"), [(0, [4]), (1, [1, 1, 1, 1])], ids=["whole", "large"])
@@ -311,6 +373,8 @@ def test_a_state_is_large_above_the_limit_only(more, wanted, monkeypatch):
     monkeypatch.setattr(home, "LARGE", 5 - more)
     blocks = [*home.jacobians_of(run)]
     assert [len(block.jacobians) for block in blocks] == wanted
+    assert [block.now.start for block in blocks] == [*range(len(wanted))]
+    assert [block.now.stop for block in blocks] == np.cumsum(wanted).tolist()
     assert isinstance(blocks[0].jacobians[0][0], LargeJacobian) == bool(more)
 
 

@@ -65,9 +65,21 @@ def test_a_linear_map_has_the_one_point_that_solves_it():
     np.testing.assert_allclose(after, np.linalg.matrix_power(A, 7) @ b.numpy(), rtol=1e-9)
 
 
-def test_starts_of_a_run_are_not_its_first_state():
-    run = open_run(lambda x, s: s / 2 + x, torch.ones(3, 1, dtype=d), torch.zeros(1, dtype=d))
-    np.testing.assert_allclose(fixed_points(run, starts=drawn(4, 1)).states, [[2.0]], atol=1e-9)
+@pytest.mark.parametrize(
+    ("network", "how", "first"),
+    [
+        pytest.param(lambda f, x: open_run(f, x, 0 * x[0]), {}, 0, id="a run"),
+        pytest.param(lambda f, x: f, {"state_size": 1}, 0, id="a function of a known size"),
+        pytest.param(lambda f, x: f, {}, 5, id="a function"),
+        pytest.param(lambda f, x: f, {"s0": torch.ones(1, dtype=d)}, 1, id="a first state"),
+    ],
+)
+def test_the_first_start_is_the_first_state_of_a_function_without_another_one(network, how, first):
+    x, starts = torch.ones(3, 1, dtype=d), torch.tensor([[5.0], [6.0]], dtype=d)
+    made = network(lambda x, s: s / 2 + x, x)
+    found = fixed_points(made, None if how == {} and first == 0 else x, starts=starts, **how)
+    assert found.trajectory[0] == first
+    np.testing.assert_allclose(found.states, [[2.0]], atol=1e-9)
 
 
 def test_an_id_that_is_repeated_is_a_constant_input():
@@ -228,6 +240,25 @@ def test_times_are_those_of_the_fastest_growth_and_the_slowest_decay(values, gro
     table = found.table()
     np.testing.assert_array_equal(table["growth time"], found.growth_time)
     np.testing.assert_array_equal(table["decay time"], found.decay_time)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "unstable", "neutral"),
+    [
+        pytest.param([1 + 9e-7, 0], complex, 0, 1, id="a millionth of a distance of 1"),
+        pytest.param([1 + 3e-7, 0.8], complex, 1, 0, id="more of a distance of 0.2"),
+        pytest.param([1 + 9e-8, 1 - 9e-8], complex, 0, 2, id="less than 1e-7"),
+        pytest.param([1 + 2e-7, 1 - 2e-7], complex, 1, 0, id="more than 1e-7"),
+        pytest.param([1 + 1.5e-6, 0.5], np.complex64, 0, 1, id="single precision"),
+        pytest.param([1 + 3e-6, 0.5], np.complex64, 1, 0, id="more than rounding"),
+    ],
+)
+def test_an_eigenvalue_near_1_is_neutral(values, kind, unstable, neutral):
+    found = search(lambda s: 0 * s, torch.zeros(1, 2, dtype=d))
+    found = replace(found, eigenvalues=np.array([values], kind))
+    assert (found.unstable.tolist(), found.neutral.tolist()) == ([unstable], [neutral])
+    assert found.table()["< 1"] == 2 - unstable - neutral
+    np.testing.assert_equal(found.sum_of_signs, math.nan if neutral else -1.0)
 
 
 @pytest.mark.slow

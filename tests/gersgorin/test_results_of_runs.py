@@ -176,6 +176,12 @@ def test_numbers_that_are_no_gates_are_refused(values, found):
         gates(linear(DIAGONAL), of=lambda x, s: torch.tensor(values))
 
 
+def test_a_function_whose_gates_change_their_names_at_one_step_is_refused():
+    names = iter(9 * "a" + "b")
+    with pytest.raises(InvalidInputError, match=r"^names of gates\(x, s\) is others at another"):
+        gates(linear(DIAGONAL), of=lambda x, s: {next(names): torch.ones(1)})
+
+
 class TwoFactors(torch.nn.Module):
     """A user's step s' = 4 s + x with two factors of its Jacobian, which may not say so."""
 
