@@ -41,6 +41,7 @@ MOST, FEW = 64, 32  # entries up to which all discs are drawn; discs that are dr
 MARGIN = 1.1  # of a square: beyond all that it holds
 FACTOR = 2 / MARGIN  # of halves of squares: what covers half of a panel needs no other one
 POINTS = 129  # of each arc of an outline
+EMPTY = Square(0.0, 0.0)
 ROW_DISCS, SOME_ROW_DISCS = "row discs", "row discs ({} largest of {})"
 LARGEST = "largest row disc, its radius"
 ROW_UNION, COLUMN_UNION = "union of row discs", "union of column discs"
@@ -166,14 +167,14 @@ def _ends_of_discs(discs: JacobianDiscs) -> tuple[float, float]:
 def _square_of_discs(discs: JacobianDiscs, low: float, high: float) -> Square:
     """The square that holds the discs between two real numbers; of width 0 without any."""
     if not discs.known:
-        return Square(0.0, 0.0)
+        return EMPTY
     return Square((low + high) / 2, MARGIN * (high - low) / 2, enlarged=True)
 
 
 def _square_of_eigenvalues(values: np.ndarray) -> Square:
     """The square that holds eigenvalues; of width 0 without any."""
     if not len(values):
-        return Square(0.0, 0.0)
+        return EMPTY
     low, high = float(values.real.min()), float(values.real.max())
     half = max((high - low) / 2, float(np.abs(values.imag).max()))
     return Square((low + high) / 2, MARGIN * half, enlarged=True)

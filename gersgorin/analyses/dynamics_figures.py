@@ -133,4 +133,4 @@ def principal_axes(states: np.ndarray) -> np.ndarray:
     axes = np.linalg.svd(states - states.mean(0), full_matrices=False)[2]
     axes = np.vstack((axes, np.zeros((2, N))))[:2]
     largest = axes[np.arange(2), np.abs(axes).argmax(1)]
-    return axes * np.where(largest < 0, -1.0, 1.0)[:, None] + 0.0
+    return axes * np.copysign(1.0, largest)[:, None] + 0.0

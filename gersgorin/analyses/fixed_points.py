@@ -186,13 +186,14 @@ class FixedPoints(StepResult):
     def _beyond(self) -> np.ndarray:
         """The distances |eigenvalue| - 1, (P, N); 0 for neutral eigenvalues."""
         beyond = np.abs(self.eigenvalues) - 1
-        spread = np.abs(self.eigenvalues - 1).max(-1, initial=0, keepdims=True)
-        return np.where(np.abs(beyond) <= np.maximum(self._least, NEUTRAL * spread), 0, beyond)
+        return np.where(np.abs(beyond) <= self._rounding, 0, beyond)
 
     @property
-    def _least(self) -> float:
-        """Distances from a value that are rounding, at least."""
-        return max(LEAST, 16 * float(np.finfo(self.eigenvalues.dtype).eps))
+    def _rounding(self) -> np.ndarray:
+        """Distances from a value that are rounding at each point, (P, 1)."""
+        least = max(LEAST, 16 * float(np.finfo(self.eigenvalues.dtype).eps))
+        largest = np.abs(self.eigenvalues - 1).max(-1, keepdims=True)
+        return np.maximum(least, NEUTRAL * largest)
 
     @property
     def sum_of_signs(self) -> float:
@@ -200,15 +201,11 @@ class FixedPoints(StepResult):
         box into its inside and no point is missing; 1 proves nothing. NaN for cycles, with slow
         points, and if an eigenvalue of a point is 1 or unknown.
         """
-        distance = np.abs(self.eigenvalues - 1)
-        is_one = distance <= np.maximum(
-            self._least, NEUTRAL * distance.max(-1, initial=0, keepdims=True)
-        )
+        is_one = np.abs(self.eigenvalues - 1) <= self._rounding
         if self.period > 1 or self.is_slow.any() or is_one.any() or self._unknown.any():
             return math.nan
         real = self.eigenvalues.imag == 0  # the others are pairs, of which the product is above 0
-        negative = (real & (self.eigenvalues.real > 1)).sum(-1)
-        return float(np.where(negative % 2 == 0, 1, -1).sum())
+        return float(np.where(real, np.sign(1 - self.eigenvalues.real), 1).prod(-1).sum())
 
     @property
     def time_constants(self) -> np.ndarray:
@@ -395,7 +392,9 @@ def as_states(starts: Tensor, run: Run) -> Tensor:
     """Starts (B, N) as real numbers; complex ones are refused if a tensor of the state is real."""
     if not starts.is_complex():
         return starts
-    state = run.states[0] if run.step.unpack is None else run.step.unpack(run.states[0])
+    state = next(iter(run.states))
+    if run.step.unpack is not None:
+        state = run.step.unpack(state)
     is_complex = all(part.is_complex() for part in tree_leaves(state))
     checks.require(is_complex, "starts", checks.kind(starts), "real numbers, as the state has them")
     return real_view(starts).flatten(1)

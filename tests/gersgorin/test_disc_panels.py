@@ -342,9 +342,10 @@ def test_a_path_is_seen_from_a_share_of_the_width_and_the_height_on(share, seen)
 
 
 def test_an_axis_has_as_many_numbers_as_its_longest_one_leaves_room_for():
-    """Four letters and a space, of which nine letters of width hold one for each of two ticks."""
+    """Four letters and a space: two of three ticks are two thirds of the width apart."""
     letter = 0.65 * 10 / 72  # inches, of 10 points
-    for letters, wanted in ((5, [-100]), (9, [-100, 100]), (30, [-100, 0, 100])):
+    two, three = [-100, 100], [-100, 0, 100]
+    for letters, wanted in ((7.45, [-100]), (7.55, two), (14.9, two), (15.1, three)):
         ax = Figure((letters * letter, 1)).add_axes((0, 0, 1, 1), xlim=(-150, 150))
         ax.xaxis.set_major_locator(FewTicks())
         assert ax.xaxis.get_majorticklocs().tolist() == wanted
@@ -356,6 +357,8 @@ def test_eigenvalues_at_the_ends_of_the_discs_are_in_their_square():
     discs = JacobianDiscs(centers=np.zeros(3), row_radii=np.full(3, 2.0), eigenvalues=ends)
     found = closer_squares(Square(0.0, 100.0), discs)
     assert found[CLOSER_DISCS].middle == 0 and found[CLOSER_DISCS].half >= 2
+    half = FACTOR * found[CLOSER_DISCS].half
+    assert [len(closer_squares(Square(0.0, f * half), discs)) for f in (0.999, 1)] == [0, 1]
     assert CLOSER_EIGENVALUES not in found  # as wide as the discs
 
 

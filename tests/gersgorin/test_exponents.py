@@ -4,6 +4,7 @@ trajectories, kinks.
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import mpmath
 import numpy as np
@@ -227,6 +228,11 @@ def test_the_standard_error_of_correlated_blocks_is_that_of_fewer(
     np.testing.assert_allclose(found, [wanted])
 
 
+def test_a_standard_error_is_at_least_half_of_the_difference_of_two_halves():
+    sums = 5 * np.array([1.6, -0.4] * 5 + [0.4, -1.6] * 5)
+    np.testing.assert_allclose(standard_errors(np.full(20, 5), sums[:, None]), [0.6])
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("number", "known"), [(20, True), (19, False), (1, False)])
 def test_a_run_of_fewer_than_20_steps_has_no_margins(number, known):
@@ -366,15 +372,24 @@ def test_a_growth_below_the_rounding_of_the_longest_column_is_at_most_that():
     np.testing.assert_allclose(most, [np.log([1, 3 * 3 * 2**-52, 3])])
 
 
-@pytest.mark.parametrize(("more", "wanted"), [(0, [4]), (1, [1, 1, 1, 1])], ids=["whole", "large"])
-def test_a_state_is_large_above_the_limit_only(more, wanted, monkeypatch):
+@pytest.mark.parametrize(
+    ("more", "numbers", "wanted"),
+    [
+        pytest.param(0, 100, [4], id="whole"),
+        pytest.param(0, 75, [3, 1], id="blocks"),
+        pytest.param(0, 1, [1, 1, 1, 1], id="more than a block"),
+        pytest.param(1, 100, [1, 1, 1, 1], id="large"),
+    ],
+)
+def test_a_state_is_large_above_the_limit_only(more, numbers, wanted, monkeypatch):
     """A large state has one step in a block, and products in place of its Jacobian."""
     run = open_run(nn.RNN(3, 5), drawn(4, 3))
     monkeypatch.setattr(home, "LARGE", 5 - more)
+    monkeypatch.setattr(home, "BLOCK", numbers)
     blocks = [*home.jacobians_of(run)]
     assert [len(block.jacobians) for block in blocks] == wanted
-    assert [block.now.start for block in blocks] == [*range(len(wanted))]
-    assert [block.now.stop for block in blocks] == np.cumsum(wanted).tolist()
+    ends = np.cumsum([0, *wanted]).tolist()
+    assert [block.now for block in blocks] == [slice(*each) for each in pairwise(ends)]
     assert isinstance(blocks[0].jacobians[0][0], LargeJacobian) == bool(more)
 
 

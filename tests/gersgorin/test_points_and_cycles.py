@@ -108,7 +108,7 @@ def test_one_bistable_unit_has_three_points(size):
     np.testing.assert_allclose(found.states[order, 0], [-root, 0, root], atol=1e-10)
     slopes = [2 * (1 - root**2), 2, 2 * (1 - root**2)]
     np.testing.assert_allclose(found.eigenvalues[order, 0], slopes, atol=1e-9)
-    assert found.unstable[order].tolist() == [0, 1, 0]
+    assert found.unstable[order].tolist() == [0, 1, 0] and found.sum_of_signs == 1
     np.testing.assert_allclose(found.time_constants[order[1]], -1 / math.log(2), atol=1e-9)
     table = found.table()
     assert sum(table[row] for row in (LED, SHORTER, AT_EDGE, ELSEWHERE)) == 45
@@ -327,6 +327,8 @@ def test_three_bits_have_27_points_at_rest_and_around_the_mean_of_their_run(numb
 def test_rounds_end_at_a_line_of_points_after_20_and_inside_the_box():
     line = fixed_points(lambda x, s: torch.stack((s[0], s[1] / 2)), NO_INPUT, s0=drawn(2), starts=9)
     assert (line.rounds, len(line.starts)) == (2, 18)
+    between = line.starts[9:12]  # two states of the run
+    np.testing.assert_allclose(between[:, 0], line.trajectory[0, 0])
     assert math.isnan(line.table()["sum of signs of det(I - J) over all points"])
     low, high = line.starts[:9].min(0), line.starts[:9].max(0)
     edge = 0.5 * max(1, (high - low).max()) + 1e-9
