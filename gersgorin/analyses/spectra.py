@@ -153,7 +153,7 @@ class Spectra(StepResult):
     def overlap(self) -> np.ndarray:
         """(Largest modulus, largest real part) in both unions of discs, (2, T)."""
         c, r, q = self.centers, self.row_radii, self.column_radii
-        found = [overlap_ends(*step) for step in zip(c, r, c, q, strict=True)]
+        found = [overlap_ends(*step) for step in zip(c, r, q, strict=True)]
         return np.where(np.isnan(c[:, 0]), np.nan, np.array(found, dtype=float).T)
 
     @property

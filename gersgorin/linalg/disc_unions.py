@@ -22,9 +22,9 @@ def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[n
     >>> around.round(6).tolist()
     [(-1+0j), 1j, (1+0j), (1-0j), -1j, (-1-0j), (-1+0j)]
     """
+    exponent = math.frexp((np.abs(centers) + radii).max())[1]
     # squares then neither overflow nor underflow
-    scale = math.ldexp(1.0, math.frexp((np.abs(centers) + radii).max())[1] - 1)
-    envelope = _upper_envelope(centers / scale, radii / scale)
+    envelope = _upper_envelope(np.ldexp(centers, -exponent), np.ldexp(radii, -exponent))
     ends = [start for _, _, start in envelope[1:]] + [np.inf]
     curves: list[list[np.ndarray]] = []
     reached_end = False
@@ -34,7 +34,7 @@ def discs_outline(centers: np.ndarray, radii: np.ndarray, points: int) -> list[n
         if low <= high:
             if not reached_end:  # where two arcs meet, neither is below the axis
                 curves.append([])
-            curves[-1].append(scale * _arc(c, r, low, high, points))
+            curves[-1].append(_arc(points, *np.ldexp((c, r, low, high), exponent)))
         reached_end = low <= high and end - c <= r
     uppers = [np.concatenate(arcs) for arcs in curves]
     return [np.concatenate([upper, upper[::-1].conj(), upper[:1]]) for upper in uppers]
@@ -60,30 +60,30 @@ def _upper_envelope(centers: np.ndarray, radii: np.ndarray) -> list[tuple[float,
     return envelope
 
 
-def _arc(center: float, radius: float, low: float, high: float, points: int) -> np.ndarray:
+def _arc(points: int, center: float, radius: float, low: float, high: float) -> np.ndarray:
     """The part of an upper half circle with low <= x - center <= high; a point for radius 0."""
     if radius == 0:
-        return np.array([center + 0j])
+        return np.array([center], dtype=complex)
     start, stop = np.arccos(np.clip([low / radius, high / radius], -1, 1))
     angles = np.linspace(start, stop, points)
     return center + radius * (np.cos(angles) + 1j * np.sin(angles))
 
 
 def overlap_ends(
-    centers: np.ndarray, radii: np.ndarray, others: np.ndarray, their_radii: np.ndarray
+    centers: np.ndarray, radii: np.ndarray, their_radii: np.ndarray
 ) -> tuple[float, float]:
-    """Return (largest |z|, largest real part) of the overlap of two unions of n discs with real
-    centres; all arguments are (n,). The result is exact, and the time grows with n^2.
+    """Return (largest |z|, largest real part) of the overlap of two unions of n discs with the same
+    real centres; all arguments are (n,). The result is exact, and the time grows with n^2.
 
     On a circle, |z|^2 = r^2 - c^2 + 2 c x is linear in x. In the overlap of two discs it is
     therefore largest at an end of the overlap, or where the two circles cross.
 
-    >>> overlap_ends(np.array([0.0]), np.array([5.0]), np.array([3.0, 9.0]), np.array([1.0, 1.0]))
+    >>> overlap_ends(np.array([0.0, 3.0]), np.array([4.0, 0.0]), np.array([0.0, 2.0]))
     (4.0, 4.0)
     """
-    farthest = max((np.abs(centers) + radii).max(), (np.abs(others) + their_radii).max())
-    size = math.ldexp(1.0, math.frexp(farthest)[1] - 1)
-    c, r, d, s = centers[:, None] / size, radii[:, None] / size, others / size, their_radii / size
+    exponent = math.frexp((np.abs(centers) + np.maximum(radii, their_radii)).max())[1]
+    d, r, s = np.ldexp((centers, radii, their_radii), -exponent)
+    c, r = d[:, None], r[:, None]
     low, high = np.maximum(c - r, d - s), np.minimum(c + r, d + s)
     with np.errstate(divide="ignore", invalid="ignore"):
         cross = np.nan_to_num(((s - d) * (s + d) - (r - c) * (r + c)) / (2 * (c - d)))
@@ -92,5 +92,6 @@ def overlap_ends(
         np.minimum((r - c) * (r + c) + 2 * c * x, (s - d) * (s + d) + 2 * d * x)
         for x in (low, high, cross.clip(low, high))
     ]
-    far = math.sqrt(max(np.max(squares, axis=0, where=meet, initial=0.0).max(), 0.0))
-    return far * size, float(high[meet].max(initial=-np.inf)) * size
+    far = np.sqrt(np.max(squares, axis=0, where=meet, initial=0.0).max())
+    right = high[meet].max(initial=-np.inf)  # no discs meet if they are NaN
+    return float(np.ldexp(far, exponent)), float(np.ldexp(right, exponent))

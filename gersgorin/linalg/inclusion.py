@@ -65,7 +65,7 @@ def in_brauer_ovals(A: Tensor, z: Tensor, tol: float | Tensor | None = None) -> 
     # a pair holds z if the product of its two ratios is at most 1: the two smallest ones decide
     ratios = torch.where(distances > 0, distances / radii, 0)
     smallest = ratios.topk(min(n, 2), dim=-1, largest=False).values
-    return (smallest[..., 0] == 0) | ((smallest.prod(-1) <= 1) if n > 1 else False)
+    return (smallest[..., 0] == 0) | (smallest.prod(-1) <= 1)
 
 
 @one_thread()
@@ -88,7 +88,7 @@ def in_minimal_gersgorin_set(A: Tensor, z: Tensor, tol: float | Tensor | None = 
     others = (A.abs() + tol / n) / unit
     others = others.masked_fill(torch.eye(n, dtype=torch.bool, device=A.device), 0)
     parts = []
-    for part in ((distances - tol / n) / unit).split(max(1, CHUNK // n**2), dim=-2):
+    for part in ((distances - tol / n) / unit).split(max(1, CHUNK // A.shape[-2:].numel()), dim=-2):
         M = torch.diag_embed(part) - others[..., None, :, :]
         x, singular = torch.linalg.solve_ex(M, torch.ones_like(M[..., 0]))
         parts.append((singular != 0) | ~(x > 0).all(-1))

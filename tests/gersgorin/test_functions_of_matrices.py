@@ -188,16 +188,51 @@ def test_random_spectra_lie_inside_every_inclusion_set(A, dtype):
     assert all(inside(A, eigenvalues(A)).all() for inside in SETS.values())
 
 
-def test_ovals_are_enlarged_by_the_tolerance_of_an_entry_and_its_row():
+def test_sets_are_those_of_all_matrices_whose_entries_differ_by_the_tolerance():
     A = torch.tensor([[0.0, 0.5, 0.2], [0.1, 1.0, 0.3], [0.4, 0.4, 3.0]], dtype=d)
-    z, tol = torch.linspace(-2, 5, 701, dtype=d), 0.6
-    radii = [0.7 + 0.4, 0.4 + 0.4, 0.8 + 0.4]  # two thirds of the tolerance more
-    for point, inside in zip(z.tolist(), in_brauer_ovals(A, z, tol).tolist(), strict=True):
-        away = [max(abs(point - center) - 0.2, 0) for center in (0, 1, 3)]
-        pairs = ((0, 1), (0, 2), (1, 2))
-        gaps = [away[i] * away[k] - radii[i] * radii[k] for i, k in pairs]
-        if min(map(abs, gaps)) > 1e-9:
-            assert inside == (min(gaps) < 0), point
+    z, tol, alpha = torch.linspace(-2, 5, 701, dtype=d), 0.6, 0.25
+    rows, columns = [1.1, 0.8, 1.2], [0.9, 1.3, 0.9]  # two thirds of the tolerance more
+    others = A.numpy() + 0.2
+    found = {
+        "ostrowski": in_ostrowski_discs(A, z, alpha, tol),
+        "brauer": in_brauer_ovals(A, z, tol),
+        "minimal": in_minimal_gersgorin_set(A, z, tol),
+    }
+    for k, point in enumerate(z.tolist()):
+        away = [abs(point - center) - 0.2 for center in (0, 1, 3)]
+        outside = [max(each, 0) for each in away]
+        np.fill_diagonal(others, np.negative(away))
+        gaps = {
+            "ostrowski": min(
+                each - row**alpha * column ** (1 - alpha)
+                for each, row, column in zip(away, rows, columns, strict=True)
+            ),
+            "brauer": min(
+                outside[i] * outside[j] - rows[i] * rows[j] for i, j in ((0, 1), (0, 2), (1, 2))
+            ),
+            "minimal": -np.linalg.eigvals(others).real.max(),
+        }
+        for name, gap in gaps.items():
+            assert abs(gap) < 1e-9 or bool(found[name][k]) == (gap < 0), (name, point)
+
+
+@pytest.mark.parametrize(
+    ("of_matrix", "of_points"),
+    [
+        pytest.param(torch.float32, d, id="matrix in float32"),
+        pytest.param(d, torch.float32, id="points in float32"),
+    ],
+)
+@pytest.mark.parametrize("key", SETS)
+def test_the_default_tolerance_is_ten_n_roundings_of_the_larger_norm(key, of_matrix, of_points):
+    A = torch.tensor([[0.0, 8.0], [0.125, 4.0]], dtype=of_matrix)  # its columns have the sum 12
+    tol = 10 * 2 * torch.finfo(torch.float32).eps * 12
+    edges = torch.tensor([2 + 5**0.5, 5, 8, 12], dtype=d)  # where a set ends
+    z = (edges[:, None] + tol * torch.linspace(0, 4, 101, dtype=d)).flatten().to(of_points)
+    for matrix in (A, A.mT):
+        found = SETS[key](matrix, z)
+        assert torch.equal(found, SETS[key](matrix, z, tol))
+        assert not torch.equal(found, SETS[key](matrix, z, 0.9 * tol))
 
 
 @pytest.mark.parametrize("name", REAL_MATRICES)
@@ -246,15 +281,27 @@ def test_the_outline_of_discs_is_their_upper_envelope(pairs):
         np.testing.assert_allclose(y, height, atol=1e-6)  # a square root of rounding
 
 
-def test_an_isolated_point_is_a_curve_and_an_inner_one_is_not():
-    point, around = discs_outline(np.array([0.0, 4.0, 4.5]), np.array([0.0, 1.0, 0.0]), 5)
-    assert (point == 0).all() and around.real.min() == pytest.approx(3.0)
+@pytest.mark.parametrize("size", [1.0, 1e-190, 1e190])
+@pytest.mark.parametrize(
+    ("discs", "uppers"),
+    [
+        pytest.param({0: 0, 4: 1, 4.5: 0}, [[0], [3, 5]], id="a point, and one in a disc"),
+        pytest.param({-2: 2, 1: 1}, [[-4, 0, 0, 2]], id="circles that touch"),
+        pytest.param({0: 0, 1: 1}, [[0, 0, 2]], id="a point on a circle"),
+        pytest.param({-1: 1.25, 0: 0.75, 1: 1.25}, [[-2.25, 0.75j, 0.75j, 2.25]], id="hidden"),
+    ],
+)
+def test_the_outline_of_few_discs_joins_the_ends_of_their_arcs(discs, uppers, size):
+    found = discs_outline(size * np.array([*discs]), size * np.array([*discs.values()]), 2)
+    for curve, upper in zip(found, uppers, strict=True):
+        wanted = np.array([*upper, *np.conj(upper[::-1]), upper[0]])
+        np.testing.assert_allclose(curve / size, wanted, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_overlap_of_both_unions_ends_where_a_grid_of_points_does(name):
     pairs = [[t.numpy() for t in gersgorin_discs(MATRICES[name], k)] for k in ("row", "column")]
-    far, right = overlap_ends(*pairs[0], *pairs[1])
+    far, right = overlap_ends(*pairs[0], pairs[1][1])
     side = max(float((np.abs(c) + r).max()) for c, r in pairs)
     z = side * (np.linspace(-1, 1, 401)[:, None] + 1j * np.linspace(-1, 1, 401))
     z = z[np.logical_and.reduce([(np.abs(z[..., None] - c) <= r).any(-1) for c, r in pairs])]
@@ -266,11 +313,19 @@ def test_the_overlap_of_both_unions_ends_where_a_grid_of_points_does(name):
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-190, 1e190])
-def test_the_overlap_may_end_before_both_unions_do(size):
-    c, rows, columns = size * np.array([[0.0, 4.0], [3.0, 0.0], [0.0, 3.0]])  # [[0, 3], [0, 4]]
-    assert overlap_ends(c, rows, c, columns) == (4 * size, 4 * size)
-    crossing = overlap_ends(c, size * np.array([5.0, 0.1]), c, size * np.array([0.1, 5.0]))
-    assert crossing == pytest.approx((5 * size, 5 * size))
+@pytest.mark.parametrize(
+    ("centers", "rows", "columns", "ends"),
+    [
+        pytest.param([0, 2], [0, 2], [0, 2], (4, 4), id="equal discs"),
+        pytest.param([0, 4], [3, 0], [0, 3], (4, 4), id="a center"),  # of [[0, 3], [0, 4]]
+        pytest.param([0, 4], [5, 0.1], [0.1, 5], (5, 5), id="a circle"),
+        pytest.param([-3, 11], [13, 0], [0, 15], (148**0.5, 11), id="a crossing"),  # 2 + 12i
+        pytest.param([3, -11], [13, 0], [0, 15], (148**0.5, 4), id="a crossing on the left"),
+    ],
+)
+def test_the_overlap_may_end_before_both_unions_do(centers, rows, columns, ends, size):
+    found = overlap_ends(*(size * np.array(each) for each in (centers, rows, columns)))
+    assert found == pytest.approx((size * ends[0], size * ends[1]), rel=1e-14)
 
 
 @pytest.mark.parametrize("name", REAL_MATRICES)
