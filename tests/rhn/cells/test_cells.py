@@ -24,7 +24,6 @@ from rhn.cells import (
     described_layers,
 )
 from rhn.errors import InvalidInputError
-from rhn.kernels import TRANSITION
 from rhn.kernels.activations import ACTIVATIONS
 
 every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
@@ -201,6 +200,12 @@ class OwnStates(GRU):
         return super().states(2 * x, s0, dropout)
 
 
+class Elsewhere(torch.Tensor):
+    """A tensor that is not in the memory of the CPU."""
+
+    is_cpu = False
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_torch_s_own_kernel_computes_plain_calls_on_the_cpu_only(name, monkeypatch):
     calls, kind, own = [], {"lstm": LSTM, "gru": GRU}[name], getattr(torch, name)
@@ -213,6 +218,8 @@ def test_torch_s_own_kernel_computes_plain_calls_on_the_cpu_only(name, monkeypat
 
     cell, x = kind(3, 4), torch.randn(5, 2, 3)
     assert runs_torch(cell, x) and runs_torch(cell.double(), x.double())
+    assert runs_torch(kind(1, 4), x[:1, :1, :1])
+    assert not runs_torch(kind(3, 4), x.as_subclass(Elsewhere))
     assert not runs_torch(kind(3, 4, kernel="reference"), x)
     assert not runs_torch(kind(3, 4, dtype=torch.bfloat16), x.bfloat16())
     assert not runs_torch(OwnStates(3, 4), x)
@@ -288,14 +295,13 @@ def test_slopes_are_accurate_to_a_few_roundings(name, dtype, largest):
         assert abs(found - wanted) <= 4 * unit * wanted + 2 * tiny, value
 
 
-def test_only_the_equation_has_a_gradient_of_its_masks():
-    cell = RHN(3, 4, 2, dtype=torch.float64)
-    x, s0 = run(cell)
-    mask = dropout_mask(1, 3, 4).requires_grad_()
-    arguments = x, s0, cell.weight_ih, cell.weight_hh, cell.bias, None, mask
-    assert torch.autograd.grad(TRANSITION(*arguments, reference=True).sum(), mask)[0].any()
+@shallow
+def test_only_the_equation_has_a_gradient_of_its_masks(case):
+    cell, mask = case.build(kernel="reference"), dropout_mask(1, 3, 7).requires_grad_()
+    (x, s0), masks = run(cell), CellMasks(state=mask)
+    assert torch.autograd.grad(cell(x, s0, masks)[0].sum(), mask)[0].any()
     with pytest.raises(RuntimeError, match='no gradient of a dropout mask: use kernel="reference"'):
-        torch.autograd.grad(TRANSITION(*arguments).sum(), mask)
+        torch.autograd.grad(case.build()(x, s0, masks)[0].sum(), mask)
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ class Foreign(nn.Module):
 def test_attributes_of_another_module_are_its_own(tmp_path):
     name = f"{__name__}:Foreign"
     assert cell_options(name) == {"rest": 0.5} and accepts(Foreign, "rest")
+    assert read_options(name, {"rest": "0.25"}) == {"rest": 0.25}
     assert preset("jsb-depth-4", cell=name).depth == 4
     model = PolyphonicModel(name, hidden_size=3, rest=0.25, init=None)
     path = save(tmp_path / "m.safetensors", model)
