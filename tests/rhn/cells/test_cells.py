@@ -87,9 +87,13 @@ def numpy_highway(case, p, x, s, masks):
     return s
 
 
+def nonlinearity(case):
+    return FUNCTIONS[case.options.get("nonlinearity", "relu" if case.key == "irnn" else "tanh")]
+
+
 def numpy_transition(case, p, x, y, masks):
     """Pascanu et al. (2013): shortcuts S from y to the last layers."""
-    f = FUNCTIONS[case.options.get("nonlinearity", "relu" if case.key == "irnn" else "tanh")]
+    f = nonlinearity(case)
     s, n, S = y, y.shape[1], p.get("weight_skip", ())
     shortcuts = {"dts-rnn": 1 if case.options.get("skip") == "last" else case.depth - 1}
     assert len(S) == min(case.depth - 1, shortcuts.get(case.key, 0))
@@ -191,6 +195,30 @@ def test_gates_reproduce_the_step(case, saturated):
         if isinstance(cell, RHN):
             assert torch.equal(t + c, torch.ones_like(t)) == cell.coupled
     assert len(gates) == cell.depth and torch.equal(before, cell.step(x, s))
+
+
+@every_case
+def test_the_described_layers_have_the_weights_of_the_gates_and_of_the_outputs(case):
+    cell = case.build()
+    x, s = inputs(cell, 3)
+    gates, n, y, deeper = cell.gates(x, s), cell.hidden_size, s, range(1, cell.depth)
+    for k, layer in enumerate(cell.layers()):
+        read = ((layer.input, x), (layer.recurrent, s[:, :n]), (layer.skip, y[:, :n]))
+        assert (layer.input is None) == (k in deeper)
+        z = cell.get_parameter(layer.bias.parameter)[layer.bias.index]
+        for part, v in read:
+            if part is not None:
+                z = z + v @ cell.get_parameter(part.parameter)[part.index].T
+        s = cell.run_layer(k, x, s, y)
+        if (gate := layer.gate) is None:
+            wanted = torch.from_numpy(nonlinearity(case)(z.detach().numpy()))
+            assert_close(s, wanted, 1e-12, f"layer {k}")
+            continue
+        blocks = z.unflatten(1, (-1, n))
+        t = torch.sigmoid(blocks[:, gate.transform] + gate.constant)
+        assert_close(t if gate.opens else 1 - t, gates.t[k], 1e-12, f"t of layer {k}")
+        c = 1 - gates.t[k] if gate.carry is None else torch.sigmoid(blocks[:, gate.carry])
+        assert_close(c, gates.c[k], 1e-12, f"c of layer {k}")
 
 
 class OwnStates(GRU):
