@@ -83,13 +83,15 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(given, Mapping):
         raise unexpected(f"options of {cell}", given, "a dictionary")
-    known = cell_options(cell) if given else {}
+    if not given:
+        return {}
+    known = cell_options(cell)
     for name in given:
         if name not in known:
             names = ", ".join(known) or "none"
             raise unexpected(f"option of {cell}", name, names)
     values = {name: _value(value) for name, value in given.items()}
-    if values and (cell in TOOLKIT_CELLS or cell in TORCH_CELLS):  # no user's cell is built here
+    if cell in TOOLKIT_CELLS or cell in TORCH_CELLS:  # no user's cell is built here
         made = resolve_cell(cell)(1, 1, device="meta", **values)
         return {name: getattr(made, name) for name in values}
     return values

@@ -100,7 +100,11 @@ def register_cell(name: str) -> Callable[[Factory], Factory]:
 
 
 def is_known(name: str) -> bool:
-    """Return True for the name of a registered cell or a cell of torch.nn."""
+    """Return True for the name of a registered cell or a cell of torch.nn.
+
+    >>> is_known("rhn"), is_known("torch.nn:LSTM"), is_known("torch.nn:RHN")
+    (True, True, False)
+    """
     return name in CELLS or name in TORCH_CELLS
 
 

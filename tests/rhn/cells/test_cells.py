@@ -24,7 +24,6 @@ from rhn.cells import (
     described_layers,
 )
 from rhn.errors import InvalidInputError
-from rhn.kernels import TRANSITION
 from rhn.kernels.activations import ACTIVATIONS
 
 every_case = pytest.mark.parametrize("case", CELL_CASES, ids=str)
@@ -88,9 +87,13 @@ def numpy_highway(case, p, x, s, masks):
     return s
 
 
+def nonlinearity(case):
+    return FUNCTIONS[case.options.get("nonlinearity", "relu" if case.key == "irnn" else "tanh")]
+
+
 def numpy_transition(case, p, x, y, masks):
     """Pascanu et al. (2013): shortcuts S from y to the last layers."""
-    f = FUNCTIONS[case.options.get("nonlinearity", "relu" if case.key == "irnn" else "tanh")]
+    f = nonlinearity(case)
     s, n, S = y, y.shape[1], p.get("weight_skip", ())
     shortcuts = {"dts-rnn": 1 if case.options.get("skip") == "last" else case.depth - 1}
     assert len(S) == min(case.depth - 1, shortcuts.get(case.key, 0))
@@ -194,11 +197,41 @@ def test_gates_reproduce_the_step(case, saturated):
     assert len(gates) == cell.depth and torch.equal(before, cell.step(x, s))
 
 
+@every_case
+def test_the_described_layers_have_the_weights_of_the_gates_and_of_the_outputs(case):
+    cell = case.build()
+    x, s = inputs(cell, 3)
+    gates, n, y, deeper = cell.gates(x, s), cell.hidden_size, s, range(1, cell.depth)
+    for k, layer in enumerate(cell.layers()):
+        read = ((layer.input, x), (layer.recurrent, s[:, :n]), (layer.skip, y[:, :n]))
+        assert (layer.input is None) == (k in deeper)
+        z = cell.get_parameter(layer.bias.parameter)[layer.bias.index]
+        for part, v in read:
+            if part is not None:
+                z = z + v @ cell.get_parameter(part.parameter)[part.index].T
+        s = cell.run_layer(k, x, s, y)
+        if (gate := layer.gate) is None:
+            wanted = torch.from_numpy(nonlinearity(case)(z.detach().numpy()))
+            assert_close(s, wanted, 1e-12, f"layer {k}")
+            continue
+        blocks = z.unflatten(1, (-1, n))
+        t = torch.sigmoid(blocks[:, gate.transform] + gate.constant)
+        assert_close(t if gate.opens else 1 - t, gates.t[k], 1e-12, f"t of layer {k}")
+        c = 1 - gates.t[k] if gate.carry is None else torch.sigmoid(blocks[:, gate.carry])
+        assert_close(c, gates.c[k], 1e-12, f"c of layer {k}")
+
+
 class OwnStates(GRU):
     """A user's cell, of which torch has no kernel."""
 
     def states(self, x, s0, dropout=None):
         return super().states(2 * x, s0, dropout)
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that is not in the memory of the CPU."""
+
+    is_cpu = False
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])
@@ -213,6 +246,8 @@ def test_torch_s_own_kernel_computes_plain_calls_on_the_cpu_only(name, monkeypat
 
     cell, x = kind(3, 4), torch.randn(5, 2, 3)
     assert runs_torch(cell, x) and runs_torch(cell.double(), x.double())
+    assert runs_torch(kind(1, 4), x[:1, :1, :1])
+    assert not runs_torch(kind(3, 4), x.as_subclass(Elsewhere))
     assert not runs_torch(kind(3, 4, kernel="reference"), x)
     assert not runs_torch(kind(3, 4, dtype=torch.bfloat16), x.bfloat16())
     assert not runs_torch(OwnStates(3, 4), x)
@@ -288,14 +323,13 @@ def test_slopes_are_accurate_to_a_few_roundings(name, dtype, largest):
         assert abs(found - wanted) <= 4 * unit * wanted + 2 * tiny, value
 
 
-def test_only_the_equation_has_a_gradient_of_its_masks():
-    cell = RHN(3, 4, 2, dtype=torch.float64)
-    x, s0 = run(cell)
-    mask = dropout_mask(1, 3, 4).requires_grad_()
-    arguments = x, s0, cell.weight_ih, cell.weight_hh, cell.bias, None, mask
-    assert torch.autograd.grad(TRANSITION(*arguments, reference=True).sum(), mask)[0].any()
+@shallow
+def test_only_the_equation_has_a_gradient_of_its_masks(case):
+    cell, mask = case.build(kernel="reference"), dropout_mask(1, 3, 7).requires_grad_()
+    (x, s0), masks = run(cell), CellMasks(state=mask)
+    assert torch.autograd.grad(cell(x, s0, masks)[0].sum(), mask)[0].any()
     with pytest.raises(RuntimeError, match='no gradient of a dropout mask: use kernel="reference"'):
-        torch.autograd.grad(TRANSITION(*arguments).sum(), mask)
+        torch.autograd.grad(case.build()(x, s0, masks)[0].sum(), mask)
 
 
 @pytest.mark.parametrize(

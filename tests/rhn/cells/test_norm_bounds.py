@@ -80,6 +80,35 @@ def test_every_term_of_a_bound_is_reached(term):
     assert 0.99 * bound < reached <= bound * (1 + 1e-12)
 
 
+@pytest.mark.parametrize(
+    ("key", "depth", "options", "norms", "beta", "wanted"),
+    [
+        pytest.param("rhn", 2, {}, (0.75, 4), 0.5, 2.75 * 3.25, id="coupled"),
+        pytest.param("rhn", 2, {}, (0.75, 4), 2.0, 4.25 * 4.25, id="coupled, large states"),
+        pytest.param("rhn", 1, {"activation": "sigmoid"}, (3, 4), 0.5, 2.75, id="sigmoid"),
+        pytest.param("rhn", 2, {"coupled": False}, (1, 4, 8), 0.5, 4 * 6, id="uncoupled"),
+        pytest.param("lstm", 1, {}, (4, 8, 5, 8), 0.5, 12, id="LSTM"),
+        pytest.param("gru", 1, {}, (2, 4, 0.5), 0.5, 2.75, id="GRU"),
+        pytest.param("dt-rnn", 3, {}, (3,), 0.5, 27, id="deep transition"),
+        pytest.param("dts-rnn", 3, {}, (3,), 0.5, 31, id="all shortcuts"),
+        pytest.param("dts-rnn", 3, {"skip": "last"}, (3,), 0.5, 28, id="last shortcut"),
+    ],
+)
+def test_bounds_that_were_worked_out_by_hand(key, depth, options, norms, beta, wanted):
+    """Blocks of these norms, shortcuts of norm 1. Of the GRU, w = 0.5 * 0.7 + 0.15 = 0.5."""
+    cell = CELLS[key](1, 2, depth, dtype=d, **options)
+    of_norm_1 = torch.tensor([[0.6, 0.8], [0, 0]], dtype=d)
+    weights = {
+        "weight_hh": torch.cat([norm * of_norm_1 for norm in norms]),
+        "weight_skip": of_norm_1,
+        "bias_hn": torch.tensor([-0.15, 0], dtype=d),
+    }
+    with torch.no_grad():
+        for name, p in cell.named_parameters():
+            p.copy_(weights.get(name, torch.zeros(())))
+    assert cell.norm_bound(beta).item() == pytest.approx(wanted, rel=1e-12)
+
+
 @pytest.mark.parametrize(("beta", "depth"), [(0.5, 2), (2.0, 2), (0.5, 4)])
 def test_each_layer_without_coupling_may_add_one_to_the_state(beta, depth):
     """All gates but the last are open, so that the last layer reads the state beta + L - 1."""

@@ -86,6 +86,13 @@ def test_a_cell_with_only_a_step_takes_input_masks_and_any_scheme():
     assert Plain(4, 60, init="orthogonal").weight_hh.std() > 0.9 / 60**0.5, "scaled"
 
 
+def test_a_deep_cell_without_run_layer_runs_as_a_whole_only():
+    deep = type("Deep", (Plain,), {"deep": True})
+    assert deep(3, 4).runs_layers and not deep(3, 4, 2).runs_layers
+    with pytest.raises(NotImplementedError, match="Deep needs run_layer"):
+        deep(3, 4, 2).run_layer(0, *torch.zeros(3, 4))
+
+
 def test_a_registered_cell_has_its_name_everywhere(tmp_path):
     for _ in range(2):
         assert register_cell("mine")(Plain) is Plain is resolve_cell("mine")
@@ -95,7 +102,8 @@ def test_a_registered_cell_has_its_name_everywhere(tmp_path):
     again = load(save(tmp_path / "m.safetensors", model))
     assert again.cell == "mine" and again.cells[0].gain == 3.0
     assert read_options("mine", {"gain": "0.1"}) == {"gain": 0.1}
-    assert read_options("rhn", {"coupled": "false"}) == {"coupled": False}
+    given = {"coupled": "false", "gate_constant": "none"}
+    assert read_options("rhn", given) == {"coupled": False, "gate_constant": 0}
 
 
 @pytest.mark.parametrize("case", CELL_CASES, ids=str)
@@ -172,6 +180,7 @@ class Foreign(nn.Module):
 def test_attributes_of_another_module_are_its_own(tmp_path):
     name = f"{__name__}:Foreign"
     assert cell_options(name) == {"rest": 0.5} and accepts(Foreign, "rest")
+    assert read_options(name, {"rest": "0.25"}) == {"rest": 0.25}
     assert preset("jsb-depth-4", cell=name).depth == 4
     model = PolyphonicModel(name, hidden_size=3, rest=0.25, init=None)
     path = save(tmp_path / "m.safetensors", model)
