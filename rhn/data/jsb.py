@@ -47,7 +47,7 @@ EXPECTED_CHECKSUM = "d387295bfe1434ed47e88f40f4542dc305883326d088418afaf46be059e
 TABLE = Path(__file__).with_name("jsb_split.csv")
 LAST_HELD = 3  # frames by which the last chord may outlast the score, to fill a bar
 TICKS = 10080  # a quarter note: 2^5 * 3^2 * 5 * 7
-SEMITONES = "C D EF G A B"  # place of each step above C; C4 is 60
+SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # above C; C4 is 60
 
 ScorePart = list[tuple[int, int, int]]
 
@@ -146,9 +146,10 @@ def _require_small_memo(written: bytes) -> None:
     """Raise ValueError if a pickle stores an object under a number above its number of bytes: the
     unpickler takes memory for all numbers below, 16 GiB for nine bytes.
     """
-    for opcode, argument, _ in pickletools.genops(written):
+    opcodes: Any = pickletools.genops(written)
+    for opcode, argument, _ in opcodes:
         is_stored = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")
-        if is_stored and int(argument or 0) > len(written):
+        if is_stored and argument > len(written):
             raise ValueError(f"it stores object {argument} in {len(written)} bytes")
 
 
@@ -192,7 +193,7 @@ def frames_of_score(parts: list[ScorePart], row: Mapping[str, str]) -> np.ndarra
         chosen = [_held(part) for part in chosen]
     notes = [note for part in chosen for note in part]
     step = int(float(row["step"]) * TICKS)
-    length = max((math.ceil(end / step) for _, end, _ in notes), default=0)
+    length = max(math.ceil(end / step) for _, end, _ in notes)
     roll = np.zeros((length + LAST_HELD, KEYS), np.uint8)
     for onset, end, pitch in notes:
         sounding = slice(math.ceil(onset / step), math.ceil(end / step))
@@ -255,7 +256,7 @@ def _musicxml_part(part: ElementTree.Element) -> ScorePart:
     notes, now, divisions = [], 0, 1  # divisions: units of <duration> in a quarter note
     for element in part.iter():
         if element.tag == "divisions":
-            divisions = int(element.text or "")
+            divisions = int("".join(element.itertext()))
         elif element.tag == "forward":
             now += int(element.findtext("duration", "")) * TICKS // divisions
         elif element.tag in ("backup", "chord"):
@@ -268,5 +269,5 @@ def _musicxml_part(part: ElementTree.Element) -> ScorePart:
 
 
 def _midi_number(pitch: ElementTree.Element) -> int:
-    octave, alter = int(pitch.findtext("octave", "")), int(pitch.findtext("alter") or 0)
-    return 12 * (octave + 1) + SEMITONES.index(pitch.findtext("step") or "?") + alter
+    octave, alter = int(pitch.findtext("octave", "")), int(pitch.findtext("alter", "0"))
+    return 12 * (octave + 1) + SEMITONES[pitch.findtext("step", "")] + alter

@@ -26,11 +26,12 @@ import numpy as np
 from rhn.data.corpus import SPLITS, Corpus
 from rhn.data.datasets import TEXT_SETS, Unit, data_folder
 from rhn.data.jsb import chorales
-from rhn.data.vocabulary import EOS, UNKNOWN, Symbol, Vocabulary, split_words
+from rhn.data.vocabulary import ABSENT, EOS, UNKNOWN, Symbol, Vocabulary, split_words
 from rhn.errors import DataError, InvalidInputError, first_line, unreadable
 from rhn.utils.io import as_path, check_file
 from rhn.utils.validation import unexpected, whole_number
 
+ALL_BYTES: list[Symbol] = [*range(256)]
 BLOCK = 2**20  # tokens that are counted at once: bincount copies them as 64-bit integers
 
 
@@ -88,19 +89,20 @@ def read_text(
 
     Raises DataError for files that are missing, damaged or do not match; InvalidInputError.
     """
-    if name in TEXT_SETS:
-        unit = TEXT_SETS[name].unit or unit
-    elif vocabulary is not None:
-        unit = vocabulary.unit
+    given: Any = TEXT_SETS.get(name, vocabulary)
+    if given is not None:
+        unit = given.unit
     if vocabulary_size is not None and unit != "words":
         raise InvalidInputError(f"unit is {unit}: expected words, for a vocabulary size")
-    files = _files(name, path)
-    place = files[0].parent if len(files) > 1 else files[0]
+    place, *others = files = _files(name, path)
+    if others:
+        place = place.parent
     digests, contents = zip(*(_content(file, name, unit) for file in files), strict=True)
     texts, symbols = _codes(contents, unit)
-    if len(texts) == 1:
-        train, valid = len(texts[0]) * 90 // 100, len(texts[0]) * 5 // 100
-        texts = np.split(texts[0], (train, train + valid))
+    if not others:
+        (whole,) = texts
+        train, valid = len(whole) * 90 // 100, len(whole) * 5 // 100
+        texts = np.split(whole, (train, train + valid))
     if (least := min(len(text[:max_tokens]) for text in texts)) < 2:
         raise DataError(f"shortest split of {place} has {least} tokens: expected at least 2")
     counts = np.array([_counts(text, len(symbols)) for text in texts])
@@ -110,7 +112,7 @@ def read_text(
         own = _vocabulary(symbols, counts, unit, size)
     if vocabulary not in (None, own):
         raise DataError(f"vocabulary of {place} has {len(own)} other {own.unit}: expected the same")
-    table = _id_table(symbols, counts.sum(axis=0), own)
+    table = _id_table(symbols, counts, own)
     train, valid, test = (table[text[:max_tokens]] for text in texts)
     described = {"files": digests, "vocabulary": own.to_json(), "max_tokens": max_tokens}
     checksum = hashlib.sha256(json.dumps(described).encode()).hexdigest()
@@ -169,7 +171,7 @@ def _content(file: Path, name: str, unit: Unit) -> tuple[str, Any]:
     """Return the SHA-256 (hex) and the text or bytes of a file. A published archive is unpacked."""
     try:
         check_file(file)
-        if name == "text" or file.suffix != ".zip":
+        if file.suffix != ".zip":
             content = file.read_bytes()
         else:
             with zipfile.ZipFile(file) as archive:
@@ -184,7 +186,7 @@ def _content(file: Path, name: str, unit: Unit) -> tuple[str, Any]:
 def _codes(texts: Sequence[Any], unit: Unit) -> tuple[list[np.ndarray], list[Symbol]]:
     """Encode texts as indices (N,) into the list of all S symbols. Returns texts and symbols."""
     if unit == "bytes":
-        return [np.frombuffer(text, np.uint8) for text in texts], [*range(256)]
+        return [np.frombuffer(text, np.uint8) for text in texts], ALL_BYTES
     if unit == "characters":
         codes = [np.frombuffer(text.encode("utf-32-le"), "<u4") for text in texts]
         return codes, [*map(chr, range(1 + max(int(text.max(initial=0)) for text in codes)))]
@@ -209,7 +211,7 @@ def _vocabulary(
 ) -> Vocabulary:
     """Make the vocabulary of a text from the occurrences (3, S) of its symbols in the splits."""
     if unit != "words":
-        used = np.flatnonzero(counts.sum(axis=0))
+        used = np.flatnonzero(counts.any(axis=0))
         return Vocabulary(unit, tuple(sorted(symbols[place] for place in used)))
     seen = sorted((-n, word) for word, n in zip(symbols, counts[0].tolist(), strict=True) if n)
     words = [word for _, word in seen]
@@ -221,14 +223,15 @@ def _vocabulary(
     return Vocabulary(unit, tuple(word for word in words if word in kept))
 
 
-def _id_table(symbols: list[Symbol], used: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """Return the ids (S,) of the symbols, of which those with `used` (S,) > 0 occur."""
-    table = np.array([vocabulary.index.get(symbol, -1) for symbol in symbols])
-    outside = (table < 0) & (used > 0)
+def _id_table(symbols: list[Symbol], counts: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Return the ids (S,) of the symbols, from their occurrences (3, S) in the splits."""
+    table = np.array([vocabulary.index.get(symbol, ABSENT) for symbol in symbols])
+    absent = table == ABSENT
+    outside = absent & counts.any(axis=0)
     if outside.any() and vocabulary.unknown is None:
         symbol = symbols[np.argmax(outside)]
         raise DataError(
             f"symbol is {symbol!r:.60}: expected one of {len(vocabulary)} known {vocabulary.unit}"
         )
-    table[table < 0] = vocabulary.unknown or 0
+    table[absent] = vocabulary.unknown or 0
     return table.astype(np.min_scalar_type(len(vocabulary)))

@@ -16,6 +16,7 @@ from rhn.utils.validation import in_short
 
 EOS = "<eos>"  # a newline, in a text of words
 UNKNOWN = "<unk>"  # any word that is not in the vocabulary
+ABSENT = -1  # in place of the id of a symbol that is not in the vocabulary
 
 Symbol = str | int
 
@@ -67,11 +68,12 @@ class Vocabulary:
         if isinstance(text, str) and self.unit != "characters":
             words = self.unit == "words"
             symbols = split_words(text) if words else text.encode(errors="replace")
-        ids = np.fromiter((self.index.get(symbol, -1) for symbol in symbols), np.int64)
+        ids = np.fromiter((self.index.get(symbol, ABSENT) for symbol in symbols), np.int64)
+        absent = ids == ABSENT
         if self.unknown is not None:
-            ids[ids < 0] = self.unknown
-        elif (ids < 0).any():
-            symbol = symbols[int(np.argmax(ids < 0))]
+            ids[absent] = self.unknown
+        elif absent.any():
+            symbol = symbols[int(np.argmax(absent))]
             known = f"one of {len(self)} known {self.unit}"
             raise InvalidInputError(f"symbol is {symbol!r:.60}: expected {known}")
         return ids

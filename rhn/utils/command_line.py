@@ -86,7 +86,7 @@ def field_options(names: Sequence[str], *configs: type) -> Any:
         k: Annotated[_with_validators(types[k]), Parameter(help=about.get(k))]
         for k in (*names, "set")
     }
-    group = Group("configuration", sort_key=5)
+    group = Group("configuration")
     return Annotated[TypedDict("Fields", hints, total=False), Parameter(name="*", group=group)]  # type: ignore[operator]
 
 
@@ -137,7 +137,7 @@ def run_read(
     InvalidInputError.
     """
     words = list(map(str, sys.argv[1:] if args is None else args))
-    if words[:1] in ([], ["--help"], ["-h"]):
+    if next(iter(words), "--help") in ("--help", "-h"):
         list(map(app.__getitem__, app))  # imports all commands: the help has their first lines
     try:
         command = app(words, exit_on_error=False, print_error=False, verbose=False)

@@ -23,6 +23,7 @@ from rhn.utils.figures import (
     GREY,
     PAGE_HEIGHT,
     SIZES,
+    SLIDE,
     SLIDE_HEIGHT,
     figure_width,
     inches_of,
@@ -32,7 +33,8 @@ from rhn.utils.figures import (
 from rhn.utils.named_curves import fold_label, folded, name_heights, place_names
 
 BESIDE = 21  # letters of a line in a legend beside a panel
-STACKED, SLIDE = 5, 12  # inches: no pairs side by side in a narrower figure; a slide is wider
+STACKED = 5  # inches: no pairs side by side in a narrower figure
+PLOT = SIZES["page"], 3.6  # inches, of a single plot
 COLUMN_SHAPE = 4 / SIZES["column"]  # height over width that a column has at most for one network
 
 
@@ -57,7 +59,7 @@ class Shown(Figure):
 
 def new_axes() -> Axes:
     """Return the axes of a new figure."""
-    return Shown(figsize=(6.75, 3.6), layout="constrained").add_subplot()
+    return Shown(figsize=PLOT, layout="constrained").add_subplot()
 
 
 def composed(

@@ -23,6 +23,7 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, "black")  # of several series
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 SIZES = {"column": 3.25, "page": 6.75, "slide": 40 / 3}  # widths of figures, in inches
 PAGE_HEIGHT, SLIDE_HEIGHT = 9.0, 7.5
+SLIDE = 12  # inches: a slide is wider
 SMALLEST = 7  # points of a text
 PROGRAM = f"rhn-toolkit {__version__}"
 STYLE: dict = {
@@ -52,10 +53,10 @@ def our_style(figure: str | float | None = None) -> Iterator[None]:
     import matplotlib
 
     token = _chosen.set(_chosen.get() if figure is None else inches_of(figure))
-    inches = _chosen.get() or 10
+    inches = _chosen.get() or SLIDE
     # from the last row of a lecture hall one reads 16
-    points = 16 if inches > 12 else max(SMALLEST, min(9, 6 + inches / 3.25))
-    dots = 144 if inches > 12 else 160  # a slide has 1,920 by 1,080 points
+    points = 16 if inches > SLIDE else max(SMALLEST, min(9, 6 + inches / 3.25))
+    dots = 144 if inches > SLIDE else 160  # a slide has 1,920 by 1,080 points
     small = max(SMALLEST, points - 1)
     texts = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), small)
     large = {"font.size": points, "axes.titlesize": points, "figure.titlesize": points + 1}

@@ -27,6 +27,7 @@ from rhn.utils.validation import in_short, unexpected
 
 SUFFIXES = (".json", ".npz")  # of results
 RESULT_FIELD, RESULT_ARRAY = b'"result":', b"result.npy"  # first in their files
+MARKED = 100  # bytes at the start of a file, among which it has its mark
 COPIES = 2  # of a file's content in memory, at least: as it is read, and as numbers
 
 
@@ -100,13 +101,13 @@ def arrays_of(path: str | Path, writer: str) -> Iterator[Mapping]:
 
 
 def begins_with(path: Path, mark: bytes) -> bool:
-    """Return True if a file that cannot be read is ours: `mark` stands in its first 100 bytes, or
-    the file is empty. Such a file is damaged, any other is of another format.
+    """Return True if a file that cannot be read is ours: `mark` stands at its start, or the file
+    is empty. Such a file is damaged, any other is of another format.
     """
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        start = file.read(100)
+        start = file.read(MARKED)
     return not start or mark in start
 
 

@@ -13,6 +13,9 @@ from rhn.utils.validation import unexpected
 if TYPE_CHECKING:
     from torch import nn
 
+# mallopt's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, and bytes
+MALLOC = {-3: 1 << 30, -1: (2 << 30) - 1}
+
 
 def check_device(device: Any) -> str:
     """Return torch's name of a device. Raises InvalidInputError if this machine has no such one."""
@@ -78,6 +81,7 @@ def tune_malloc() -> None:
     in small networks.
     """
     if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
-        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        mallopt(-1, (2 << 30) - 1)  # M_TRIM_THRESHOLD
+        with contextlib.suppress(AttributeError):  # of another library than glibc
+            mallopt = ctypes.CDLL(None).mallopt
+            for parameter, size in MALLOC.items():
+                mallopt(parameter, size)

@@ -74,15 +74,15 @@ def decoded(hint: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         hints = get_type_hints(hint)
         known = {name: decoded(hints[name], each, arrays) for name, each in value.items()}
         return hint(**known)  # type: ignore[operator]
-    if hint is np.ndarray and isinstance(value, Mapping):
+    if hint is not np.ndarray:
+        return float(value) if hint is float else value
+    if isinstance(value, Mapping):
         real, imag = (decoded(hint, value[part], arrays) for part in ("real", "imag"))
         complex_array = np.empty(real.shape, complex)  # a sum with 1j times inf would have NaN
         complex_array.real, complex_array.imag = real, imag
         return complex_array
-    if hint is np.ndarray:
-        found = arrays[value] if isinstance(value, str) else np.asarray(value)
-        return found.astype(float) if found.dtype.kind == "U" else found
-    return float(value) if hint is float else value
+    found = arrays[value] if isinstance(value, str) else np.asarray(value)
+    return found.astype(float) if found.dtype.kind == "U" else found
 
 
 def _decoded_several(hint: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:

@@ -76,8 +76,8 @@ class Result:
         named like the item, or numbers from 0.
         """
         table = self.table()
-        longest = max((len(value) for value in table.values() if np.ndim(value)), default=0)
-        return np.asarray(table.get(self.item, range(longest))).tolist()
+        count = next((len(value) for value in table.values() if np.ndim(value)), 0)
+        return np.asarray(table.get(self.item, range(count))).tolist()
 
     def listed(self) -> dict[str, Sequence[Any]]:
         """Return the arrays of the table as columns of equal length. The first column has the

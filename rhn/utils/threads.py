@@ -28,6 +28,8 @@ import torch
 
 from rhn.utils.validation import whole_number
 
+CORES = os.cpu_count() or 1
+SUBNORMAL = np.float32(1e-40)
 PAUSE = 0.05  # seconds until the next look, if an interrupt has swallowed the news of an end
 
 
@@ -106,8 +108,9 @@ def _wake(call: _Call, count: int) -> None:
     calls, helpers = _helpers(os.getpid())
     with suppress(RuntimeError):  # there are no more threads: this one computes all
         while len(helpers) < count:
-            helpers.append(threading.Thread(target=_serve, args=(calls,), daemon=True))
-            helpers[-1].start()
+            thread = threading.Thread(target=_serve, args=(calls,), daemon=True)
+            helpers.append(thread)
+            thread.start()
     for _ in range(count):
         calls.put(call)
 
@@ -131,7 +134,7 @@ def is_flushed() -> bool:
     >>> is_flushed()
     False
     """
-    return bool(np.float32(1e-40) * np.float32(1) == 0)
+    return bool(SUBNORMAL + SUBNORMAL == 0)
 
 
 @contextmanager
@@ -156,7 +159,7 @@ def deterministic(threads: int = 1) -> Iterator[None]:
     """Return a context with `threads` threads of torch, in which subnormal numbers (slow) count as
     zero; other threads keep their settings.
     """
-    threads, flushed = whole_number("threads", threads, most=os.cpu_count() or 1), is_flushed()
+    threads, flushed = whole_number("threads", threads, most=CORES), is_flushed()
     with torch_threads(threads):
         try:
             torch.set_flush_denormal(True)

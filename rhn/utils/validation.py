@@ -12,6 +12,11 @@ from typing import Annotated, Any, NamedTuple, TypeGuard, get_args, get_origin, 
 
 from rhn.errors import InvalidInputError
 
+UNEVALUATED: dict[str, Any] = {}
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
+
+    UNEVALUATED["annotation_format"] = Format.STRING
 SHORT = 60  # characters of a value in a message
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
 LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
@@ -48,8 +53,7 @@ def plain(value: Any) -> Any:
     >>> plain(np.float64(0.5)), plain([3])
     (0.5, [3])
     """
-    one = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
-    return value.item() if one else value
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def is_whole_number(value: Any, least: int = 1, most: int = LARGEST) -> TypeGuard[int]:
@@ -157,11 +161,7 @@ def signature_of(function: Callable) -> inspect.Signature:
     """Return the signature of a function, whose annotations are not evaluated: since Python 3.14
     they may be names that only a type checker imports (PEP 649). Raises TypeError or ValueError.
     """
-    if sys.version_info >= (3, 14):
-        from annotationlib import Format
-
-        return inspect.signature(function, annotation_format=Format.STRING)
-    return inspect.signature(function)
+    return inspect.signature(function, **UNEVALUATED)
 
 
 def unexpected(name: str, value: object, expected: str) -> InvalidInputError:

@@ -133,6 +133,24 @@ def test_an_interrupted_call_drops_the_items_that_have_not_begun(monkeypatch):
     assert begun == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("threads_given", "items", "others"),
+    [
+        pytest.param(3, 7, [2], id="fewer threads than items"),
+        pytest.param(5, 2, [1], id="fewer items than threads"),
+        pytest.param(1, 7, [], id="one thread"),
+        pytest.param(5, 1, [], id="one item"),
+    ],
+)
+def test_a_call_wakes_as_many_other_threads_as_it_can_use(
+    threads_given, items, others, monkeypatch
+):
+    woken = []
+    monkeypatch.setattr(threads, "_wake", lambda call, count: woken.append(count))
+    in_threads(str, range(items), threads_given)
+    assert woken == others
+
+
 def test_a_call_in_a_busy_process_is_computed_by_its_own_thread():
     """All other threads wait in another call."""
     begun, goes_on = threading.Event(), threading.Event()
@@ -150,17 +168,18 @@ def test_a_call_in_a_busy_process_is_computed_by_its_own_thread():
     assert not other.is_alive()
 
 
-def test_other_threads_treat_subnormal_numbers_as_the_one_that_calls():
+def test_other_threads_have_one_thread_and_treat_subnormal_numbers_as_the_one_that_calls():
     for flushed in (True, False, True):
         both = threading.Barrier(2)
 
         def item(_, both=both):
             both.wait(LONG)
-            return is_flushed()
+            return is_flushed(), torch.get_num_threads()
 
         torch.set_flush_denormal(flushed)
         try:
-            assert in_threads(item, range(2), 2) == [flushed, flushed]
+            with one_thread():
+                assert in_threads(item, range(2), 2) == [(flushed, 1), (flushed, 1)]
         finally:
             torch.set_flush_denormal(False)
 

@@ -103,3 +103,16 @@ def test_a_file_names_the_version_and_the_call_or_the_command(suffix, tmp_path):
 def test_a_plot_into_new_axes_names_the_version():
     new_axes().figure.savefig(file := io.BytesIO())
     assert Image.open(file).text["Software"] == PROGRAM
+    assert "Description" not in Image.open(file).text
+
+
+@pytest.mark.parametrize(
+    ("file", "how"),
+    [
+        pytest.param("a.svg", {}, id="a suffix"),
+        pytest.param("a.png", {"format": "svg"}, id="another format"),
+    ],
+)
+def test_the_metadata_are_those_of_the_format(file, how, tmp_path):
+    new_axes().figure.savefig(tmp_path / file, **how)
+    assert f"<dc:title>{PROGRAM}" in (tmp_path / file).read_text()

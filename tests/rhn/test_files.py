@@ -20,13 +20,14 @@ from rhn.cells import RHN
 from rhn.checkpoints import load, read, save
 from rhn.data.jsb import chorales, load_cached, read_score, save_cached
 from rhn.data.text import read_text
-from rhn.errors import DamagedError, InvalidInputError, OutputError, RhnError
+from rhn.errors import DamagedError, DataError, InvalidInputError, OutputError, RhnError
 from rhn.state_dict import read_weights
 from rhn.training.state import read_state, write_state
 from rhn.utils.io import (
     arrays_of,
     atomic_path,
     begins_with,
+    check_file,
     check_output,
     check_result,
     read_json,
@@ -76,10 +77,49 @@ def test_an_output_of_a_command_does_not_replace_a_file_of_a_run(name, beside, t
         (tmp_path / file).write_text("of a run")
     with pytest.raises(OutputError, match="it is a file of a run, expected another name"):
         check_result(tmp_path / name)
-    free = tmp_path / name
-    free = check_result(free.with_name(f"found{free.suffix}"))
-    free.write_text("found")
-    assert check_result(free) == free, "the name that the user gave may be replaced"
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        pytest.param("run/found.json", "run/state.safetensors", id="in a run"),
+        pytest.param("config.json", "run/state.safetensors", id="beside a run"),
+        pytest.param("trials/found.json", None, id="a name in a study"),
+        pytest.param("trials/0007.npz", None, id="another suffix"),
+        pytest.param("0007.json", "trials/0007.json", id="beside trials"),
+    ],
+)
+def test_an_output_of_a_command_replaces_any_other_file(name, beside, tmp_path):
+    for file in filter(None, (name, beside)):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("found")
+    assert check_result(tmp_path / name) == tmp_path / name
+
+
+def test_a_result_gets_a_new_name_in_the_folder_of_a_run(tmp_path):
+    (tmp_path / "state.safetensors").write_text("of a run")
+    assert check_result(tmp_path / "record.npz") == tmp_path / "record.npz"
+
+
+def test_a_file_is_read_only_if_it_fits_twice_into_the_memory(tmp_path, monkeypatch):
+    plain, packed = tmp_path / "a.txt", tmp_path / "a.zip"
+    plain.write_bytes(b"1" * 300)
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in "ab":
+            archive.writestr(name, b"1" * 700)
+    for path, size in ((plain, 300), (packed, 1400)):
+        monkeypatch.setattr("rhn.utils.resources.free_memory", lambda _, size=size: 2 * size)
+        check_file(path)
+        monkeypatch.setattr("rhn.utils.resources.free_memory", lambda _, size=size: 2 * size - 1)
+        with pytest.raises(InvalidInputError, match=r"a\.(txt|zip) needs about "):
+            check_file(path)
+
+
+def test_a_missing_array_is_no_damage(tmp_path):
+    path = write_arrays(tmp_path / "a.npz", {"result": np.array("")})
+    with pytest.raises(DataError) as found, arrays_of(path, "a writer") as stored:
+        stored["loss"]
+    assert type(found.value) is DataError
 
 
 def test_a_damaged_file_is_kept_under_a_new_name(tmp_path):

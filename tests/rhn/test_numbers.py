@@ -50,6 +50,35 @@ def test_what_is_no_number_of_a_range_is_refused(check, good, wrong):
             checked("x", value, **check)
 
 
+@pytest.mark.parametrize(
+    ("checked", "check", "value", "expected"),
+    [
+        pytest.param(whole_number, {"least": 2}, 1, "a whole number of at least 2", id="at least"),
+        pytest.param(whole_number, {"least": 2}, "2", "a whole number of at least 2", id="a text"),
+        pytest.param(
+            whole_number, {}, 2**63, f"a whole number from 1 to {2**63 - 1}", id="too large"
+        ),
+        pytest.param(
+            whole_number, {"least": 2, "most": 5}, 6, "a whole number from 2 to 5", id="from to"
+        ),
+        pytest.param(whole_number, {"least": 5, "most": 5}, 6, "5", id="one number"),
+        pytest.param(number, {"above": 0}, 0, "a number in (0, inf)", id="above"),
+        pytest.param(number, {"least": 0, "below": 1}, 1, "a number in [0, 1)", id="below"),
+        pytest.param(
+            number, {"above": 0.5, "most": 2.5}, 3, "a number in (0.5, 2.5]", id="at most"
+        ),
+        pytest.param(
+            number, {"least": -1.5, "most": 2.5}, 3, "a number in [-1.5, 2.5]", id="between"
+        ),
+        pytest.param(number, {"below": 2.5}, 3, "a number in (-inf, 2.5)", id="no least"),
+    ],
+)
+def test_a_refusal_of_a_number_names_the_range(checked, check, value, expected):
+    with pytest.raises(InvalidInputError) as found:
+        checked("x", value, **check)
+    assert str(found.value) == f"x is {value!r}: expected {expected}"
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Fields of a number of values that is fixed, and of any number of them."""

@@ -46,6 +46,10 @@ def test_the_time_left_is_what_remains_at_the_rate_since_the_start():
     assert task.counts() == ("1010/1100", "0:02:55"), "without a new step the time passes"
     clock.now = 1000.0
     assert task.seconds_left() == 0
+    quick = Work("score", clock=clock)
+    clock.now += 0.25
+    quick(1, 4)
+    assert quick.seconds_left() == 0.75
 
 
 def test_there_is_no_time_left_before_a_rate_or_without_a_total():

@@ -109,6 +109,48 @@ def test_a_dataset_has_the_arrays_with_their_axes_and_the_other_values_as_attrib
     assert arrays["sizes"][1] is SIZES.sizes and arrays["modes"][1] is modes
 
 
+class Named(Sizes):
+    """Names along an axis, further ones for an axis of an array, and those of no axis here."""
+
+    def coordinates(self):
+        return {"mode": ["a", "b"], "sizes": ("step", self.sizes), "unit": ["nats"]}
+
+
+def test_the_names_along_axes_are_coordinates_and_no_variables(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", SimpleNamespace(Dataset=lambda *given: given))
+    arrays, axes, _ = Named(SIZES.sizes, modes=np.ones((4, 2))).to_xarray()
+    assert arrays.keys() == {"modes"} and axes.keys() == {"step", "mode", "sizes"}
+    assert axes["mode"] == ["a", "b"] and axes["sizes"] == ("step", SIZES.sizes)
+
+
+def test_a_table_is_a_data_frame_and_records(monkeypatch):
+    """A stand-in for pandas, which is optional, keeps what it gets."""
+    stand_in = SimpleNamespace(
+        Index=lambda items, name: {name: items},
+        DataFrame=lambda columns, index, dtype: SimpleNamespace(columns=columns, index=index),
+    )
+    monkeypatch.setitem(sys.modules, "pandas", stand_in)
+    sizes, lags = Sizes(np.array([1.0, 4.0])), Lags(norms=np.array([2.0, 5.0, 0.5]))
+    frame = sizes.to_frame()
+    assert frame.index == {"step": [0, 1]} and frame.columns == {"size of a step": [1.0, 4.0]}
+    assert frame.attrs == {"half-life (steps)": 1.25}
+    frame = lags.to_frame()
+    assert frame.index == {"lag": [0, 1, 2]} and frame.columns == {"norm": [2.0, 5.0, 0.5]}
+    assert frame.attrs == {"sum": 7.5, "lags": 3}
+    assert sizes.records() == [
+        {"row": "size of a step", "median": 2.5, "smallest": 1.0, "largest": 4.0},
+        {"row": "half-life (steps)", "value": 1.25},
+    ]
+    assert lags.records() == [
+        {"lag": 0, "norm": 2.0},
+        {"lag": 1, "norm": 5.0},
+        {"lag": 2, "norm": 0.5},
+        {"lag": "sum", "value": 7.5},
+        {"lag": "lags", "value": 3},
+    ]
+    assert replace(sizes, sizes=None).listed() == {"step": []}
+
+
 def test_a_result_without_arrays_has_no_dataset():
     with pytest.raises(InvalidInputError, match=r"^Sizes has no arrays: expected to_frame\(\)$"):
         replace(SIZES, sizes=None).to_xarray()
@@ -164,6 +206,13 @@ def test_a_file_gives_back_every_field(suffix, tmp_path):
             DataError,
             "int too large to convert to float",
             id="a huge number",
+        ),
+        pytest.param(
+            ".json",
+            lambda c: b'{"result": "Sizes", "arrays": 3}',
+            DataError,
+            "was not written by",
+            id="no arrays",
         ),
         pytest.param(
             ".json",

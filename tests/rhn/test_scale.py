@@ -103,6 +103,12 @@ def test_a_matrix_is_out_of_range_by_its_largest_modulus(entries, is_out):
     assert out_of_range(both).tolist() == [is_out, False]
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_power_of_two_beyond_the_range_is_multiplied_in_halves(sign):
+    M = torch.full((1, 1), 2.0 ** (-900 * sign), dtype=torch.float64)
+    assert unscaled(M, torch.tensor(1900 * sign)) == 2.0 ** (1000 * sign)
+
+
 def test_a_positive_bound_does_not_underflow_to_zero():
     least = torch.finfo(torch.float64).tiny
     for bound, exponent, wanted in (

@@ -53,6 +53,17 @@ def test_a_rebuilding_gives_the_set_again_also_if_its_file_is_damaged(
         path.write_bytes(path.read_bytes()[:-100])
 
 
+def test_scores_are_read_once(rebuilt, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    three = jsb.chorale_rows()[:3]
+    monkeypatch.setattr(jsb, "chorale_rows", lambda: three)
+    for _ in range(2):
+        for piece, same in zip(chorales().train, rebuilt.train[:3], strict=True):
+            np.testing.assert_array_equal(piece, same)
+        monkeypatch.setattr(jsb, "corpus_folder", lambda: tmp_path / "no scores")
+    assert caplog.text.count(f"expected {jsb.EXPECTED_CHECKSUM:.12}") == 2
+
+
 ROW = {"transposition_semitones": "0", "segments": "0:3", "parts": "", "rest_hold": "none"}
 # quarter notes: the first part C4 for 1, rest, E4 from 2 to 3; the second G3 from a half to 2.5
 PARTS = [[(0, 1, 60), (2, 3, 64)], [(0.5, 2.5, 55)]]
@@ -98,6 +109,31 @@ def test_every_note_of_a_score_is_that_of_music21(score):
     notes = [[n for n in p.flatten().notes if not n.duration.isGrace] for p in parts]
     wanted = [[(*ticks(n), pitch.midi) for n in part for pitch in n.pitches] for part in notes]
     assert [sorted(part) for part in jsb.read_score(path)] == [sorted(part) for part in wanted]
+
+
+def test_durations_of_a_score_are_in_parts_of_a_quarter_note_rounded_down(tmp_path):
+    """Without <divisions> in whole ones."""
+
+    def note(step, octave, duration, alter=""):
+        pitch = f"<step>{step}</step>{alter}<octave>{octave}</octave>"
+        return f"<note><pitch>{pitch}</pitch><duration>{duration}</duration></note>"
+
+    grace = "<note><grace/><pitch><step>C</step><octave>1</octave></pitch></note>"
+    rest = "<note><rest/><duration>1</duration></note>"
+    eleventh = "<forward><duration>1</duration></forward>"
+    elements = [
+        note("C", 4, 1),
+        "<divisions>2</divisions>",
+        note("F", 3, 3, "<alter>1</alter>"),
+        grace,
+        rest,
+        "<divisions>11</divisions>",
+        eleventh,
+        note("B", 5, 1, "<alter>-1</alter>"),
+    ]
+    (tmp_path / "a.xml").write_text(f"<score><part>{''.join(elements)}</part></score>")
+    wanted = [(0, 10080, 60), (10080, 25200, 54), (30240 + 916, 30240 + 2 * 916, 82)]
+    assert jsb.read_score(tmp_path / "a.xml") == [wanted]
 
 
 @pytest.mark.parametrize(("name", "label"), [("BWV 414", "train-14"), ("Valid-33", "valid-33")])
@@ -183,10 +219,18 @@ def test_a_file_that_is_no_music_is_refused(content, tmp_path):
             chorales(tmp_path / f"wrong{suffix}")
 
 
-@pytest.mark.parametrize("store", [b"Nr\xff\xff\x0f\0", b"Np1048575\n"])
-def test_a_pickle_that_takes_memory_for_missing_objects_is_refused(store, tmp_path):
+@pytest.mark.parametrize(
+    ("store", "message"),
+    [
+        pytest.param(b"Nr\xff\xff\x0f\0", "it stores object 1048575 in 9 bytes", id="a number"),
+        pytest.param(b"Np1048575\n", "it stores object 1048575 in 13 bytes", id="digits"),
+        pytest.param(b"Np8\n", "it stores object 8 in 7 bytes", id="more than bytes"),
+        pytest.param(b"Np7\n", "'NoneType' object is not subscriptable", id="as many as bytes"),
+    ],
+)
+def test_a_pickle_that_takes_memory_for_missing_objects_is_refused(store, message, tmp_path):
     (tmp_path / "large.pickle").write_bytes(b"\x80\x02" + store + b".")
-    with pytest.raises(DataError, match="it stores object 1048575 in "):
+    with pytest.raises(DataError, match=message):
         chorales(tmp_path / "large.pickle")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rhn.data.corpus import SPLITS
@@ -71,6 +71,22 @@ def test_words_are_numbered_by_frequency_then_alphabet_and_newlines_are_words(fo
     assert decoded(corpus)[0] == "a a a b b b <unk> <unk> <unk>\n"
 
 
+@pytest.mark.parametrize(
+    ("size", "symbols"),
+    [
+        pytest.param(None, ("a", "b", "<eos>", "c"), id="all words"),
+        pytest.param(4, ("a", "b", "<eos>", "c"), id="as many as there are"),
+        pytest.param(3, ("a", "<eos>", "<unk>"), id="one less"),
+    ],
+)
+def test_a_word_is_unknown_only_if_there_are_more_words(size, symbols, tmp_path):
+    folder = write(tmp_path / "ptb", "ptb", train="a a a b b c\n", valid="a b\n", test="c a\n")
+    corpus = read_text("ptb", folder, vocabulary_size=size)
+    assert corpus.vocabulary.symbols == symbols
+    again = read_text("ptb", folder, vocabulary=corpus.vocabulary)
+    assert again.checksum == corpus.checksum
+
+
 def test_the_checksum_is_of_the_content_and_the_length_wherever_it_is(folder, tmp_path, enwik):
     whole, short = read_text("text", folder), read_text("text", folder, max_tokens=2)
     assert short.vocabulary == whole.vocabulary
@@ -81,9 +97,9 @@ def test_the_checksum_is_of_the_content_and_the_length_wherever_it_is(folder, tm
     (moved / "my.test.txt").write_text("b c\n")
     assert len({read_text("text", moved).checksum, whole.checksum, short.checksum}) == 3
     plain, archive = read_text("enwik8", enwik), enwik.with_name("enwik8.zip")
-    assert read_text("enwik8", enwik.parent).checksum == plain.checksum
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.write(enwik, "enwik8")
+    assert read_text("enwik8", enwik.parent).checksum == plain.checksum, "one of both"
     enwik.unlink()
     assert read_text("enwik8", archive.parent).checksum == plain.checksum
     assert plain.vocabulary == Vocabulary("bytes", range(60, 80))
@@ -97,6 +113,7 @@ SPACES = st.sampled_from("ab \n\r\t\x1c\x85é\u2003\ufeff")
 @given(
     st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0x1F6FF) | SPACES, min_size=41)
 )
+@example("a b\n" * 25)  # 100 characters
 def test_one_file_is_cut_90_5_5_into_its_words_or_characters(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("one") / "novel.txt"
     path.write_bytes(text.encode())
@@ -154,10 +171,20 @@ def test_a_text_that_is_short_ambiguous_or_in_another_code_is_refused(folder):
     refused("expected train, valid and test", "text", folder)
 
 
-def test_a_file_of_another_name_is_no_published_text(enwik):
+def test_a_symbol_outside_a_vocabulary_is_named_wherever_it_is(folder):
+    words = Vocabulary("words", ("a", "b", "c", "<eos>"))
+    refused("symbol is 'd': expected one of 4 known words", "text", folder, vocabulary=words)
+    with pytest.raises(InvalidInputError, match="symbol is 'd': expected one of 3 known char"):
+        Vocabulary("characters", "abc").encode("abcadb")
+    with pytest.raises(InvalidInputError, match=r"^symbols are .*: expected different bytes$"):
+        Vocabulary("bytes", range(257))
+
+
+def test_a_file_of_another_name_is_no_published_text(enwik, tmp_path):
     other = enwik.rename(enwik.with_name("wiki8"))
     refused(r"wiki8 holds no enwik8: expected the files of `rhn data get", "enwik8", other)
     refused("holds no ptb", "ptb", other)
+    refused("holds no ptb", "ptb", write(tmp_path / "one", "ptb", train="a b"))
 
 
 CHARACTERS = st.characters(exclude_categories=["Cs"])

@@ -4,6 +4,7 @@ import os
 import signal
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from rhn.training.build import TRAINED, build_model, build_models
 from rhn.training.configure import preset
 from rhn.training.interrupts import deferred_interrupt
 from rhn.utils import resources
-from rhn.utils.resources import weight_bytes
+from rhn.utils.resources import free_memory, tune_malloc, weight_bytes
 from rhn.utils.threads import deterministic
 
 
@@ -48,6 +49,47 @@ def test_a_container_s_limit_decides_how_many_models_fit_its_memory(tmp_path, mo
     (tmp_path / "memory.max").write_text(f"{need + 449}\n")
     with pytest.raises(InvalidInputError, match=r"^training needs about .* fewer or smaller"):
         build_models(lambda seed: build(seed=seed), range(2), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "free"),
+    [
+        pytest.param("max", 700, 3072, id="no limit"),
+        pytest.param("9000", 700, 3072, id="a limit above the free memory"),
+        pytest.param("2000", 700, 1550, id="a limit"),
+        pytest.param("2000", 2900, 0, id="more used than the limit"),
+    ],
+)
+def test_the_free_memory_is_that_of_the_machine_or_of_the_limit(
+    limit, used, free, tmp_path, monkeypatch
+):
+    places = {"/sys/fs/cgroup": tmp_path, "/proc/meminfo": tmp_path / "meminfo"}
+    monkeypatch.setattr(resources, "Path", lambda path: places[path])
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    3 kB\n")
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 250\n")
+    assert free_memory() == free
+
+
+def test_without_a_count_all_memory_is_free(tmp_path, monkeypatch):
+    (line,) = (row for row in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in row)
+    monkeypatch.setattr(resources, "Path", lambda path: tmp_path / "missing")
+    assert free_memory() == pytest.approx(1024 * int(line.split()[1]), rel=1e-3)
+
+
+def test_the_free_memory_of_a_gpu_is_torch_s_first_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", {"cuda:1": (5, 9)}.get)
+    assert free_memory("cuda:1") == 5
+
+
+def test_freed_memory_is_kept_by_two_settings_of_glibc(monkeypatch):
+    """-3 is M_MMAP_THRESHOLD, -1 M_TRIM_THRESHOLD."""
+    settings = {}
+    library = SimpleNamespace(mallopt=settings.__setitem__)
+    monkeypatch.setattr(resources.ctypes, "CDLL", lambda _: library)
+    tune_malloc()
+    assert settings.keys() == {-3, -1} and min(settings.values()) >= 2**30
 
 
 def test_threads_are_those_of_the_machine_and_settings_are_put_back():
