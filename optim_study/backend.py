@@ -71,7 +71,7 @@ def finished_row(
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """Train networks on the chorales in a file, or on those of music21's scores."""
+    """Train networks on the chorales in a file, or on those of music21's scores. data: absolute."""
 
     data: Path | None = None
     device: str = "cpu"
@@ -102,7 +102,7 @@ class TorchBackend:
     def write_best(self, path: Path, fused: Trainer, number: int, **about) -> None:
         """Write the best weights of a trial that has ended, with its data and other metadata."""
         corpus = chorales_of_study(self.data)
-        file = None if self.data is None else str(self.data.absolute())
+        file = None if self.data is None else str(self.data)
         data = {"source": corpus.source, "checksum": corpus.checksum, "path": file}
         save(path, fused.best_model(number), **about, data=data)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
+from ctypes import c_bool
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -72,7 +73,7 @@ class Processes:
     def __init__(self, places: Sequence[str]):
         self.places, self._context = places, multiprocessing.get_context("spawn")
         # without a lock, which a killed worker might hold
-        self._stopping = self._context.RawValue("b", 0)
+        self._stopping = self._context.RawValue(c_bool, False)
         self._pools: dict[int, ProcessPoolExecutor] = {}
 
     def submit(self, place: int, job: Job, on_epoch: Callable[[int], None]) -> Future:
@@ -87,7 +88,7 @@ class Processes:
             return self.submit(place, job, on_epoch)
 
     def stop(self, running: Sequence[Future]) -> None:
-        self._stopping.value = 1
+        self._stopping.value = True
         try:
             wait(running)
         except KeyboardInterrupt:
@@ -115,16 +116,16 @@ def _begin(stopping) -> None:
 
 def _work_in_process(job: Job) -> BaseException | None:
     with _busy:
-        return attempt(job, lambda: bool(_stopping[0].value))
+        return attempt(job, lambda: _stopping[0].value)
 
 
 def _follow() -> None:
     """Wait until the driver is gone; then let the job save, and end the process."""
     if driver := multiprocessing.parent_process():
         driver.join()
-    _stopping[0].value = 1
+    _stopping[0].value = True
     with _busy:  # the job is saved
-        os._exit(0)
+        os._exit(os.EX_OK)
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def seconds_of_epoch(
 def beginning(corpus: Corpus, pieces: int, frames: int) -> Corpus:
     """Return the first frames of a minibatch, and of a third as many for validation."""
     train: list[Any] = [piece[:frames] for piece in corpus.train[:pieces]]
-    valid: list[Any] = [piece[: max(2, frames // 3)] for piece in corpus.valid[:pieces]]
+    valid: list[Any] = [piece[: frames // 3] for piece in corpus.valid[:pieces]]
     return Corpus(train, valid, valid, corpus.source)
 
 

@@ -97,7 +97,7 @@ def fused(
         k = min(asked, study.trials)
     else:
         most = most_fused(study.trials, jobs, device)
-        k = max((k for k in range(1, most + 1) if need(k) <= SHARE * free), default=1)
+        k = max((k for k in range(2, most + 1) if need(k) <= SHARE * free), default=1)
     if need(k) > free:
         words = f"fuse is {k} for {study.name}, {need(k) / 2**30:.1f} GiB a worker"
         raise InvalidInputError(f"{words}: expected at most {free / 2**30:.1f} GiB")

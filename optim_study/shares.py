@@ -11,6 +11,7 @@ header.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -154,12 +155,10 @@ def holm(p: Sequence[float]) -> list[float]:
     >>> holm([0.04, 0.01, 0.5])
     [0.08, 0.03, 0.5]
     """
-    corrected, largest = [0.0] * len(p), 0.0
     ascending = sorted(range(len(p)), key=p.__getitem__)
-    for rank, k in enumerate(ascending):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[k]))
-        corrected[k] = largest
-    return corrected
+    alone = [min(1.0, (len(p) - rank) * p[k]) for rank, k in enumerate(ascending)]
+    corrected = dict(zip(ascending, accumulate(alone, max), strict=True))
+    return [corrected[k] for k in range(len(p))]
 
 
 def share_block(

@@ -67,10 +67,11 @@ def work(
         job.folder.trials.mkdir(parents=True, exist_ok=True)
     left = [number for number in job.numbers if job.folder.load_record(number) is None]
     states = {number: job.folder.load_state(number) for number in left}
-    epochs = {number: len(state.curve) - 1 if state else -1 for number, state in states.items()}
+    # of their curves, with a row for the weights before training
+    lengths = {number: len(state.curve) if state else 0 for number, state in states.items()}
     with deferred_interrupt() as interrupt:
-        for epoch in sorted(set(epochs.values()), reverse=True):
-            group = {number: states[number] for number in left if epochs[number] == epoch}
+        for length in sorted(set(lengths.values()), reverse=True):
+            group = {number: states[number] for number in left if lengths[number] == length}
             _train(job, group, lambda: interrupt.pending or stopping(), on_epoch)
 
 

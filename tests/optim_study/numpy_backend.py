@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import save
 
 from optim_study.backend import finished_row
@@ -94,3 +95,11 @@ class NumpyBackend:
         header = {"rhn": json.dumps({"metadata": about})}
         with atomic_path(path) as temporary:
             temporary.write_bytes(save({"weights": fused.best(number)}, header))
+
+
+class OneThread(NumpyBackend):
+    """For a process that computes with one thread."""
+
+    def start(self, config: StudyConfig, settings, saved) -> NumpyTrials:
+        assert torch.get_num_threads() == 1
+        return super().start(config, settings, saved)

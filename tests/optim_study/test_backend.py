@@ -23,6 +23,7 @@ from rhn.data import Corpus, Piece, chorales
 from rhn.errors import DataError
 from rhn.training.batches import constant_output_nll
 from rhn.training.evaluation import evaluate_chorales
+from rhn.training.trainer import Trainer
 from rhn.utils.seeds import batch_order
 
 CORPUS = chorales(MELODIES)  # 37 to train on: the last batch has 5
@@ -76,12 +77,17 @@ def test_a_resumed_trial_continues_at_its_epoch_and_not_from_the_start(tmp_path)
         np.testing.assert_array_equal(resumed.curve(n), cut.curve(n))
 
 
-def curves_of(pieces) -> np.ndarray:
-    """The curves (K, epochs + 1, 2) of three trials that train with these piano rolls."""
+def started(pieces) -> Trainer:
+    """Three trials that train with these piano rolls."""
     train = [Piece(x, name=f"{k}", split="train", index=k) for k, x in enumerate(pieces)]
     corpus = Corpus(train, CORPUS.valid, CORPUS.test, "pieces")
     study = config(data=corpus.checksum, epochs=3)
-    fused = start_training(study, {n: study.settings(n) for n in range(3)}, {}, corpus)
+    return start_training(study, {n: study.settings(n) for n in range(3)}, {}, corpus)
+
+
+def curves_of(pieces) -> np.ndarray:
+    """The curves (K, epochs + 1, 2) of three trials that train with these piano rolls."""
+    fused = started(pieces)
     while fused.live():
         fused.run_epoch()
     return np.array([fused.curve(n) for n in range(3)])
@@ -99,6 +105,16 @@ def test_pieces_of_one_frame_which_predict_nothing_change_no_curve(usual, short)
     wanted = curves_of(pieces)
     assert (np.diff(wanted, axis=1) != 0).all()
     np.testing.assert_array_equal(curves_of([*pieces, *[np.eye(88)[[40]]] * short]), wanted)
+
+
+def test_the_longest_minibatch_decides_how_many_trials_share_a_step(monkeypatch):
+    """Pieces of 40 frames, and of 11 in a second minibatch, are padded to 32 rows."""
+    positions, frames = [], [np.ones((n, 88)) for n in [11] * 8 + [40] * 32]
+    monkeypatch.setattr(
+        "optim_study.backend.part_size", lambda model, steps, device: positions.append(steps)
+    )
+    started(frames)
+    assert positions == [40 * 32]
 
 
 def test_trials_have_the_same_curves_with_two_threads():

@@ -107,6 +107,12 @@ def test_the_memory_that_there_is_is_obeyed():
             choose(asked=asked, free=free)
 
 
+def test_trials_fill_60_percent_of_the_memory_and_those_that_are_asked_for_all_of_it():
+    """Each trial needs 10 of 100 bytes."""
+    how = {"jobs": 1, "device": "cuda", "free": 100}
+    assert [fused(STUDY, lambda k: 10 * k, asked, **how) for asked in (None, 10)] == [6, 10]
+
+
 @pytest.mark.parametrize(
     ("places", "workers"),
     [
@@ -116,9 +122,14 @@ def test_the_memory_that_there_is_is_obeyed():
     ],
 )
 def test_workers_of_one_device_share_its_free_memory(places, workers, monkeypatch):
-    shares = []
+    shares, steps, corpus = [], [], chorales(MELODIES)
+
+    def of_longest(study, model, device, longest):
+        steps.append(longest)
+        return lambda k: 0
+
     monkeypatch.setattr(plan, "free_memory", lambda device: 6 << 30)
-    monkeypatch.setattr(plan, "memory", lambda *_: lambda k: 0)
+    monkeypatch.setattr(plan, "memory", of_longest)
     monkeypatch.setattr(plan, "fused", lambda *_, free, **__: shares.append(free))
-    plan.plan(RunConfig(arch=("rnn",), depth=(1,)), chorales(MELODIES), places)
-    assert shares == [(6 << 30) / workers]
+    plan.plan(RunConfig(arch=("rnn",), depth=(1,)), corpus, places)
+    assert (shares, steps) == ([(6 << 30) / workers], [max(map(len, corpus.train))])

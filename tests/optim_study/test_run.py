@@ -19,7 +19,7 @@ from small_studies import MELODIES, finished, wait_for
 
 from optim_study import ray_engine, read_csv, run, smoke
 from optim_study.config import RunConfig
-from optim_study.engines import engine_of
+from optim_study.engines import ThisProcess, engine_of
 from optim_study.ray_engine import ray_devices, ray_tasks
 from optim_study.results import csv_text, write_csv
 from optim_study.runner import OUTPUTS
@@ -275,6 +275,7 @@ def test_a_command_stopped_in_its_middle_goes_on_to_the_same_bits(options, harm,
 @pytest.mark.parametrize(
     ("engine", "gpus", "asked", "expected"),
     [
+        pytest.param("processes", 0, {}, ["cpu"], id="a CPU"),
         pytest.param("processes", 0, {"jobs": 2}, ["cpu"] * 2, id="2 jobs"),
         pytest.param("processes", 2, {}, ["cuda:0", "cuda:1"], id="2 GPUs"),
         pytest.param(
@@ -298,6 +299,7 @@ def test_a_worker_each_on_a_gpu_or_a_cpu(engine, gpus, asked, expected, monkeypa
     else:
         with engine_of(config) as opened:
             assert opened.places == expected
+            assert isinstance(opened, ThisProcess) == (len(expected) == 1)
 
 
 @pytest.mark.parametrize(

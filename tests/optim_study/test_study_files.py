@@ -14,7 +14,7 @@ from numpy_backend import NumpyTrials
 from small_studies import NUMPY, assert_exact, config, drive, reference, save_at
 
 from optim_study.config import StudyConfig
-from optim_study.folder import StudyFolder
+from optim_study.folder import StudyFolder, the_only_run
 from rhn.cells import RHN
 from rhn.checkpoints import save
 from rhn.errors import DataError, InvalidInputError
@@ -111,6 +111,14 @@ def test_a_checkpoint_of_a_training_run_is_refused_and_not_changed(tmp_path):
     with pytest.raises(DataError, match=r"best\.safetensors .* expected a checkpoint of a study"):
         drive(config(), tmp_path)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("file", ["journal.log", "rnn-depth1/trials/0000.json"])
+def test_the_folder_of_a_run_has_a_journal_or_trials(file, tmp_path):
+    for path in (tmp_path / "texts/notes.txt", tmp_path / "one" / file):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert the_only_run(tmp_path) == tmp_path / "one"
 
 
 @pytest.mark.parametrize(

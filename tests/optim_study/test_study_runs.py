@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from numpy_backend import NumpyBackend, NumpyTrials
+from numpy_backend import NumpyBackend, NumpyTrials, OneThread
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState, create_trial
 from small_studies import (
@@ -73,9 +73,9 @@ def test_fusing_changes_no_result(fuse, objective, tmp_path, storage):
     assert ends == {"diverged", True, False}, "by divergence, early and at the last epoch"
 
 
-def test_two_processes_have_the_results_of_one(tmp_path):
+def test_two_processes_of_one_thread_have_the_results_of_one(tmp_path):
     with closing(Processes(["cpu", "cpu"])) as engine:
-        drive(config(), tmp_path, engine=engine)
+        drive(config(), tmp_path, backend=OneThread(), engine=engine)
     assert_exact(config(), tmp_path)
 
 
@@ -116,6 +116,7 @@ def test_damaged_files_are_renamed_and_their_trials_are_trained_again(tmp_path):
     damaged = {path: path.read_bytes()[:-1] for path in (state, model)}
     save_at(8, 2, tmp_path).save_record(reference(study, 2))
     save_at(4, 3, tmp_path)
+    save_at(0, 4, tmp_path)
     record = folder.file(2, ".json").read_text()
     assert folder.epochs([0, 1, 2]) == {0: 8, 2: 8}
     low = re.sub('"test_nll": [^,}]+', '"test_nll": "low"', record)
@@ -128,7 +129,7 @@ def test_damaged_files_are_renamed_and_their_trials_are_trained_again(tmp_path):
     (folder.trials / ".0001-best.rhn-partial-12345678.safetensors").write_bytes(b"half")
     backend = Eventful()
     drive(study, tmp_path, backend=backend, fuse=8)
-    assert backend.started == [((2,), 8), ((3,), 4), ((0, 1, 4, 5), 0)]
+    assert backend.started == [((2,), 8), ((3,), 4), ((4,), 0), ((0, 1, 5), 0)]
     assert_exact(study, tmp_path)
     for path, content in damaged.items():
         (kept,) = folder.trials.glob(f"{path.name}.damaged-*")
@@ -350,7 +351,7 @@ def test_optuna_reads_a_study_while_it_runs_and_a_larger_total_extends_it(tmp_pa
     assert ranges.pop("transform_bias") == (0.0, -1.0, -2.0, -3.0)
     ends = {k: (v.low, v.high, v.log) for k, v in ranges.items()}
     assert ends == {"learning_rate": (1e-4, 1.0, True), "init_std": (1e-8, 1e-2, True)}
-    drive(config(trials=3), tmp_path, storage, backend=None)  # nothing is left to train
+    drive(config(trials=3), tmp_path, storage, engine=SimpleNamespace(places=["cpu"]))  # no jobs
     looking = Eventful(lambda trials: trials.epoch == 5 and look())
     drive(config(), tmp_path, storage, backend=looking)
     assert_exact(config(), tmp_path, storage)

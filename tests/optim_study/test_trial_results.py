@@ -105,8 +105,16 @@ def test_the_row_of_a_trial_whose_best_weights_overflow_on_the_test_pieces(test_
 )
 def test_a_trial_leaves_its_plateau_below_98_percent_of_the_constant_predictor(losses, epoch):
     study = StudyConfig(arch="rnn", depth=1, data="toy")
-    found = finished_row(study, 0, np.array([losses, losses]).T, 8, 9.6, 11.16)
-    assert found.left_epoch == epoch
+    curve = np.array([losses, [9.0] * len(losses)]).T  # validation losses say nothing about it
+    assert finished_row(study, 0, curve, 8, 9.6, 11.16).left_epoch == epoch
+
+
+def test_a_trial_whose_validation_loss_overflows_has_diverged_and_the_losses_of_other_epochs():
+    study = StudyConfig(arch="rnn", depth=1, data="toy")
+    curve = np.array([[11.0, 11.5], [9.0, np.inf], [10.0, 10.5]])
+    found = finished_row(study, 0, curve, 8, 9.6, 11.16)
+    assert (found.diverged, found.best_epoch, found.epochs) == (True, 2, 2)
+    assert (found.best_train_nll, found.train_nll, found.best_valid_nll) == (10.0, 10.0, 10.5)
 
 
 @pytest.mark.parametrize(
