@@ -2,6 +2,7 @@
 skips with a reason.
 """
 
+import gc
 import json
 import os
 import shlex
@@ -64,6 +65,17 @@ def pytest_configure(config):
         usual = hypothesis.settings.get_profile(PROFILE)
         hypothesis.settings.register_profile("short", usual, max_examples=25)
         hypothesis.settings.load_profile("short")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """The garbage collector never visits what is imported and collected: all of that stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -610,7 +610,7 @@ def test_states_that_grow_beyond_all_numbers_are_no_points():
 
 @pytest.mark.parametrize("suffix", [".json", ".npz"])
 def test_a_result_without_points_is_read_back_and_drawn(suffix, tmp_path):
-    found = fixed_points(lambda x, s: s + 1, torch.zeros(1), starts=torch.zeros(3, 2))
+    found = fixed_points(lambda x, s: s * s + 2, torch.zeros(1), starts=torch.zeros(3, 2))
     again = load(found.save(tmp_path / f"none{suffix}"))
     assert str(again) == str(found)
     for name in ("states", "eigenvalues", "is_slow", "time_constants", "unstable"):
