@@ -125,7 +125,7 @@ def _follow() -> None:
         driver.join()
     _stopping[0].value = True
     with _busy:  # the job is saved
-        os._exit(os.EX_OK)
+        os._exit(0)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class FewTicks(MaxNLocator):
         if axis is axis.axes.yaxis:
             return ticks
         width = axis.axes.bbox.width / axis.axes.figure.dpi / self.letter
-        letters = 1 + max(map(len, ["", *axis.get_major_formatter().format_ticks(ticks)]))
+        letters = 1 + max(map(len, axis.get_major_formatter().format_ticks(ticks)), default=0)
         while len(ticks) > 1 and letters > width * (ticks[1] - ticks[0]) / (high - low):
             ticks = ticks[::2]
         return ticks

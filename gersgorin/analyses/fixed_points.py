@@ -392,9 +392,7 @@ def as_states(starts: Tensor, run: Run) -> Tensor:
     """Starts (B, N) as real numbers; complex ones are refused if a tensor of the state is real."""
     if not starts.is_complex():
         return starts
-    state = next(iter(run.states))
-    if run.step.unpack is not None:
-        state = run.step.unpack(state)
+    state = run.states[0] if run.step.unpack is None else run.step.unpack(run.states[0])
     is_complex = all(part.is_complex() for part in tree_leaves(state))
     checks.require(is_complex, "starts", checks.kind(starts), "real numbers, as the state has them")
     return real_view(starts).flatten(1)

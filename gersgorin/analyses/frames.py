@@ -166,7 +166,7 @@ def errors_of(factors: Sequence[Factor]) -> Tensor:
     outside = lengths_outside(factors, U, by_row)
     y = torch.hypot(U[1:].norm(dim=2), outside)
     identity = U[-1]
-    parts = U[:-1].split(max(AT_ONCE, identity.numel()) // identity.numel())
+    parts = U[:-1].split(max(1, AT_ONCE // identity.numel()))
     solve = partial(torch.linalg.solve_triangular, B=identity, upper=True, unitriangular=True)
     w = torch.cat([solve(part).norm(dim=1) for part in parts])
     sizes = sizes_of(factors)[:, None] / diagonals.abs()

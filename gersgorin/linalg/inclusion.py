@@ -88,7 +88,7 @@ def in_minimal_gersgorin_set(A: Tensor, z: Tensor, tol: float | Tensor | None = 
     others = (A.abs() + tol / n) / unit
     others = others.masked_fill(torch.eye(n, dtype=torch.bool, device=A.device), 0)
     parts = []
-    for part in ((distances - tol / n) / unit).split(max(1, CHUNK // A.shape[-2:].numel()), dim=-2):
+    for part in ((distances - tol / n) / unit).split(max(1, CHUNK // n**2), dim=-2):
         M = torch.diag_embed(part) - others[..., None, :, :]
         x, singular = torch.linalg.solve_ex(M, torch.ones_like(M[..., 0]))
         parts.append((singular != 0) | ~(x > 0).all(-1))

@@ -193,5 +193,5 @@ class RHN(DeclaredCell):
     def _start(self, generator: torch.Generator | None) -> None:
         n = self.hidden_size
         if self.transform_bias is not None:
-            self.bias[:, n:] = self.transform_bias
+            self.bias[:, n : 2 * n] = self.transform_bias
             self.bias[:, 2 * n :] = -self.transform_bias

@@ -256,7 +256,7 @@ def _musicxml_part(part: ElementTree.Element) -> ScorePart:
     notes, now, divisions = [], 0, 1  # divisions: units of <duration> in a quarter note
     for element in part.iter():
         if element.tag == "divisions":
-            divisions = int("".join(element.itertext()))
+            divisions = int(element.text or "")
         elif element.tag == "forward":
             now += int(element.findtext("duration", "")) * TICKS // divisions
         elif element.tag in ("backup", "chord"):

@@ -89,17 +89,17 @@ def read_text(
 
     Raises DataError for files that are missing, damaged or do not match; InvalidInputError.
     """
-    given: Any = TEXT_SETS.get(name, vocabulary)
-    if given is not None:
-        unit = given.unit
+    if name in TEXT_SETS:
+        unit = TEXT_SETS[name].unit or unit
+    elif vocabulary is not None:
+        unit = vocabulary.unit
     if vocabulary_size is not None and unit != "words":
         raise InvalidInputError(f"unit is {unit}: expected words, for a vocabulary size")
-    place, *others = files = _files(name, path)
-    if others:
-        place = place.parent
+    files = _files(name, path)
+    place = files[0].parent if len(files) > 1 else files[0]
     digests, contents = zip(*(_content(file, name, unit) for file in files), strict=True)
     texts, symbols = _codes(contents, unit)
-    if not others:
+    if len(texts) == 1:
         (whole,) = texts
         train, valid = len(whole) * 90 // 100, len(whole) * 5 // 100
         texts = np.split(whole, (train, train + valid))
@@ -171,7 +171,7 @@ def _content(file: Path, name: str, unit: Unit) -> tuple[str, Any]:
     """Return the SHA-256 (hex) and the text or bytes of a file. A published archive is unpacked."""
     try:
         check_file(file)
-        if file.suffix != ".zip":
+        if name == "text" or file.suffix != ".zip":
             content = file.read_bytes()
         else:
             with zipfile.ZipFile(file) as archive:

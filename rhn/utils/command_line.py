@@ -137,7 +137,7 @@ def run_read(
     InvalidInputError.
     """
     words = list(map(str, sys.argv[1:] if args is None else args))
-    if next(iter(words), "--help") in ("--help", "-h"):
+    if words[:1] in ([], ["--help"], ["-h"]):
         list(map(app.__getitem__, app))  # imports all commands: the help has their first lines
     try:
         command = app(words, exit_on_error=False, print_error=False, verbose=False)

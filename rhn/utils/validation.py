@@ -12,11 +12,6 @@ from typing import Annotated, Any, NamedTuple, TypeGuard, get_args, get_origin, 
 
 from rhn.errors import InvalidInputError
 
-UNEVALUATED: dict[str, Any] = {}
-if sys.version_info >= (3, 14):
-    from annotationlib import Format
-
-    UNEVALUATED["annotation_format"] = Format.STRING
 SHORT = 60  # characters of a value in a message
 LARGEST = 2**63 - 1  # of whole numbers: the most elements of a tensor
 LARGEST_FLOAT = 3e38  # of numbers in networks: the range of float32
@@ -161,7 +156,11 @@ def signature_of(function: Callable) -> inspect.Signature:
     """Return the signature of a function, whose annotations are not evaluated: since Python 3.14
     they may be names that only a type checker imports (PEP 649). Raises TypeError or ValueError.
     """
-    return inspect.signature(function, **UNEVALUATED)
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.STRING)
+    return inspect.signature(function)
 
 
 def unexpected(name: str, value: object, expected: str) -> InvalidInputError:
