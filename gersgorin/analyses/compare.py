@@ -61,6 +61,7 @@ COLUMNS = (RUNS, RADIUS, ROW_REACH, NORM, LOG_NORM, HALF_LIFE)
 NOTES = (NOT_CONVERGED, NORM_NOT_CONVERGED, NO_NUMBER)
 WITHOUT_STEPS = "a comparison from a .json file has no numbers of steps: expected one from .npz"
 HEADING = 14  # letters of a line in the heading of a column
+ENOUGH = 1  # leading eigenvalues for the measures of further runs
 
 no_numbers = partial(np.empty, (0, 0))
 PerRun = Annotated[np.ndarray, "run", "step"]
@@ -317,7 +318,7 @@ class Comparison(Result):
         """Return the measures of all networks, (K, R, T), NaN where a network has no such run or a
         run no such step, and the number of steps of each run, (K, R), then 0.
         """
-        if any(one.first is None for one in self.networks):
+        if None in [one.first for one in self.networks]:
             raise InvalidInputError(WITHOUT_STEPS)
         runs = max(len(one.steps) for one in self.networks)
         longest = max(one.norm.shape[1] for one in self.networks)
@@ -422,7 +423,7 @@ def compare(
     runs = [list[Spectra]() for _ in draws]
     with reported(progress, "compare", total=len(jobs)) as advance:
         for done, (k, network, sequence) in enumerate(jobs, 1):
-            few = 1 if runs[k] else leading  # enough for the measures of further runs
+            few = ENOUGH if runs[k] else leading
             runs[k].append(spectra(network, sequence, s0, leading=few, **how))
             advance(done, len(jobs))
     if not named:

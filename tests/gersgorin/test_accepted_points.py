@@ -23,6 +23,7 @@ from gersgorin.root_search import (
 from gersgorin.root_search import search as search_of_speed
 from gersgorin.run import open_run
 from gersgorin.step import as_step
+from rhn.cells import RNN
 from rhn.errors import InvalidInputError
 from tests.gersgorin.test_exponents import d, drawn
 from tests.gersgorin.test_points_and_cycles import NO_INPUT, grid, search
@@ -74,9 +75,16 @@ def test_complex_starts_are_states_of_complex_numbers(dtype):
     assert found.starts.shape == (7, 4) and found.found_from.tolist() == [7]
 
 
-def test_complex_starts_of_a_real_state_are_refused():
+@pytest.mark.parametrize(
+    ("network", "s0"),
+    [
+        pytest.param(lambda x, s: s / 2, ZEROS, id="a function"),
+        pytest.param(RNN(1, 4, dtype=d), None, id="a cell"),
+    ],
+)
+def test_complex_starts_of_a_real_state_are_refused(network, s0):
     with pytest.raises(InvalidInputError, match=r"starts is .*expected real numbers"):
-        fixed_points(lambda x, s: s / 2, NO_INPUT, ZEROS, starts=torch.zeros(3, 2) * 1j)
+        fixed_points(network, NO_INPUT, s0, starts=torch.zeros(3, 2) * 1j)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

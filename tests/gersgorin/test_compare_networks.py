@@ -23,12 +23,12 @@ from gersgorin.analyses.compare import (
     compare,
     quantiles,
 )
-from gersgorin.analyses.comparison_figure import _sizes
+from gersgorin.analyses.comparison_figure import _sizes, colours_of_networks
 from gersgorin.analyses.spectra import spectra
 from gersgorin.run import open_run
 from rhn.cells import RNN, make_cell
 from rhn.errors import InvalidInputError
-from rhn.utils.named_curves import names_of
+from rhn.utils.named_curves import colours_of, names_of
 from rhn.utils.tables import MORE
 from tests.numbers.record import X, cell, filled
 
@@ -362,11 +362,15 @@ def test_networks_of_one_row_or_column_are_one_group():
     for places, wanted in (
         ([("a", 1), ("a", 2)], {"": ["1", "2"]}),
         ([("a", 1), ("b", 1)], {"": ["a", "b"]}),
+        ([("a", ""), ("b", "")], {"": ["a", "b"]}),
         (["a", "b"], {"": ["a", "b"]}),
+        (["a"], {"": ["a"]}),
         ([("a", 1), ("b", 2)], {"a": ["1"], "b": ["2"]}),
     ):
-        groups = compare(dict.fromkeys(places, rnn), X[:2]).groups
-        assert {row: [*group] for row, group in groups.items()} == wanted
+        found = compare(dict.fromkeys(places, rnn), X[:2])
+        assert {row: [*group] for row, group in found.groups.items()} == wanted
+        if len(wanted) == 1:
+            assert colours_of_networks(found) == colours_of(wanted[""])
 
 
 @pytest.mark.parametrize("panels", [("discs",), ("product", "norm"), tuple(PANELS)], ids=str)

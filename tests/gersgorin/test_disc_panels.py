@@ -1,5 +1,6 @@
 """Panels of discs: what they hold, when one is added, and what their legends name."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -36,6 +37,7 @@ from gersgorin.analyses.disc_panels import (
     ROW_UNION,
     JacobianDiscs,
     closer_squares,
+    disc_squares,
 )
 from gersgorin.analyses.spectra import spectra
 from gersgorin.recorder import Recorder
@@ -344,9 +346,12 @@ def test_a_path_is_seen_from_a_share_of_the_width_and_the_height_on(share, seen)
 def test_an_axis_has_as_many_numbers_as_its_longest_one_leaves_room_for():
     """Four letters and a space: two of three ticks are two thirds of the width apart."""
     letter = 0.65 * 10 / 72  # inches, of 10 points
-    two, three = [-100, 100], [-100, 0, 100]
-    for letters, wanted in ((7.45, [-100]), (7.55, two), (14.9, two), (15.1, three)):
-        ax = Figure((letters * letter, 1)).add_axes((0, 0, 1, 1), xlim=(-150, 150))
+    two, three, five = [-100, 100], [-100, 0, 100], [-100, -50, 0, 50, 100]
+    for letters, end, wanted in (
+        (7.45, 150, [-100]), (7.55, 150, two), (14.9, 150, two), (15.1, 150, three),
+        (60, 100, five),
+    ):  # fmt: skip
+        ax = Figure((letters * letter, 1)).add_axes((0, 0, 1, 1), xlim=(-end, end))
         ax.xaxis.set_major_locator(FewTicks())
         assert ax.xaxis.get_majorticklocs().tolist() == wanted
 
@@ -360,6 +365,17 @@ def test_eigenvalues_at_the_ends_of_the_discs_are_in_their_square():
     half = FACTOR * found[CLOSER_DISCS].half
     assert [len(closer_squares(Square(0.0, f * half), discs)) for f in (0.999, 1)] == [0, 1]
     assert CLOSER_EIGENVALUES not in found  # as wide as the discs
+
+
+def test_a_network_has_its_own_square_if_it_covers_half_of_the_common_one_or_less():
+    circle, large = (
+        JacobianDiscs(centers=np.zeros(1), row_radii=np.zeros(1), eigenvalues=np.array([value]))
+        for value in (0j, FACTOR + 0j)
+    )
+    halves = [square.half for square in disc_squares([circle, large])]
+    assert halves == [pytest.approx(1.1), pytest.approx(1.1 * FACTOR)]
+    smaller = replace(large, eigenvalues=0.999 * large.eigenvalues)
+    assert len({*disc_squares([circle, smaller])}) == 1
 
 
 @pytest.mark.parametrize(
@@ -385,6 +401,7 @@ def test_eigenvalues_without_discs_have_a_closer_square(radii, heights, half):
 )
 def test_a_disc_that_touches_the_largest_one_in_a_point_is_connected_with_it(centers, ends):
     discs = JacobianDiscs(centers=np.array(centers), row_radii=np.array([1.25, 0.75, 1]),
+                          column_radii=np.array([0.5, 0.75, 2]),
                           eigenvalues=np.zeros(1, complex))  # fmt: skip
     middle, half, _ = closer_squares(Square(0.0, 100.0), discs)[CLOSER_DISCS]
     assert (middle - half / 1.1, middle + half / 1.1) == pytest.approx(ends)

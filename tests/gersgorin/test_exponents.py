@@ -390,6 +390,9 @@ def test_a_state_is_large_above_the_limit_only(more, numbers, wanted, monkeypatc
     assert [len(block.jacobians) for block in blocks] == wanted
     ends = np.cumsum([0, *wanted]).tolist()
     assert [block.now for block in blocks] == [slice(*each) for each in pairwise(ends)]
+    done = []
+    growth(replace(run, progress=lambda *counts: done.append(counts)), random_frame(5, 1, 0, ZERO))
+    assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert isinstance(blocks[0].jacobians[0][0], LargeJacobian) == bool(more)
 
 

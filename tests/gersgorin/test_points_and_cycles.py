@@ -60,7 +60,7 @@ def test_a_linear_map_has_the_one_point_that_solves_it():
     assert found.found_from.tolist() == [20] and found.input.tolist() == b.tolist()
     values, right = found.modes()
     moduli = np.sort(np.abs(np.linalg.eigvals(A)))[::-1]
-    np.testing.assert_allclose(np.abs(found.eigenvalues[0]), moduli, atol=1e-12)
+    np.testing.assert_allclose(np.abs([values, found.eigenvalues[0]]), [moduli] * 2, atol=1e-12)
     after = right @ (values**7 * np.linalg.solve(right, b.numpy()))
     np.testing.assert_allclose(after, np.linalg.matrix_power(A, 7) @ b.numpy(), rtol=1e-9)
 
@@ -108,7 +108,7 @@ def test_one_bistable_unit_has_three_points(size):
     np.testing.assert_allclose(found.states[order, 0], [-root, 0, root], atol=1e-10)
     slopes = [2 * (1 - root**2), 2, 2 * (1 - root**2)]
     np.testing.assert_allclose(found.eigenvalues[order, 0], slopes, atol=1e-9)
-    assert found.unstable[order].tolist() == [0, 1, 0] and found.sum_of_signs == 1
+    assert found.unstable[order].tolist() == [0, 1, 0]
     np.testing.assert_allclose(found.time_constants[order[1]], -1 / math.log(2), atol=1e-9)
     table = found.table()
     assert sum(table[row] for row in (LED, SHORTER, AT_EDGE, ELSEWHERE)) == 45
@@ -365,15 +365,19 @@ def test_the_sum_of_signs_is_that_of_determinants(slopes, wanted):
 
 
 @pytest.mark.parametrize(
-    ("step", "options"),
+    ("changes", "wanted"),
     [
-        pytest.param(lambda s: 3.2 * s * (1 - s), {"period": 2}, id="cycles"),
-        pytest.param(lambda s: s + 0.002 + s * s, {}, id="a slow point"),
+        pytest.param({}, 1, id="three points"),
+        pytest.param({"period": 2}, math.nan, id="cycles"),
+        pytest.param({"is_slow": np.array([False, True, False])}, math.nan, id="a slow point"),
+        pytest.param({"eigenvalues": np.array([[0.5], [math.nan], [2]]) + 0j}, math.nan,
+                     id="an unknown eigenvalue"),
+        pytest.param({"eigenvalues": np.array([[0.5], [1], [2]]) + 0j}, math.nan, id="one is 1"),
     ],
-)
-def test_cycles_and_slow_points_have_no_sum_of_signs(step, options):
-    found = search(step, torch.tensor([-1.0, 0.4, 0.9], dtype=d), **options)
-    assert len(found.states) > 0 and math.isnan(found.sum_of_signs)
+)  # fmt: skip
+def test_cycles_slow_points_and_unknown_eigenvalues_have_no_sum_of_signs(changes, wanted):
+    found = search(lambda s: torch.tanh(2 * s), torch.tensor([-1.0, 0, 1.0], dtype=d))
+    np.testing.assert_equal(replace(found, **changes).sum_of_signs, wanted)
 
 
 def test_blocks_change_nothing(monkeypatch):
@@ -615,4 +619,6 @@ def test_a_result_without_points_is_read_back_and_drawn(suffix, tmp_path):
     assert str(again) == str(found)
     for name in ("states", "eigenvalues", "is_slow", "time_constants", "unstable"):
         assert getattr(again, name).shape == getattr(found, name).shape, name
+    with pytest.raises(InvalidInputError, match=r"^number of Jacobians is 0: expected those of"):
+        again.modes()
     again.figure().canvas.draw()

@@ -158,9 +158,16 @@ def test_gates_of_a_function_have_its_names():
     assert mine.names == ("input", "forget")
     assert own.names == ("input gate, layer 1", "forget gate, layer 1")
     unknown = gates(linear(DIAGONAL))
-    assert unknown.table()["mean of all gates"].shape == (10,) and mine.notes() == own.notes()
-    note = "note: steps of a network without known gates: 10"
-    assert note in str(unknown).splitlines() and "note" not in str(mine)
+    note = "steps of a network without known gates"
+    assert np.isnan(unknown.table()["mean of all gates"]).tolist() == [True] * 10
+    assert unknown.notes() == {note: 10} and mine.notes() == own.notes() == {note: 0}
+    assert f"note: {note}: 10" in str(unknown).splitlines() and "note" not in str(mine)
+
+
+def test_the_only_gate_of_the_only_step_of_a_cell_is_the_mean_of_all():
+    found = gates(cell("rnn")[0], X[:1], of=lambda x, s: {"open": 0.25 + 0 * s})
+    assert found.mean.tolist() == [[0.25]] and found.table()["mean of all gates"].tolist() == [0.25]
+    assert [*found.notes().values()] == [0]
 
 
 @pytest.mark.parametrize(
