@@ -42,7 +42,7 @@ def in_ostrowski_discs(
     """
     alpha = number("alpha", alpha, least=0, most=1)
     distances, tol = _distances(A, z, tol)
-    n = A.shape[-1]
+    *_, n = A.shape
     rows, columns = (
         off_diagonal_sums(A, axis)[..., None, :] + tol * (n - 1) / n for axis in ("row", "column")
     )
@@ -59,7 +59,7 @@ def in_brauer_ovals(A: Tensor, z: Tensor, tol: float | Tensor | None = None) -> 
     [True, False]
     """
     distances, tol = _distances(A, z, tol)
-    n = A.shape[-1]
+    *_, n = A.shape
     distances = (distances - tol / n).clamp(min=0)
     radii = off_diagonal_sums(A, "row")[..., None, :] + tol * (n - 1) / n
     # a pair holds z if the product of its two ratios is at most 1: the two smallest ones decide
@@ -83,8 +83,9 @@ def in_minimal_gersgorin_set(A: Tensor, z: Tensor, tol: float | Tensor | None = 
     [True, False]
     """
     distances, tol = _distances(A, z, tol)
-    n, norm = A.shape[-1], _norm(A)[..., None, None]
-    unit = torch.where(norm > 0, norm, 1)  # x is then far from overflow
+    *_, n = A.shape
+    # x is then far from overflow
+    unit = _norm(A).clamp(min=torch.finfo(A.dtype).tiny)[..., None, None]
     others = (A.abs() + tol / n) / unit
     others = others.masked_fill(torch.eye(n, dtype=torch.bool, device=A.device), 0)
     parts = []

@@ -16,12 +16,9 @@ from rhn.utils.validation import in_short
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
-def check_square(
-    A: Any, *, smallest: int = 1, steps: int | None = None, entries: bool = True
-) -> Tensor:
+def check_square(A: Any, *, smallest: int = 1, steps: int | None = None) -> Tensor:
     """Return A, a stack of finite square matrices (..., n, n), or (T, ..., n, n) of `steps` or more
-    steps, with n at least `smallest`; entries=False looks at its form only. Raises
-    InvalidInputError, NotFiniteError.
+    steps, with n at least `smallest`. Raises InvalidInputError, NotFiniteError.
 
     >>> check_square(torch.eye(2)).shape
     torch.Size([2, 2])
@@ -38,7 +35,7 @@ def check_square(
         raise InvalidInputError(
             f"A has shape {shape}: expected square matrices {layout} with n >= {smallest}"
         )
-    if entries and not cmath.isfinite(A.sum().item()):  # fast, but the sum may overflow
+    if not cmath.isfinite(A.sum().item()):  # fast, but the sum may overflow
         bad = int((~torch.isfinite(A)).sum())
         if bad > 0:
             said = f"A is NaN or infinite at {bad} of {A.numel()} places: expected finite entries"

@@ -53,13 +53,14 @@ def pseudospectrum(A: Tensor, grid: Tensor | np.ndarray) -> Tensor:
     z = as_numbers("grid", grid).detach().cpu().to(torch.complex128).resolve_conj()
     if not torch.isfinite(torch.view_as_real(z)).all():
         raise InvalidInputError("grid is NaN or infinite at some points: expected finite points")
-    n, points = A.shape[-1], A.shape[:-2].numel() * z.numel()
+    *batch, n, _ = A.shape
+    points = math.prod(batch) * z.numel()
     need = 16 * (2 * max(ENTRIES, n * n) + 4 * points)
     check_room(
         need, f"a matrix of {n} and {points:,} points", "use fewer points or a smaller matrix"
     )
     values = [_smallest_singular_values(one, z) for one in A.reshape(-1, n, n)]
-    shape = (*A.shape[:-2], *z.shape)
+    shape = (*batch, *z.shape)
     return torch.stack(values).reshape(shape) if values else z.real.new_empty(shape)
 
 
@@ -102,7 +103,7 @@ def distance_to_circle(A: Tensor) -> float:
     values = eigenvalues(A.detach().cpu()).to(torch.complex128)
     near = (1 - values.abs()).abs() < spacing
     middles = torch.cat([angles[low], values[near].angle()])
-    middles = (middles if A.is_complex() else middles.abs()).round(decimals=12).unique()
+    middles = (middles if A.is_complex() else middles.abs()).unique()
     while len(middles) and spacing > SMALLEST:
         angles = middles[:, None] + spacing * offsets
         spacing *= 2 / (WITHIN - 1)

@@ -136,14 +136,14 @@ def departure_from_normality(
 
 def departure(A: Tensor, values: Tensor, relative: bool) -> Tensor:
     """`departure_from_normality` of finite matrices A with these eigenvalues."""
-    unit = A.abs().amax((-2, -1))
-    unit = torch.where(unit > 0, unit, 1)
+    *_, n = A.shape
+    unit = A.abs().amax((-2, -1)).clamp(min=torch.finfo(A.dtype).tiny)
     whole = torch.linalg.matrix_norm(A / unit[..., None, None])
     normal = torch.linalg.vector_norm(values / unit[..., None], dim=-1)
     squares = (whole - normal) * (whole + normal)
-    rounding = (LEAST_SQUARES + A.shape[-1]) * torch.finfo(A.dtype).eps * whole**2
+    rounding = (LEAST_SQUARES + n) * torch.finfo(A.dtype).eps * whole**2
     found = torch.where(squares <= rounding, 0, squares).sqrt()  # NaN stays
-    return found / torch.where(whole > 0, whole, 1) if relative else found * unit
+    return torch.where(whole > 0, found / whole, 0) if relative else found * unit
 
 
 def _converged(name: str, stack: Tensor) -> Any:

@@ -9,6 +9,7 @@ chunks, each of which is one call in its own thread; torch releases Python's loc
     pieces(A)                       parts of A that keep all threads busy; progress between them
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,10 @@ PIECE = 2**27  # multiplications of a piece: a part of a second
 def one_thread() -> Iterator[None]:
     """Run the block, or the decorated function, with one intra-op thread of torch; other threads
     keep their number.
+
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
     """
     with torch_threads(1):
         yield
@@ -47,7 +52,8 @@ def pieces(A: Tensor) -> tuple[Tensor, ...]:
     >>> len(pieces(torch.zeros(2 * CHUNKS_PER_WORKER * cores(), 600, 600)))
     2
     """
-    return A.split(max(CHUNKS_PER_WORKER * cores(), PIECE // A.shape[-1] ** 3))
+    *_, n = A.shape
+    return A.split(max(CHUNKS_PER_WORKER * cores(), PIECE // n**3))
 
 
 def by_chunks(
@@ -58,12 +64,12 @@ def by_chunks(
     """
     if workers is not None:
         workers = whole_number("workers", workers, 1)
-    stack = A.detach().cpu().reshape(A.shape[:-2].numel(), *A.shape[-2:])
-    enough = 1 + stack.numel() * stack.shape[-1] // THREAD
+    *batch, n, _ = A.shape
+    stack = A.detach().cpu().reshape(math.prod(batch), n, n)
+    enough = 1 + stack.numel() * n // THREAD
     n_workers = min(workers or cores(), len(stack), enough)
     n_chunks = min(CHUNKS_PER_WORKER * n_workers, len(stack)) if n_workers > 1 else 1
     with one_thread():
         parts = in_threads(solve, stack.tensor_split(n_chunks), n_workers)
     rows = zip(*(part if isinstance(part, tuple) else (part,) for part in parts), strict=True)
-    whole = (row[0] if len(row) == 1 else torch.cat(row) for row in rows)
-    return [each.reshape(A.shape[:-2] + each.shape[1:]) for each in whole]
+    return [each.reshape(*batch, *each.shape[1:]) for each in map(torch.cat, rows)]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from gersgorin import root_search
 from gersgorin.analyses import iterated_map
 from gersgorin.analyses.fixed_points import fixed_points
 from gersgorin.analyses.lyapunov import lyapunov
@@ -19,6 +20,7 @@ from gersgorin.root_search import (
     ZeroSearch,
     least_squares_lengths,
     newton_steps_are_short,
+    slower_beside,
 )
 from gersgorin.root_search import search as search_of_speed
 from gersgorin.run import open_run
@@ -164,10 +166,11 @@ def test_states_up_to_a_distance_have_met(states, numbers):
 
 def test_distinct_states_are_farther_apart_than_a_distance_and_than_rounding():
     every, apart = torch.ones(3, dtype=torch.bool), torch.tensor(0.25, dtype=d)
-    states = torch.tensor([[0.0], [0.25], [0.75]], dtype=d)
+    states = torch.tensor([[0.0, 0.0], [0.25, 0.0], [0.75, 0.0]], dtype=d)
     rows, counts = distinct(states, torch.zeros(3), every, apart, starts=2)
     assert (rows.tolist(), counts.tolist()) == ([0, 2], [2, 0])
-    rows, counts = distinct(1e9 + 4 * states, torch.zeros(3), every, apart, starts=3)
+    far = torch.tensor([1e9, 0.0], dtype=d)  # one large entry
+    rows, counts = distinct(far + 4 * states, torch.zeros(3), every, apart, starts=3)
     assert (rows.tolist(), counts.tolist()) == ([0], [3])
 
 
@@ -200,6 +203,78 @@ def test_units_of_entries_are_their_sides_and_those_of_equal_starts_are_one(side
     starts = torch.stack((torch.zeros(3, dtype=d), torch.tensor(sides, dtype=d)))
     found = ZeroSearch.around(abs, abs, starts, starts, 0.5, 1e-9)
     assert found.unit.tolist() == units
+
+
+@pytest.mark.parametrize(
+    ("starts", "settled", "low", "high", "scale"),
+    [
+        pytest.param([[0, 0], [8, 2]], [[1, 5]], [-4, -4], [12, 9], 8, id="longest edge"),
+        pytest.param([[0, 0], [40, 2]], [[1, 0], [4, 0]], [-20, -20], [60, 22], 30, id="settled"),
+        pytest.param([[0, 0], [40, 2]], [[1, 0]], [-20, -20], [60, 22], 10, id="settled in one"),
+        pytest.param([[0, 0], [40, 2]], [], [-20, -20], [60, 22], 40, id="none has settled"),
+        pytest.param([[0, 0], [0.5, 0.25]], [], [-0.5, -0.5], [1, 0.75], 0.5, id="short edges"),
+        pytest.param([[3, 3]], [], [2.5, 2.5], [3.5, 3.5], 1, id="one start"),
+    ],
+)
+def test_the_box_and_the_scale_of_a_search_are_those_of_its_starts_and_of_settled_states(
+    starts, settled, low, high, scale
+):
+    starts, settled = (torch.tensor(each, dtype=d).reshape(-1, 2) for each in (starts, settled))
+    found = ZeroSearch.around(abs, abs, starts, settled, 0.5, 1e-9)
+    assert (found.low.tolist(), found.high.tolist(), found.scale.item()) == (low, high, scale)
+
+
+@pytest.mark.parametrize("zero", [(-3.5, -3.5), (11.5, 5.5)])
+def test_zeros_near_corners_of_a_box_with_units_are_found_in_blocks_of_two(zero, monkeypatch):
+    starts, calls = torch.tensor([[0, 0], [8, 2], [4, 1], [2, 0], [1, 1]], dtype=d), []
+    zero, slope = torch.tensor(zero, dtype=d), 2 * torch.eye(2, dtype=d)
+    search = ZeroSearch.around(
+        lambda s: 2 * s - zero, lambda s: slope.expand(len(s), 2, 2), starts, starts, 0.5, 1e-10
+    )
+    assert search.unit.tolist() == [1, 0.25]
+    monkeypatch.setattr(root_search, "BLOCK", 2 * 2**2)
+    ends, _ = search.find(starts, lambda *numbers: calls.append(numbers))
+    torch.testing.assert_close(ends, zero.expand(5, 2))
+    assert calls[0] == (0, 5) and calls == sorted(calls) and calls[-1] == (5, 5)
+
+
+@pytest.mark.parametrize("high", [5.0, 0.9], ids=["in the box", "at its edge"])
+def test_a_step_of_a_search_is_damped_less_after_success_and_more_after_failure(high):
+    """A cubic with one zero, and a minimum of its modulus at sqrt(2 / 3)."""
+    value, slope = lambda s: s**3 - 2 * s + 2, lambda s: 3 * s**2 - 2
+    visited, wanted, s, damping = [], [], 0.0, 0.1
+    while len(wanted) < 20:
+        speed = abs(value(s))
+        trial = s - slope(s) * value(s) / (slope(s) ** 2 + damping * speed)
+        wanted.append(trial)
+        if trial <= high and abs(value(trial)) < speed:
+            s, damping = trial, damping / 8
+        else:
+            damping *= 4
+
+    def step(s):
+        visited.append(s.item())
+        return s + value(s)
+
+    r = Residual(step, lambda s: (1 + slope(s))[:, :, None], torch.ones(1, dtype=d))
+    low, start, high = (torch.tensor([[each]], dtype=d) for each in (-5.0, 0.0, high))
+    ends, minima = search_of_speed(r, start, low[0], high[0], 1e-10)
+    assert visited[1:13] == pytest.approx(wanted[:12])
+    assert ends.item() == pytest.approx(math.sqrt(2 / 3), rel=1e-6) and minima.item()
+
+
+@pytest.mark.parametrize("side", [0.5, -0.5])
+@pytest.mark.parametrize("bend", [1, -1], ids=["saddle", "minimum"])
+def test_beside_a_saddle_of_the_speed_is_a_state_on_its_slower_side(bend, side):
+    def step(s):
+        x, y = s.T
+        return s + torch.stack((1 - bend * (x**2 + 0.2 * side * x**3), y), 1)
+
+    slopes = torch.diag(torch.tensor([1.0, 2.0], dtype=d))[None]  # at 0
+    r = Residual(step, lambda s: slopes, torch.ones(2, dtype=d))
+    saddles, beside = slower_beside(r, torch.zeros(1, 2, dtype=d), torch.tensor(0.5))
+    assert saddles.item() == (bend > 0) and len(beside) == saddles.sum()
+    assert not len(beside) or beside[0].tolist() == pytest.approx([side, 0])
 
 
 def test_a_search_that_ends_at_the_edge_of_the_box_is_no_slow_point(monkeypatch):

@@ -30,6 +30,7 @@ FRAMES = {  # name: (axes, shape of outputs, shape of frames; None if refused)
     "as many numbers as steps": (Axes(5, 2, 0, one=True), (2, 5), (1, 2, 5)),
     "states of layers": (Axes(5, 2, 0), (1, 2, 3), (1, 2, 3)),
     "other sequences": (Axes(5, 2, 0), (3, 3), None),
+    "an axis too many": (Axes(5, 2, 0), (1, 1, 2, 3), None),
     "other numbers": (Axes(5, 2, 0), (4, 2, 3), None),
 }
 
@@ -60,6 +61,14 @@ def test_as_many_products_are_computed_at_once_as_fit(block, count, monkeypatch)
     monkeypatch.setattr(model_map, "BLOCK", block)
     (found,) = model_maps(nn.GRU(2, 4), torch.rand(6, 2))  # 12 inputs, 24 outputs
     assert found.at_once == count
+
+
+def test_a_difference_has_the_precision_of_its_second_order():
+    """Its distance, eps^(1/3), leaves errors of 1e-11 by rounding and by curvature."""
+    x, slopes = torch.rand(4, 2, dtype=d), torch.rand(4, 2, dtype=d)
+    (found,) = model_maps(torch.exp, x)
+    wanted = (x.exp() * slopes)[:, None]
+    torch.testing.assert_close(found.difference(slopes), wanted, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(("at", "other"), [(0, 1), (2, 0)], ids=["the first", "the last"])

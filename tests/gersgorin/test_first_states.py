@@ -6,6 +6,7 @@ import pytest
 import torch
 from oracles import close
 from torch import nn
+from user_modules import Vectors
 
 from gersgorin.kinds import required
 from gersgorin.run import open_run
@@ -112,6 +113,14 @@ def test_a_cell_that_runs_without_a_state_starts_from_zeros_of_its_form(module, 
     assert (run.states[0] == 0).all()
     A, (x, s) = run.jacobians(), run.at()
     assert (difference(run.step.rows, x, s, lambda v: (A @ v[..., None])[..., 0]) < 1e-7).all()
+
+
+def test_a_first_state_that_asks_for_an_argument_is_not_declared():
+    class Asks(Vectors):
+        def initial_state(self, rows):
+            return torch.ones(rows, N)
+
+    assert not open_run(Asks(M, N), X).states[0].any()
 
 
 def test_a_row_of_one_number_is_no_batch_if_the_state_has_no_axis_of_the_batch():

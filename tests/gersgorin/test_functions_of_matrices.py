@@ -24,6 +24,7 @@ from gersgorin.linalg import (
     in_brauer_ovals,
     in_minimal_gersgorin_set,
     in_ostrowski_discs,
+    inclusion,
     jacobian_product,
     numerical_radius,
     pseudospectrum,
@@ -32,7 +33,8 @@ from gersgorin.linalg import singular_values as home
 from gersgorin.linalg.disc_unions import discs_outline, overlap_ends
 from gersgorin.linalg.jacobian_products import log_norms, running_products
 from gersgorin.linalg.numerical_range import support_function
-from rhn.errors import InvalidInputError
+from gersgorin.linalg.threads import by_chunks, cores, pieces
+from rhn.errors import InvalidInputError, NotFiniteError
 
 d = torch.float64
 DEFECTIVE = {"jordan_of_rotations"}  # blocks of 4: rounding moves eigenvalues by eps^(1/4) = 1e-4
@@ -83,6 +85,45 @@ def test_batches_and_workers_change_no_bit_of_eigenvalues():
 
 
 @pytest.mark.parametrize(
+    ("count", "n", "workers", "chunks"),
+    [
+        pytest.param(16, 64, 64, 12, id="work for three"),  # 1 + 16 * 64^3 // 2^21
+        pytest.param(16, 64, 2, 8, id="two workers"),
+        pytest.param(16, 64, 1, 1, id="one worker"),
+        pytest.param(3, 128, 64, 3, id="few matrices"),
+        pytest.param(16, 8, 64, 1, id="small ones"),
+    ],
+)
+def test_each_worker_has_four_chunks_of_a_batch_that_is_worth_its_start(count, n, workers, chunks):
+    A, sizes = torch.randn(count, 1, n, n), []
+    (found,) = by_chunks(lambda some: sizes.append(len(some)) or some, A, workers)
+    assert torch.equal(found, A) and len(sizes) == chunks and sum(sizes) == count
+
+
+@pytest.mark.parametrize(
+    ("affinity", "count", "wanted"),
+    [
+        pytest.param(lambda process: {1, 3, 5} if process == 0 else {}, 8, 3, id="of the process"),
+        pytest.param(None, 6, 6, id="of the machine"),
+        pytest.param(None, None, 1, id="unknown"),
+    ],
+)
+def test_cores_are_those_of_the_process_where_the_system_says_so(
+    affinity, count, wanted, monkeypatch
+):
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    if affinity is not None:
+        monkeypatch.setattr("os.sched_getaffinity", affinity, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: count)
+    assert cores() == wanted
+
+
+def test_pieces_of_small_matrices_hold_many():
+    few = torch.zeros(()).expand(9000, 32, 32)
+    assert [len(piece) for piece in pieces(few)] == [4096, 4096, 808]
+
+
+@pytest.mark.parametrize(
     "name", ["random", "companion", "stochastic", "badly_scaled", "symmetric", "complex"]
 )
 def test_conditions_are_those_of_scipys_eigenvectors_of_both_sides(name):
@@ -109,10 +150,18 @@ def test_the_condition_is_infinite_for_jordan_blocks_only(dtype):
     assert conditions[0].item() == pytest.approx(75**0.5) and conditions.isfinite().all()
 
 
-@pytest.mark.parametrize("gap", [1e-3, 1e-10])
-def test_the_condition_of_two_near_eigenvalues_is_finite(gap):
+@pytest.mark.parametrize(
+    ("gap", "wanted"),
+    [
+        pytest.param(1e-3, 1000.0005, id="far"),
+        pytest.param(1e-10, 1e10, id="near"),
+        pytest.param(3e-16, 1 / 3e-16, id="at rounding"),  # 0.7 / eps
+        pytest.param(1.5e-16, math.inf, id="below rounding"),  # 1.5 / eps
+    ],
+)
+def test_the_condition_of_two_near_eigenvalues_is_finite_up_to_rounding(gap, wanted):
     found = eigenvalue_conditions(torch.tensor([[0, 1], [0, gap]]).double())[1]
-    np.testing.assert_allclose(found, math.hypot(1, 1 / gap), rtol=1e-5)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 def three_groups(units=63):
@@ -257,11 +306,12 @@ def test_inclusion_sets_are_their_definitions_one_inside_the_other(name):
 
 
 @pytest.mark.parametrize("key", SETS)
-def test_inclusion_sets_of_a_batch_are_those_of_its_matrices(key):
+def test_inclusion_sets_of_a_batch_are_those_of_its_matrices(key, monkeypatch):
     A, tol = torch.randn(2, 3, 5, 5, dtype=d), torch.rand(2, 3)
     z = torch.randn(2, 3, 40, dtype=torch.complex128) * 3
     inside, wide = SETS[key](A, z), SETS[key](A, z, tol)
     assert inside.any() and not inside.all()
+    monkeypatch.setattr(inclusion, "CHUNK", 1)
     for k in np.ndindex(2, 3):
         assert torch.equal(inside[k], SETS[key](A[k], z[k]))
         assert torch.equal(wide[k], SETS[key](A[k], z[k], tol[k]))
@@ -367,6 +417,22 @@ def test_henricis_departure_is_the_norm_above_schurs_diagonal(name):
     assert name not in NORMAL or relative < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("share", "counts"), [pytest.param(0.5, 0, id="below"), pytest.param(1.6, 1, id="above")]
+)
+def test_a_departure_counts_if_it_is_above_the_rounding_of_its_squares(share, counts):
+    A = torch.eye(8, dtype=d)
+    A[0, 1] = math.sqrt(share * (16 + 8) * 2**-52 * 8)
+    found = departure_from_normality(A, torch.ones(8, dtype=d))
+    assert found.item() == pytest.approx(counts * A[0, 1].item(), rel=0.1)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_squares_of_a_departure_neither_vanish_nor_overflow(size):
+    found = departure_from_normality(size * torch.tensor([[1, 3], [0, 2]], dtype=d))
+    assert found.item() == pytest.approx(3 * size)
+
+
 @pytest.mark.parametrize("name", MATRICES)
 def test_a_pseudospectrum_is_the_smallest_singular_value_at_every_point(name):
     A = MATRICES[name].numpy()
@@ -381,8 +447,9 @@ def test_grids_in_parts_and_batches_have_the_same_pseudospectra(monkeypatch):
     A, z = torch.randn(2, 3, 4, 4), torch.randn(5, 6, dtype=torch.complex64)
     found = pseudospectrum(A, z)
     assert found.shape == (2, 3, 5, 6) and found.dtype == d
-    monkeypatch.setattr(home, "ENTRIES", 48)
-    assert torch.allclose(found[1, 2], pseudospectrum(A[1, 2].double(), z.numpy()))
+    for entries in (48, 8):  # of three matrices, and of half a one
+        monkeypatch.setattr(home, "ENTRIES", entries)
+        assert torch.allclose(found[1, 2], pseudospectrum(A[1, 2].double(), z.numpy()))
 
 
 @pytest.mark.parametrize("n", [2, 7, 20])
@@ -484,6 +551,14 @@ def test_what_is_no_stack_of_finite_square_matrices_is_refused(function):
 def test_a_documented_path_of_0_7_leads_to_the_same_function(module, name):
     old = importlib.import_module(f"gersgorin.linalg.{module}")
     assert getattr(old, name) is getattr(gersgorin.linalg, name)
+
+
+def test_a_sum_that_overflows_is_no_entry_that_is_not_finite():
+    A = 1.7e308 * torch.eye(2, dtype=d)
+    assert torch.equal(eigenvalues(A).real, A.diagonal())
+    A[0, 1] = torch.inf
+    with pytest.raises(NotFiniteError, match="NaN or infinite at 1 of 4 places"):
+        eigenvalues(A)
 
 
 def test_a_matrix_without_numbers_is_refused():

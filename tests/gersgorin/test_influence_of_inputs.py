@@ -520,6 +520,19 @@ def test_whole_numbers_are_frames_without_an_embedding_and_tensors_are_counted()
     assert outputs_in([None, (None, KERNEL)])[0] is KERNEL
 
 
+class ByNames(Embedded):
+    """Looks ids up by the names of the arguments, the weight first."""
+
+    def forward(self, ids):
+        return self.inner(F.embedding(weight=self.embed.weight, input=ids))
+
+
+def test_arguments_of_an_embedding_may_be_named():
+    module, named, x = Embedded(reader(), 6, M), ByNames(reader(), 6, M), ids()
+    named.load_state_dict(module.state_dict())
+    close(influence(named, x).influence, influence(module, x).influence)
+
+
 def test_the_table_has_the_influence_at_its_largest_lag():
     """A delay of three steps: the printed lags 0, 1, 2, 4, 8 do not show it."""
     late = torch.arange(12)[:, None] > 2

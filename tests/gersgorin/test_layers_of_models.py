@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from user_modules import Projected, WithState
 
-from gersgorin.layers import layer_inputs, record
+from gersgorin.layers import layer_inputs, one_step_read, record
 from gersgorin.model_map import model_maps
 from gersgorin.run import open_run
 from rhn.cells import make_cell
@@ -27,6 +27,14 @@ class Packed(Projected):
     def forward(self, x):
         x = pack_padded_sequence(self.read(x), torch.tensor([x.shape[1]]), batch_first=True)
         return self.rnn(x, torch.ones(1, 1, N))[0].data
+
+
+class PackedPair(Projected):
+    """Packs two sequences, of which one is a step longer."""
+
+    def forward(self, x):
+        x = pack_padded_sequence(x.expand(2, -1, -1), [T, T - 1], batch_first=True)
+        return self.rnn(x)[0].data
 
 
 class Resetting(nn.Module):
@@ -97,6 +105,8 @@ def test_ids_are_embedded_and_a_packed_sequence_is_read():
     wanted = by_hand(model.rnn, model.read(X), torch.ones(1, 1, N).double())
     assert run.states[0].eq(1).all()
     np.testing.assert_allclose(run.states[-1], wanted.detach()[0, 0])
+    with pytest.raises(InvalidInputError, match=r"^x is packed: expected one"):
+        open_run(tagger(nn.GRU(M, N, batch_first=True), kind=PackedPair), X)
 
 
 @pytest.mark.parametrize(
@@ -144,11 +154,13 @@ def test_a_changed_state_of_zeros_is_refused_and_each_call_is_a_step():
 
 
 class InWindows(nn.ModuleList):
-    """Gives the state of the first window to the second."""
+    """Gives the state of the first window, times a factor, to the second."""
+
+    factor = 1
 
     def forward(self, x):
-        y, state = self[0](x[:4])
-        return y, self[0](x[4:], state)[0]
+        y, state, *_ = self[0](x[:4])
+        return y, self[0](x[4:], self.factor * state)[0]
 
 
 class OverSteps(nn.ModuleList):
@@ -159,6 +171,48 @@ class OverSteps(nn.ModuleList):
         for x_t in x[:, None]:
             _, state = self[0](x_t, state)
         return state
+
+
+class WithThird(nn.GRU):
+    """A layer that returns more than an output and a state."""
+
+    def forward(self, x, state=None):
+        return *super().forward(x, state), None
+
+
+@pytest.mark.parametrize(
+    ("layer", "factor"),
+    [
+        pytest.param(nn.GRU(M, N), 2, id="doubled"),
+        pytest.param(WithThird(M, N), 1, id="the second of three"),
+    ],
+)
+def test_a_second_window_with_another_state_than_the_second_of_a_pair_is_refused(layer, factor):
+    model = filled(InWindows([layer]))
+    model.factor = factor
+    with pytest.raises(InvalidInputError, match=CHANGED):
+        open_run(model, X[:, None])
+
+
+@pytest.mark.parametrize(
+    ("x", "rows"),
+    [
+        pytest.param(X[:1], X[:1], id="a row"),
+        pytest.param(X[0], X[:1], id="a row without an axis of rows"),
+        pytest.param(X[:2], None, id="two rows"),
+        pytest.param(X[None, :2], None, id="a sequence"),
+        pytest.param(torch.tensor([3]), torch.tensor([3]), id="an id"),
+        pytest.param(torch.tensor(3), torch.tensor([3]), id="an id without an axis of rows"),
+        pytest.param(torch.tensor([3, 3]), None, id="two ids"),
+        pytest.param(torch.tensor([[3]]), None, id="a sequence of ids"),
+    ],
+)
+def test_a_cell_without_a_layout_reads_one_row_at_each_call(x, rows):
+    if rows is not None:
+        assert torch.equal(one_step_read(x), rows)
+        return
+    with pytest.raises(InvalidInputError, match=r"^input of one call of the layer is torch"):
+        one_step_read(x)
 
 
 def test_windows_and_modules_of_a_known_size_are_layers():
@@ -252,7 +306,12 @@ def test_a_part_named_step_is_no_method_and_an_empty_module_keeps_its_weights(tm
         def __len__(self):
             return 0
 
-    close(open_run(filled(Tagger()), X).inputs, X)
+    class Trainer(Loop):
+        def step(self):
+            raise NotImplementedError
+
+    for kind in (Tagger, Trainer):
+        close(open_run(filled(kind()), X).inputs, X)
     empty = type("Empty", (WithState,), {"__len__": lambda self: 0, "state_size": (N, N)})
     with np.load(open_run(empty(M, N), X).save(tmp_path / "run.npz")) as arrays:
         assert "weights.cell.weight_hh" in arrays

@@ -35,14 +35,18 @@ def test_an_analysis_whose_jacobians_do_not_fit_is_refused(name, little):
         ANALYSES[name](NETWORK, X)
 
 
-def test_a_pseudospectrum_needs_two_blocks_of_matrices_and_four_numbers_a_point(monkeypatch):
-    A, grid = torch.eye(3), torch.zeros(5, 5)
-    numbers = 2 * singular_values.ENTRIES + 4 * 25
+@pytest.mark.parametrize("entries", [2**22, 4])
+def test_a_pseudospectrum_needs_two_blocks_of_matrices_and_four_numbers_a_point(
+    entries, monkeypatch
+):
+    A, grid = torch.eye(3).expand(2, 3, 3), torch.zeros(5, 5)
+    numbers = 2 * max(entries, 3 * 3) + 4 * 2 * 25
     needed = numbers * torch.complex128.itemsize
+    monkeypatch.setattr(singular_values, "ENTRIES", entries)
     monkeypatch.setattr("rhn.utils.resources.free_memory", lambda _: needed)
-    assert pseudospectrum(A, grid).shape == (5, 5)
+    assert pseudospectrum(A, grid).shape == (2, 5, 5)
     monkeypatch.setattr("rhn.utils.resources.free_memory", lambda _: needed - 1)
-    with pytest.raises(InvalidInputError, match=r"^a matrix of 3 and 25 points needs about"):
+    with pytest.raises(InvalidInputError, match=r"^a matrix of 3 and 50 points needs about"):
         pseudospectrum(A, grid)
 
 

@@ -177,6 +177,8 @@ def test_the_layer_inside_a_model_reads_what_the_model_gives_it():
     np.testing.assert_allclose(upper.radius, Recorder(model.cells[1], below).recording.radius, 1e-5)
     stack = Recorder(nn.LSTM(M, N, 2), x, positions=3).recording
     assert stack.state_gain.shape == stack.gate.shape == (1, 3, 2)
+    first = Recorder(nn.LSTM(M, N, 2), x, positions=1).recording
+    assert first.mean("radius") == first.radius[0]
 
 
 @pytest.mark.gpu

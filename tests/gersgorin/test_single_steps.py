@@ -3,6 +3,7 @@ bounds under attack.
 """
 
 import functools
+import math
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from gersgorin.one_step import (
     trajectory,
 )
 from gersgorin.run import open_run
-from rhn.cells import DTRNN, DTSRNN, RHN
+from rhn.cells import DTRNN, DTSRNN, RHN, RNN
 from rhn.errors import InvalidInputError
 from tests.gersgorin.test_step_of_networks import (
     MODULES,
@@ -97,6 +98,23 @@ def test_closed_forms_have_gradients_and_round_in_float32(case):
     A = temporal_jacobian(cell, x, s).detach().float()
     coarse = temporal_jacobian(cell.float(), x.float(), s.float()).detach()
     assert_close(coarse, A, 1e-5, "float32", floor=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("method", "slope"),
+    [(None, 4 * math.exp(-50)), ("analytic", 4 * math.exp(-50)), ("jacrev", 0), ("jacfwd", 0)],
+)
+def test_only_a_closed_form_has_the_slope_of_a_saturated_tanh(method, slope):
+    cell = RNN(1, 1, dtype=d)
+    torch.nn.init.ones_(cell.weight_hh)
+    torch.nn.init.constant_(cell.bias, 25)
+    x = s = torch.zeros(1, dtype=d)
+    assert temporal_jacobian(cell, x, s, method=method).item() == pytest.approx(slope)
+
+
+def test_no_rows_have_no_jacobians():
+    found = temporal_jacobian(lambda x, s: 2 * s, torch.zeros(0, 1), torch.zeros(0, 2))
+    assert found.shape == (0, 2, 2)
 
 
 @pytest.mark.parametrize("kind", [RHN, DTRNN])
