@@ -148,6 +148,8 @@ def test_a_table_is_a_data_frame_and_records(monkeypatch):
         {"lag": "sum", "value": 7.5},
         {"lag": "lags", "value": 3},
     ]
+    unknown = {"median": None, "smallest": None, "largest": None}
+    assert Sizes(np.array([np.nan])).records()[0] == {"row": "size of a step", **unknown}
     assert replace(sizes, sizes=None).listed() == {"step": []}
 
 
