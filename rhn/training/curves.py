@@ -62,7 +62,8 @@ def _read(file: Path, run: str, objective: str | None) -> Curves:
         names = ("epoch", f"train_{measure}", f"valid_{measure}")
         epochs, train, valid = np.array([[line[name] for name in names] for line in lines], float).T
         losses = train if objective == "train" else valid
-        place = int(np.nanargmin(np.where(np.isfinite(train + valid), losses, np.nan)))
+        are_finite = np.isfinite(train) & np.isfinite(valid)
+        place = int(np.nanargmin(np.where(are_finite, losses, np.nan)))
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"{file} has no epoch with finite losses: {first_line(error)}") from error
     name = run if file.parent.name == run else f"{run}, {file.parent.name}"

@@ -112,7 +112,7 @@ def sums(stacked: Tensor) -> Tensor:
 
 def step_bytes(model: nn.Module, positions: int) -> int:
     """Estimate the bytes of an optimiser step of one model on `positions` time steps x rows."""
-    outputs = sum(p.numel() // p.shape[-1] for p in model.parameters() if p.dim() > 1)
+    outputs = sum(p.shape[:-1].numel() for p in model.parameters() if p.dim() > 1)
     return COPIES * 4 * outputs * positions
 
 

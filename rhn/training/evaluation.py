@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # chorales need no code of texts
     from rhn.models import LanguageModel, PolyphonicModel
     from rhn.models.language import States
 
+BEYOND = 700.0  # nats per token: the perplexity of more overflows
 WINDOW = 64  # steps read at once; no result depends on it
 
 
@@ -169,5 +170,5 @@ def measure_name(vocabulary: "Vocabulary") -> str:
 def measure(nll: float, name: str) -> float:
     """Convert nats to perplexity (infinite if exp overflows) or to bits; "nll" keeps them."""
     if name == "perplexity":
-        return math.inf if nll >= 700 else math.exp(nll)
+        return math.inf if nll >= BEYOND else math.exp(nll)
     return nll if name == "nll" else nll / math.log(2)

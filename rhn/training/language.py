@@ -27,14 +27,13 @@ from rhn.models.language import LanguageModel, States
 from rhn.training.build import build_model
 from rhn.training.config import LanguageConfig
 from rhn.training.ensemble import Ensemble
-from rhn.training.evaluation import ensemble_nll, measure_name, window_of
+from rhn.training.evaluation import BEYOND, ensemble_nll, measure_name, window_of
 from rhn.training.task import Task
 from rhn.utils.seeds import seeded
 from rhn.utils.torch_private import tree_map
 from rhn.utils.validation import kind_of
 
 MASKS = crc32(b"masks")
-BEYOND = 700.0  # nats per token: the perplexity of more overflows
 
 
 class LanguageTask(Task):

@@ -33,13 +33,18 @@ class TrialState:
     arrays: Mapping[str, np.ndarray]
 
 
+def are_finite(curve: np.ndarray) -> np.ndarray:
+    """Return True for each row of a curve whose losses are finite, (epochs,)."""
+    return np.isfinite(curve[:, :2]).all(axis=1)
+
+
 def diverged(curve: np.ndarray) -> bool:
     """Return True if a loss in the last row of a curve is not finite.
 
     >>> diverged(np.array([[11.2, 11.3], [np.inf, 11.0]]))
     True
     """
-    return len(curve) > 0 and not np.isfinite(curve[-1, :2]).all()
+    return not are_finite(curve)[-1:].all()
 
 
 def best_epoch(curve: np.ndarray, objective: Objective) -> int:
@@ -49,7 +54,7 @@ def best_epoch(curve: np.ndarray, objective: Objective) -> int:
     1
     """
     losses = curve[:, 0 if objective == "train" else 1]
-    return int(np.where(np.isfinite(curve[:, :2]).all(axis=1), losses, np.inf).argmin())
+    return int(np.where(are_finite(curve), losses, np.inf).argmin())
 
 
 def has_ended(curve: np.ndarray, objective: Objective, epochs: int, patience: int | None) -> bool:
@@ -59,7 +64,9 @@ def has_ended(curve: np.ndarray, objective: Objective, epochs: int, patience: in
     last = len(curve) - 1
     if last >= epochs or diverged(curve):
         return True
-    return patience is not None and last >= 0 and last - best_epoch(curve, objective) >= patience
+    if patience is None or not len(curve):
+        return False
+    return last - best_epoch(curve, objective) >= patience
 
 
 def write_state(path: Path, arrays: Mapping[str, object], texts: Mapping[str, str]) -> None:

@@ -215,7 +215,7 @@ class Trainer:
         going = [n for n in self.live() if n in self.numbers] or self.numbers
         self.epoch = max(len(self._curves[n]) for n in going) + self.task.first_epoch - 1
         self._begin_epoch()
-        self.steps = sum(len(self.task.batches(epoch + 1)) for epoch in range(self.epoch))
+        self.steps = self.epoch * len(self._current.batches)
         if "step" in kept:
             epoch = self._current
             epoch.done = int(kept["step"][0])
@@ -229,8 +229,7 @@ class Trainer:
     def _use(self, trials: Trials) -> None:
         self._trials, self.numbers, count = trials, list(trials.numbers), len(trials.numbers)
         size = self._part_size or count
-        starts = range(0, count, size) if size < count else ()
-        self._parts = [trials[start : start + size] for start in starts] or [trials]
+        self._parts = [trials[start : start + size] for start in range(0, count, size)]
         # without self, see `captured`
         step = partial(training_step, self.task, self._optimizer, self._parts)
         self._step = captured(step, self.task.device, list(trials.tensors.values()))
@@ -283,10 +282,10 @@ class Trainer:
     def _drop_ended(self) -> None:
         """Remove ended trials, on a GPU if they are at least half of all."""
         live, numbers = self.live(), self.numbers
-        places = [k for k, number in enumerate(numbers) if number in live]
-        some_ended = len(places) < len(numbers)
-        is_worth_it = self.task.device.type != "cuda" or 2 * len(places) <= len(numbers)
-        if some_ended and is_worth_it:
+        ended = {*numbers}.difference(live)
+        is_worth_it = self.task.device.type != "cuda" or len(numbers) <= 2 * len(ended)
+        if ended and is_worth_it:
+            places = [k for k, number in enumerate(numbers) if number in live]
             self._current.log = self._current.log[:, places]
             self._use(self._trials[places])
 

@@ -14,6 +14,7 @@ from PIL import Image
 from rhn.utils.command_line import command_class, command_line, run_read
 from rhn.utils.composer import composed, new_axes
 from rhn.utils.figures import PROGRAM, our_style, save_figure
+from rhn.utils.named_curves import COLOURS, colours_of
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,17 @@ def test_a_file_names_the_version_and_the_call_or_the_command(suffix, tmp_path):
     assert origin(path) == (PROGRAM, f"figures draw --folder {tmp_path}")
     one_panel().savefig(path)
     assert origin(path) == (PROGRAM, "simple()")  # after the command
+
+
+def test_layers_have_the_colours_of_their_numbers_and_others_the_last_ones():
+    assert colours_of(["a", "b"]) == {"a": COLOURS[0], "b": COLOURS[1]}
+    assert colours_of(["a", "b", "layer 2", "cells[0]", "cells[8]"]) == {
+        "a": COLOURS[6],
+        "b": COLOURS[5],
+        "layer 2": COLOURS[1],
+        "cells[0]": COLOURS[0],
+        "cells[8]": COLOURS[1],
+    }
 
 
 def test_a_plot_into_new_axes_names_the_version():

@@ -68,6 +68,12 @@ def test_a_preset_has_as_many_parameters_as_the_paper_prints(name, millions):
     assert abs(parameters(preset(name)) / 1e6 - millions) < digit
 
 
+def test_a_smaller_vocabulary_has_a_row_and_a_bias_less_for_each_word():
+    """With tied weights."""
+    whole, smaller = (preset("ptb-sota", vocabulary_size=size) for size in (None, 9_000))
+    assert parameters(whole) - parameters(smaller) == 1000 * (830 + 1)
+
+
 OPTIONS = {
     "rnn": {"nonlinearity": "relu"},
     "irnn": {"nonlinearity": "tanh"},

@@ -241,13 +241,13 @@ def test_a_long_call_reports_up_to_its_end(name, capsys):
 
 
 def test_a_training_run_reports_the_steps_up_to_its_last_epoch(tmp_path, capsys):
-    counts, how = [], {"out": tmp_path, "hidden_size": 3, "patience": 9}
+    counts, how = [], {"out": tmp_path, "hidden_size": 3, "patience": 9, "batch_size": 2}
     report = lambda *count: counts.append(count)  # noqa: E731
     rhn.train("jsb-depth-1", CORPUS, epochs=2, progress=report, **how)
-    assert counts == [(1, 2), (2, 2)]
+    assert counts == [(1, 4), (2, 4), (3, 4), (4, 4)]
     counts.clear()
     rhn.train("jsb-depth-1", CORPUS, epochs=4, progress=report, **how)
-    assert counts == [(3, 4), (4, 4)] and capsys.readouterr().err == ""
+    assert counts == [(5, 8), (6, 8), (7, 8), (8, 8)] and capsys.readouterr().err == ""
 
 
 def test_the_work_of_a_command_is_shown(drawer):

@@ -10,8 +10,11 @@ from typing import Annotated, ClassVar
 import numpy as np
 import pytest
 
+from rhn.cells import convert
+from rhn.cells.conversion import from_torch
 from rhn.errors import DamagedError, DataError, InvalidInputError
 from rhn.utils.lazy import import_extra
+from rhn.utils.old_names import warn
 from rhn.utils.results import Result
 from rhn.utils.tables import formatted
 
@@ -148,6 +151,8 @@ def test_a_table_is_a_data_frame_and_records(monkeypatch):
         {"lag": "sum", "value": 7.5},
         {"lag": "lags", "value": 3},
     ]
+    unknown = {"median": None, "smallest": None, "largest": None}
+    assert Sizes(np.array([np.nan])).records()[0] == {"row": "size of a step", **unknown}
     assert replace(sizes, sizes=None).listed() == {"step": []}
 
 
@@ -163,6 +168,18 @@ def test_a_library_that_is_there_but_misses_another_one_is_not_called_missing(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
         import_extra("half_installed", "frames")
+
+
+def test_a_warning_of_an_old_name_is_at_the_line_that_uses_it():
+    with pytest.warns(DeprecationWarning, match=r"expected rhn\.cells\.conversion") as moved:
+        assert convert.from_torch is from_torch
+
+    def ours():
+        warn("optim_study.run(quiet=)")
+
+    with pytest.warns(DeprecationWarning, match=r"expected optim_study") as renamed:
+        ours()
+    assert [each.filename for each in (*moved, *renamed)] == [__file__] * 2
 
 
 @pytest.mark.parametrize("suffix", [".json", ".npz"])

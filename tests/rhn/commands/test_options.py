@@ -61,6 +61,12 @@ def test_a_configuration_may_name_a_cell_of_torch(answer, tmp_path):
         assert answer("rhn train --dry-run --config", path)["cell"] == cell
 
 
+def test_an_unknown_cell_in_a_configuration_is_refused_by_its_name(refused, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"preset": "jsb-depth-1", "cell": "leaky"}))
+    refused("rhn train --dry-run --config", path, says="cell is 'leaky': expected rnn, ")
+
+
 def test_help_is_printed_without_loading_torch():
     code = "import sys, rhn.cli.main\ntry: rhn.cli.main.main(['train', '--help'])\n"
     code += "finally: assert 'torch' not in sys.modules"

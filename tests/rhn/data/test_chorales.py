@@ -89,7 +89,7 @@ def test_a_row_cuts_chooses_transposes_divides_and_holds(change, frames):
 
 def pitches(roll) -> list[list[int]]:
     """The MIDI pitches of each frame."""
-    return [(21 + np.flatnonzero(frame)).tolist() for frame in roll]
+    return [(21 + np.flatnonzero(frame == 1)).tolist() for frame in roll]
 
 
 SCORES = sorted({row["corpus_path"] for row in jsb.chorale_rows()})

@@ -12,9 +12,11 @@ from dataclasses import replace
 
 import pytest
 
+from rhn.checkpoints import read
 from rhn.data import datasets
 from rhn.data.datasets import TEXT_SETS, DataSet, data_folder, get
 from rhn.errors import DataError
+from rhn.training.stored import corpus_of
 
 CONTENT = bytes(range(256)) * 700
 
@@ -121,3 +123,10 @@ def test_a_text_with_a_record_is_downloaded_shown_and_trained_on(
     small = "--corpus tiny --hidden-size 5 --depth 1 --epochs 1 --batch-size 4"
     line = f"rhn train ptb-depth-1 {small} --set window=5 --out {tmp_path / 'run'}"
     assert answer(line)["epochs"] == 1
+    trained, share = read(tmp_path / "run" / "best.safetensors"), tmp_path / "share/rhn/tiny"
+    own = tmp_path / "own"
+    own.mkdir()
+    for split in lines:
+        (own / f"{split}.txt").write_text("the dog sees the cat\n")
+    for data, name in ((None, "tiny"), (share, "tiny"), (own, "text")):
+        assert corpus_of(trained, data).name == name

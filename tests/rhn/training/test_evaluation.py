@@ -15,9 +15,14 @@ from hypothesis import strategies as st
 from rhn.errors import DataError
 from rhn.models import LanguageModel
 from rhn.models.dropout import Dropout, Masks, draw_masks
-from rhn.training import evaluation
-from rhn.training.batches import CHORALE_ROWS, batches_of, evaluation_batches
-from rhn.training.evaluation import score
+from rhn.training import evaluation, monte_carlo
+from rhn.training.batches import (
+    CHORALE_ROWS,
+    batches_of,
+    constant_output_nll,
+    evaluation_batches,
+)
+from rhn.training.evaluation import measure, score
 from rhn.training.language import window_starts
 from rhn.training.monte_carlo import monte_carlo_score
 from rhn.utils.seeds import seeded
@@ -91,6 +96,48 @@ def test_monte_carlo_dropout_is_a_loop_over_single_samples_and_steps(options, dr
     assert got.nll == pytest.approx(wanted, rel=1e-12)
     assert got.nll != pytest.approx(score(model, text).nll, rel=1e-9)
     assert done[-1] == (4 * 23, 4 * 23) and done == sorted(done)
+
+
+@pytest.mark.parametrize(
+    ("held", "passes"),
+    [
+        pytest.param(2**26, 2, id="three rows"),
+        pytest.param(2 * 23 + 22, 3, id="memory for nearly three rows"),
+        pytest.param(1, 5, id="memory for less than one row"),
+    ],
+)
+def test_as_many_samples_are_read_side_by_side_as_rows_and_memory_allow(held, passes, monkeypatch):
+    model, text, done = random_model(), random_text(24), []
+    how = {"samples": 5, "window": 23}
+    wanted = monte_carlo_score(model, text, ALL, **how).nll
+    monkeypatch.setattr(monte_carlo, "HELD", held)
+    report = lambda *counts: done.append(counts)  # noqa: E731
+    found = monte_carlo_score(model, text, ALL, rows=3, progress=report, **how)
+    assert len(done) == passes and found.nll == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("nll", "name", "value"),
+    [
+        pytest.param(math.log(90), "perplexity", 90, id="perplexity"),
+        pytest.param(699.0, "perplexity", math.exp(699), id="a large perplexity"),
+        pytest.param(700.0, "perplexity", math.inf, id="an infinite perplexity"),
+        pytest.param(math.nan, "perplexity", math.nan, id="no perplexity"),
+        pytest.param(math.log(8), "bits_per_character", 3, id="bits"),
+        pytest.param(1.5, "nll", 1.5, id="nats"),
+    ],
+)
+def test_a_loss_in_nats_is_converted_to_the_usual_measure(nll, name, value):
+    assert measure(nll, name) == pytest.approx(value, rel=1e-12, nan_ok=True)
+
+
+def test_the_loss_of_the_constant_predictor_is_the_cross_entropy_of_shares():
+    """The first frame is not predicted. Shares of the keys: 1/2 and 0; in `train` 1/4 and 1/2."""
+    pieces = [np.array([[1, 1], [1, 0], [0, 0]])]
+    train = [np.array([[1, 1], [1, 0], [0, 1]]), np.array([[1, 1], [0, 0], [0, 1]])]
+    assert constant_output_nll(pieces) == pytest.approx(math.log(2))
+    wanted = (math.log(4) + math.log(4 / 3)) / 2 + math.log(2)
+    assert constant_output_nll(pieces, train) == pytest.approx(wanted)
 
 
 @given(st.integers(2, 2000), st.integers(1, 50))

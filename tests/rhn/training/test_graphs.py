@@ -75,6 +75,16 @@ def test_a_training_is_the_same_if_each_step_overwrites_the_results_of_the_one_b
         assert all(torch.equal(one, other) for one, other in pairs)
 
 
+def test_on_a_gpu_ended_trials_are_removed_when_they_are_half_of_all(monkeypatch):
+    monkeypatch.setattr(graphs, "_Graphs", FakeGraphs)
+    trainer = begin_chorales(range(4))
+    trainer.task.device = torch.device("cuda")
+    for place, numbers in ((1, [0, 1, 2, 3]), (2, [0, 3])):
+        trainer._extend({place: [np.nan, np.nan]})
+        trainer._drop_ended()
+        assert trainer.numbers == numbers
+
+
 @each_training
 def test_a_training_that_is_dropped_is_gone_at_once(begin, no_garbage_collector):
     """A study's next swarm needs its memory before the garbage collector comes by."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,19 @@ def test_interrupts_that_are_ignored_stay_ignored():
         os.kill(os.getpid(), signal.SIGINT)
     signal.signal(signal.SIGINT, before)
     assert not interrupt.pending
+
+
+def test_ctrl_c_is_left_alone_outside_the_main_thread():
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def work():
+        with deferred_interrupt():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
 
 
 def test_a_container_s_limit_decides_how_many_models_fit_its_memory(tmp_path, monkeypatch):

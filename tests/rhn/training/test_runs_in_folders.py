@@ -11,7 +11,7 @@ import signal
 import sys
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,8 +75,13 @@ def best(folder: Path) -> dict:
 
 def test_a_folder_has_the_configuration_the_losses_and_the_best_model(task, whole):
     before, steps, (config, corpus) = contents(whole), [], task.args
-    (result,) = task(out=whole, callbacks=[steps.append])
-    assert len(steps) == 1 and contents(whole) == before, "what is finished is not trained again"
+    threads = [1, min(2, os.cpu_count() or 1)]
+    (result,) = task(
+        out=whole, threads=threads[1], callbacks=[lambda _: steps.append(torch.get_num_threads())]
+    )
+    assert steps == [threads[config is SMALL]], "threads are those of texts"
+    assert contents(whole) == before, "what is finished is not trained again"
+    assert before["config.json"].startswith(b'{\n  "cell": "rhn",\n')
     names = [".lock", "best.safetensors", "config.json", "metrics.jsonl", "state.safetensors"]
     assert sorted(before) == names
     assert json.loads(before["config.json"]).items() >= asdict(config).items()
@@ -115,6 +120,23 @@ def test_a_diverged_run_and_its_resume_say_so_alike_and_keep_a_finite_model(tmp_
     first, last = metrics(tmp_path)
     assert best(tmp_path).items() > first.items() and np.isfinite(best(tmp_path)["test_nll"])
     assert last["train_nll"] is None
+
+
+def test_a_run_in_which_one_of_two_seeds_diverges_has_the_results_of_both(tmp_path):
+    def spoil(trainer):
+        trainer._trials.ensemble.weights["output.bias"][1] = np.inf
+
+    how = {"out": tmp_path, "seeds": (0, 1), "epochs": 1}
+    good, bad = train(SMALL_CHORALES, MUSIC, callbacks=[spoil], **how)
+    assert (good.diverged, good.best_epoch, good.epochs) == (None, 1, 1)
+    assert bad.diverged and (bad.best_epoch, bad.epochs) == (0, 1)
+    assert train(SMALL_CHORALES, MUSIC, **how) == [good, bad]
+
+
+def test_a_text_that_is_stopped_before_its_first_epoch_has_no_losses(tmp_path):
+    (found,) = train(SMALL, TEXT, out=tmp_path, max_minutes=0)
+    assert (found.best_epoch, found.epochs, found.finished) == (0, 0, False)
+    assert np.isnan([found.train_nll, found.valid_nll]).all()
 
 
 class Buffered(rhn.cells.RNN):
@@ -220,7 +242,7 @@ def test_a_state_without_seeds_as_0_6_0_wrote_it_goes_on(tmp_path):
     path = tmp_path / "state.safetensors"
     arrays, texts = read_state(path)
     training = json.loads(texts["training"])
-    assert training.pop("seeds") == [0]
+    assert training.pop("seeds") == [0] and "curve" in arrays
     write_state(path, arrays, {**texts, "training": json.dumps(training)})
     assert once() == [found]
 
@@ -242,6 +264,15 @@ def test_a_run_is_saved_at_its_start_and_end_and_between_by_a_share_of_the_time(
     train(SMALL_CHORALES, MUSIC, out=tmp_path, **how)
     assert steps == [0, 1, 2, 3, 4, 5, 6]
     assert saved == [0, 2, 4, 6, 7]
+
+
+def test_a_run_stops_at_the_first_step_after_its_minutes(tmp_path, monkeypatch):
+    """The clock is read at the start, at the end of each step, and twice more by the first save."""
+    clock = chain([0, 1, 2, 3, 60, 60.5], count(61))
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=clock.__next__))
+    steps, how = [], {"out": tmp_path, "epochs": 9, "max_minutes": 1}
+    train(SMALL_CHORALES, MUSIC, callbacks=[lambda trainer: steps.append(trainer.steps)], **how)
+    assert steps == [0, 1, 2, 3]
 
 
 # ---- the folder is its own -----------------------------------------------------------------------
@@ -370,13 +401,15 @@ def test_the_test_split_of_a_finished_run_is_measured_once_for_each_seed(tmp_pat
         return usual(model, pieces, **how)
 
     monkeypatch.setattr(run, "evaluate_chorales", counted)
-    for _ in range(2):  # to the end, and of a run that has ended
-        measured.clear()
-        train(SMALL_CHORALES, MUSIC, out=tmp_path, epochs=1, seeds=(0, 1))
-        assert measured == [True, True]
+    how = {"out": tmp_path, "epochs": 1, "seeds": (0, 1)}
+    found = train(SMALL_CHORALES, MUSIC, **how)
+    assert measured == [True, True]
+    assert train(SMALL_CHORALES, MUSIC, **how) == found, "a run that has ended"
+    assert measured == [True] * 4
 
 
 def test_a_run_has_diverged_if_a_loss_is_not_finite():
     """The other columns, such as the norm of the gradient, do not count."""
     assert not diverged(np.array([[1.0, 2.0, np.nan]]))
+    assert not diverged(np.array([[np.nan, np.nan], [1.0, 2.0]])), "only the last row counts"
     assert diverged(np.array([[1.0, np.inf, 0.5]])) and diverged(np.array([[np.nan, 2.0, 0.5]]))

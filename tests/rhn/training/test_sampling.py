@@ -68,12 +68,15 @@ def test_the_file_sounds_as_sampled_and_lower_voices_take_the_lower_keys(model, 
     from music21 import converter
 
     frames = sample(model, bars=3)
+    frames[[1, 6]] = frames[0]
+    frames[2:6] = np.roll(frames[0], 5)  # two notes of two beats: a bar ends between them
     score = converter.parse(write_chorale(frames, tmp_path / "chorale.mid"))
     voices = np.zeros((len(frames), 4), int)
     for voice, part in enumerate(score.parts):
-        for note in part.flatten().notes:
-            end = int(note.offset + note.quarterLength)
-            voices[int(note.offset) : end, voice] = note.pitch.midi - LOWEST_PITCH
+        notes = [(int(n.offset), int(n.quarterLength), n.pitch) for n in part.flatten().notes]
+        assert {(2, 2), (4, 2)} <= {(start, beats) for start, beats, _ in notes}
+        for start, beats, pitch in notes:
+            voices[start : start + beats, voice] = pitch.midi - LOWEST_PITCH
     for chord, sung in zip(keys(frames), voices.tolist(), strict=True):
         high_to_low = sorted(chord, reverse=True)
         assert sung == [*high_to_low, *high_to_low[-1:] * 4][:4]

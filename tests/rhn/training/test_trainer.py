@@ -15,6 +15,7 @@ from cases import others_slow
 from torch.utils._pytree import tree_map
 
 from rhn.cells import CELLS, RNN
+from rhn.errors import InvalidInputError
 from rhn.training import trainer
 from rhn.training.evaluation import evaluate_chorales, score
 from rhn.training.language import LanguageTask
@@ -180,6 +181,15 @@ def test_a_trial_is_the_same_resumed_alone_and_in_any_company(name):
     resumed = finish(begin([9, 0], saved={n: saved[n] for n in (9, 0)}))
     assert_same(resumed, whole, [9, 0], rounding)
     assert (whole.curve(5) != whole.curve(0)).any(), "other seeds are other trainings"
+
+
+def test_a_window_is_at_most_as_long_as_a_row_has_steps():
+    steps = len(TEXT.train) // SMALL.batch_size - 1
+    assert len(LanguageTask(replace(SMALL, window=steps), TEXT).batches(1)) == 1
+    with pytest.raises(
+        InvalidInputError, match=f"^window is {steps + 1}: expected at most {steps}$"
+    ):
+        LanguageTask(replace(SMALL, window=steps + 1), TEXT)
 
 
 def test_a_weight_that_is_not_trained_stays_also_after_a_resume():
