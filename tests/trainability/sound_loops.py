@@ -204,12 +204,13 @@ def gradients_set_by_hand() -> None:
 
 @loop
 def step_inside_the_backward_pass() -> None:
+    """Gradients of matrices are removed, those of biases are set to 0."""
     model = Reader()
     optimizers = {p: torch.optim.SGD([p], 0.05) for p in model.parameters()}
 
     def step(p: Tensor) -> None:
         optimizers[p].step()
-        optimizers[p].zero_grad()
+        optimizers[p].zero_grad(set_to_none=p.dim() > 1)
 
     for p in model.parameters():
         p.register_post_accumulate_grad_hook(step)
@@ -265,12 +266,16 @@ def adversarial_examples() -> None:
 
 @loop
 def recomputed_activations() -> None:
-    model = Reader()
-    optimizer = torch.optim.Adam(model.parameters(), 0.01)
-    for x, y in minibatches():
+    """A chunk that a backward pass computes again is no further call with a state."""
+    body, head = nn.LSTM(M, 8, batch_first=True), nn.Linear(8, 1)
+    optimizer = torch.optim.Adam([*body.parameters(), *head.parameters()], 0.01)
+    state = None
+    for _ in range(4):
+        x = torch.randn(BATCH, T, M)
         optimizer.zero_grad()
-        states = torch.utils.checkpoint.checkpoint(model.body, x, use_reentrant=False)[0]
-        F.mse_loss(model.head(states[:, -1]), y).backward()
+        z, state = torch.utils.checkpoint.checkpoint(body, x, state, use_reentrant=False)
+        state = tuple(part.detach() for part in state)
+        F.mse_loss(head(z), x[..., :1]).backward()
         optimizer.step()
 
 

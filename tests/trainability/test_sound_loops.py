@@ -34,6 +34,7 @@ NUMBERS = [
     ("step_inside_the_backward_pass", OPTIMISER_STEPS, (96,)),
     ("step_inside_the_backward_pass", OPTIMIZERS, (6, 0)),
     ("state_carried_over_chunks", STATES, (11, 0)),
+    ("recomputed_activations", STATES, (3, 0)),
     ("encoder_and_decoder", STATES, (0, 0)),
     ("two_optimisers_of_the_same_weights", OPTIMIZERS, (2, 0)),
     ("two_optimisers_of_the_same_weights", CHANGED, (0, 0)),

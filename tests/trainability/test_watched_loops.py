@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 from loops import STEPS, SignSteps, facts_of, train
+from torch import nn
 
 import trainability
 from trainability.watching.loop_facts import (
     CALLED,
+    CHANGED,
+    EVALUATION,
     FOREIGN,
     LOSSES,
     MINIBATCHES,
@@ -15,6 +18,7 @@ from trainability.watching.loop_facts import (
     OPTIMISER_STEPS,
     PASSES,
     REUSED,
+    STATES,
 )
 from trainability.watching.loop_result import (
     AFTER_BACKWARD,
@@ -47,11 +51,27 @@ def test_a_fault_has_its_star(fault, name, numbers):
     assert found.fact(name) == numbers
 
 
+def steps_of(make, loss_of, *, count=3, x=None):
+    """The facts of steps of a layer. loss_of: the loss of the layer and its outputs."""
+    torch.manual_seed(0)
+    layer = make()
+    sgd = torch.optim.SGD(layer.parameters(), 0.1)
+    x = torch.ones(4, 3) if x is None else x
+    with trainability.watch() as seen:
+        for _ in range(count):
+            sgd.zero_grad()
+            loss_of(layer, layer(x)).backward()
+            sgd.step()
+    return seen.result()
+
+
 def test_a_loop_that_leaves_gradients_alone_has_equal_norms_after_backward_and_at_the_step():
-    row = facts_of(train, epochs=12).optimizers[0]
+    """They are read at steps 2 to 101 of 120, and at step 111."""
+    (row,) = steps_of(lambda: nn.Linear(3, 1), lambda layer, z: z.mean(), count=120).optimizers
+    unread = np.flatnonzero(np.isnan(row.after_backward))
+    assert unread.tolist() == [0, *range(101, 110), *range(111, 120)]
     numbers = row.numbers()
-    assert row.steps > 100 and np.isnan(row.after_backward).any()
-    assert numbers[AFTER_BACKWARD] == numbers[AT_STEP]
+    assert numbers[AFTER_BACKWARD] == numbers[AT_STEP] == pytest.approx(2)
 
 
 def test_norms_are_medians_over_the_steps_with_both():
@@ -73,6 +93,193 @@ def test_a_gradient_into_which_numbers_are_written_is_a_new_one():
     assert seen.result().fact(REUSED) == (0, 0)
 
 
+def changed_between_steps(shapes, change, steps=3):
+    """The fact of weights of these shapes that are changed after each step."""
+    weights = [torch.nn.Parameter(torch.ones(shape)) for shape in shapes]
+    sgd = torch.optim.SGD(weights, 0.1)
+    with trainability.watch() as seen:
+        for _ in range(steps):
+            sgd.zero_grad()
+            sum(weight.sum() for weight in weights).backward()
+            sgd.step()
+            change(weights)
+    return seen.result().fact(CHANGED)
+
+
+SMALL, LARGE = (3,), (257, 256)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "changed"),
+    [
+        pytest.param([SMALL], [0], id="the only one"),
+        pytest.param([SMALL, SMALL, SMALL], [1, 2], id="two of three"),
+        pytest.param([SMALL, LARGE], [0], id="small beside large"),
+        pytest.param([SMALL, LARGE, LARGE], [2], id="one of two large"),
+        pytest.param([LARGE, SMALL], [], id="none"),
+    ],
+)
+def test_weights_that_are_changed_between_steps_are_counted(shapes, changed):
+    def negate(weights):
+        for k in changed:
+            weights[k].data.neg_()
+
+    assert changed_between_steps(shapes, negate) == (len(changed), 2 if changed else 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [
+        pytest.param(lambda weights: weights[0].data.neg_(), 101, id="by data"),
+        pytest.param(lambda weights: weights[0].detach().neg_(), 119, id="in place"),
+    ],
+)
+def test_changes_by_data_are_seen_at_the_first_100_steps_and_each_tenth_one(change, count):
+    """Of 119 changes: 1 to 100, and 110."""
+    assert changed_between_steps([SMALL], change, steps=120) == (1, count)
+
+
+@pytest.mark.parametrize(
+    ("use", "numbers"),
+    [
+        pytest.param(lambda layer, z: layer(z), (3, 3), id="with its graph"),
+        pytest.param(lambda layer, z: layer(z.detach()), (3, 0), id="detached"),
+        pytest.param(lambda layer, z: layer(z.clone()), (0, 0), id="a copy"),
+        pytest.param(lambda layer, z: nn.Tanh()(z), (0, 0), id="by a module without weights"),
+        pytest.param(torch.no_grad()(lambda layer, z: layer(z)), (0, 0), id="without gradients"),
+    ],
+)
+def test_calls_that_get_an_output_from_before_the_last_pass_are_counted(use, numbers):
+    layer = nn.Linear(3, 3)
+    with trainability.watch() as seen:
+        for _ in range(3):
+            z = layer(torch.ones(2, 3))
+            z.sum().backward()
+            use(layer, z)
+    assert seen.result().fact(STATES) == numbers
+
+
+def test_an_input_that_is_returned_as_it_was_is_no_output():
+    """Beside a sparse output, which has no memory of its own."""
+
+    class Passing(nn.Linear):
+        def forward(self, x):
+            z = super().forward(x)
+            return z, x, z.detach().to_sparse()
+
+    found = steps_of(lambda: Passing(3, 1), lambda layer, made: made[0].sum())
+    assert found.fact(STATES) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("part", "count"),
+    [
+        pytest.param(lambda: nn.Dropout(0.5).eval(), 3, id="dropout"),
+        pytest.param(lambda: nn.Dropout(0.5), 0, id="dropout in training mode"),
+        pytest.param(lambda: nn.Dropout(0.0).eval(), 0, id="dropout of 0"),
+        pytest.param(lambda: nn.BatchNorm1d(3).eval(), 3, id="batch normalisation"),
+        pytest.param(lambda: nn.LayerNorm(3).eval(), 0, id="layer normalisation"),
+        pytest.param(lambda: nn.GRU(3, 3, 2, dropout=0.5).eval(), 3, id="dropout of a GRU"),
+        pytest.param(lambda: nn.GRU(3, 3, 2).eval(), 0, id="GRU without dropout"),
+    ],
+)
+def test_calls_with_a_part_in_evaluation_mode_are_counted(part, count):
+    found = steps_of(
+        lambda: nn.Sequential(nn.Linear(3, 3), part()),
+        lambda layer, z: (z if isinstance(z, torch.Tensor) else z[0]).square().sum(),
+    )
+    assert found.fact(EVALUATION) == (count,)
+
+
+def test_a_part_that_is_gone_is_in_no_mode():
+    def replaced(layer, z):
+        layer[1] = nn.Identity()
+        return z.square().sum()
+
+    found = steps_of(lambda: nn.Sequential(nn.Linear(3, 1), nn.Dropout(0.5).eval()), replaced)
+    assert found.fact(EVALUATION) == (1,)
+
+
+@pytest.mark.parametrize(
+    ("minibatches", "numbers"),
+    [
+        pytest.param([torch.ones(2), torch.ones(2), torch.zeros(2)], (3, 2, 2), id="numbers"),
+        pytest.param([torch.ones(4), torch.ones(2, 2)], (2, 2, 1), id="two shapes"),
+        pytest.param([{"x": [torch.ones(2)]}, torch.ones(2)], (2, 1, 2), id="nested"),
+        pytest.param([torch.ones(2), torch.ones(2).to_sparse()], None, id="sparse"),
+        pytest.param([torch.ones(2), torch.ones(2, device="meta")], None, id="on meta"),
+        pytest.param([torch.ones(2), "text"], None, id="no tensor"),
+        pytest.param([], None, id="none"),
+    ],
+)
+def test_minibatches_are_counted_by_content(minibatches, numbers):
+    weight = nn.Parameter(torch.ones(3))
+    with trainability.watch() as seen:
+        for _ in torch.utils.data.DataLoader(minibatches, batch_size=None):
+            weight.sum().backward()
+    assert seen.result().fact(MINIBATCHES) == numbers
+
+
+def test_an_iterator_at_the_address_of_one_that_is_gone_is_another_one():
+    """Each round trains on one minibatch of three, and reads three others without a pass."""
+    weight, numbers, places = nn.Parameter(torch.ones(3)), torch.arange(6.0)[:, None], []
+    training, other = (
+        torch.utils.data.DataLoader(half, batch_size=None) for half in numbers.split(3)
+    )
+    with trainability.watch() as seen:
+        for _ in range(10):
+            iterator = iter(training)
+            places.append(id(iterator))
+            next(iterator)
+            weight.sum().backward()
+            del iterator
+            iterator = iter(other)
+            places.append(id(iterator))
+            assert len(list(iterator)) == 3
+            del iterator
+    pairs = zip(places[::2], places[1::2], strict=True)
+    assert any(one == next_one for one, next_one in pairs), "no address is used again"
+    assert seen.result().fact(MINIBATCHES) == (10, 1, 10)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_scaler_hides_neither_losses_nor_the_steps_that_it_skips(fused):
+    """The loss is 3, and infinite at two of six steps; one loss is halved after it is scaled."""
+    weight = nn.Parameter(torch.ones(3))
+    adam = torch.optim.Adam([weight], 0.0, fused=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    with trainability.watch() as seen:
+        for factor, after in [(1, 1), (np.inf, 1), (1, 1), (np.inf, 1), (1, 0.5), (1, 1)]:
+            adam.zero_grad()
+            (scaler.scale((factor * weight).sum()) * after).backward()
+            scaler.step(adam)
+            scaler.update()
+    found = seen.result()
+    assert found.losses.tolist() == [3, np.inf, 3, np.inf, 1.5, 3]
+    assert found.fact(OPTIMISER_STEPS) == (4,)
+
+
+def test_a_loop_without_numbers_has_those_facts_that_need_none():
+    found = steps_of(
+        lambda: nn.Linear(3, 1, device="meta"),
+        lambda layer, z: z.sum(),
+        x=torch.ones(4, 3, device="meta"),
+    )
+    assert found.starred == () and found.fact(OPTIMISER_STEPS) == (3,)
+    assert found.fact(CALLED) == (2, 0, 2, 2) and found.fact(LOSSES) is None
+
+
+def test_tiny_gradients_are_used_again_as_others():
+    """Their squares are 0 in single precision."""
+    weight = nn.Parameter(torch.ones(3))
+    sgd = torch.optim.SGD([weight], 0.1)
+    with trainability.watch() as seen:
+        for _ in range(3):
+            (1e-30 * weight).sum().backward()
+            sgd.step()
+    assert seen.result().fact(REUSED) == (1, 2)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite_counts_though_its_gradient_is_finite(value):
     weight = torch.nn.Parameter(torch.ones(3))
@@ -88,13 +295,23 @@ def test_a_loss_that_is_not_finite_counts_though_its_gradient_is_finite(value):
     assert found.fact(LOSSES) == pytest.approx((3.0, 1.8))  # 0.3 less at each step
 
 
-def test_a_pass_that_does_not_begin_from_a_loss_is_finite():
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(lambda z: z.backward(torch.ones(3)), id="three numbers"),
+        pytest.param(
+            lambda z: torch.autograd.backward(torch.autograd.graph.get_gradient_edge(z.sum())),
+            id="an edge of the graph",
+        ),
+    ],
+)
+def test_a_pass_that_does_not_begin_from_a_loss_is_finite(start):
     weight = torch.nn.Parameter(torch.ones(3))
     sgd = torch.optim.SGD([weight], 0.1)
     with trainability.watch() as seen:
         for _ in range(3):
             sgd.zero_grad()
-            weight.square().backward(torch.ones(3))
+            start(weight.square())
             sgd.step()
     found = seen.result()
     assert found.fact(NOT_FINITE) == (0, 0)

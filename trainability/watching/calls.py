@@ -35,12 +35,12 @@ class Outputs:
     """The memory of outputs of calls. It is not kept."""
 
     def __init__(self) -> None:
-        self.known: dict[int, StorageWeakRef] = {}
+        self.known: dict[int | None, StorageWeakRef] = {}
 
     def add(self, key: int, output: Tensor) -> None:
         self.known[key] = StorageWeakRef(output.untyped_storage())
 
-    def has(self, key: int) -> bool:
+    def has(self, key: int | None) -> bool:
         return key in self.known and not self.known[key].expired()
 
     def take(self, other: "Outputs") -> None:
@@ -106,7 +106,7 @@ class Calls:
     def _compare(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         """Count a call that gets an earlier output, and keep its own outputs in mind."""
         keys = {storage_key(t): t for t in inputs}
-        states = [t for key, t in keys.items() if key is not None and self._older.has(key)]
+        states = [t for key, t in keys.items() if self._older.has(key)]
         if states:
             self.with_state += 1
         if any(t.requires_grad for t in states):

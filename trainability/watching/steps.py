@@ -57,7 +57,7 @@ class Tensors:
 
     def note_gradients(self) -> None:
         """Note which tensors have a gradient at this step."""
-        for weight in [w for w in self.weights if w not in self.with_gradient]:
+        for weight in self.weights:
             tensor = weight.tensor()
             if tensor is not None and tensor.grad is not None:
                 self.with_gradient.add(weight)
@@ -241,5 +241,4 @@ class OptimizerSteps:
 
 def is_skipped_inside(optimizer: Optimizer) -> bool:
     """Return True if a GradScaler has told a fused optimiser to skip this step."""
-    found = getattr(optimizer, "found_inf", None)
-    return found is not None and bool(found)
+    return bool(getattr(optimizer, "found_inf", None))

@@ -40,6 +40,11 @@ def dense(gradient: Tensor) -> Tensor:
     return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
+def is_nonzero(gradient: Tensor) -> bool:
+    """Return True if a gradient has a number other than 0; on the meta device it has none."""
+    return not gradient.is_meta and bool(dense(gradient).any())
+
+
 def in_vectors(tensors: Iterable[Tensor]) -> list[Tensor]:
     """Return the same numbers in fewer tensors: small ones of one kind become one vector."""
     pieces = list[Tensor]()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rhn.utils.torch_private import version_of
-from trainability.watching.tensors import dense, norm_of
+from trainability.watching.tensors import is_nonzero
 from trainability.watching.weights import WatchedWeight
 
 
@@ -38,24 +38,27 @@ class UsedGradients:
 
     def backward_begins(self) -> None:
         """Forget gradients that were set to zero, replaced or written again."""
-        self._used = [used for used in self._present() if _is_same(used)]
-        self._versions = {used: _version(used) for used in self._used}
+        present = [
+            (used, gradient) for used, gradient in self._present() if _is_same(used, gradient)
+        ]
+        self._used = [used for used, _ in present]
+        self._versions = {used: version_of(gradient) for used, gradient in present}
 
     def backward_ends(self) -> None:
         """Note to which gradients the pass has added, in place or by a new tensor."""
-        for used in self._used:
+        for used, version in self._versions.items():
             tensor = used.weight.tensor()
             gradient = None if tensor is None else tensor.grad
             if gradient is None:
                 continue
             is_new = used.gradient() is not gradient
-            if is_new or version_of(gradient) != self._versions[used]:
+            if is_new or version_of(gradient) != version:
                 used.is_added_to = True
                 used.gradient = weakref.ref(gradient)
 
     def step_ends(self) -> list[WatchedWeight]:
         """Return the tensors whose gradient was used before. Then all gradients are used."""
-        again = [used.weight for used in self._present() if _is_same(used)]
+        again = [used.weight for used, gradient in self._present() if _is_same(used, gradient)]
         self._used = []
         for weight in self.weights:
             tensor = weight.tensor()
@@ -65,32 +68,16 @@ class UsedGradients:
                 self._used.append(used)
         return again
 
-    def _present(self) -> Iterator[UsedGradient]:
-        """Yield the used gradients that are still there, and not zero."""
-        there = [used for used in self._used if _gradient(used) is not None]
-        if not there or not norm_of([g for used in there if (g := _gradient(used)) is not None]):
-            return
-        for used in there:
-            gradient = _gradient(used)
-            if gradient is not None and bool(dense(gradient).any()):
-                yield used
+    def _present(self) -> Iterator[tuple[UsedGradient, Tensor]]:
+        """Yield the used gradients that their tensors still have, and that are not zero."""
+        for used in self._used:
+            tensor, gradient = used.weight.tensor(), used.gradient()
+            if tensor is None or gradient is None or tensor.grad is not gradient:
+                continue
+            if is_nonzero(gradient):
+                yield used, gradient
 
 
-def _gradient(used: UsedGradient) -> Tensor | None:
-    """Return the used gradient if its tensor still has it."""
-    gradient = used.gradient()
-    if gradient is None:
-        return None
-    tensor = used.weight.tensor()
-    return gradient if tensor is not None and tensor.grad is gradient else None
-
-
-def _version(used: UsedGradient) -> int:
-    gradient = used.gradient()
-    return used.version if gradient is None else version_of(gradient)
-
-
-def _is_same(used: UsedGradient) -> bool:
+def _is_same(used: UsedGradient, gradient: Tensor) -> bool:
     """Return True unless other numbers were written into the gradient."""
-    gradient = used.gradient()
-    return used.is_added_to or (gradient is not None and version_of(gradient) == used.version)
+    return used.is_added_to or version_of(gradient) == used.version

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from trainability.watching.tensors import content_hash, dense
+from trainability.watching.tensors import content_hash, is_nonzero
 
 
 @dataclass(eq=False)
@@ -49,7 +49,7 @@ class WatchedWeights:
         """Note which tensors have a gradient now."""
         for weight, tensor in _alive(w for w in self.all if not w.has_gradient):
             if tensor.grad is not None:
-                weight.has_gradient = bool(dense(tensor.grad).any())
+                weight.has_gradient = is_nonzero(tensor.grad)
 
     def read_changes(self) -> None:
         """Note which tensors have another content than at first."""
