@@ -69,7 +69,7 @@ def gate_activity(
     task = task_of(given.model, given.sequences)
     sequences = task.sequences(given.sequences)
     network = copied_network(given.model, device)
-    parts = [np.empty(0)] * len(sequences)
+    parts = dict[int, np.ndarray]()
     names = [getattr(s, "name", None) or f"sequence {i}" for i, s in enumerate(sequences, 1)]
     each = _by_sequence(network, task, sequences, batch_first)
     with reported(progress, "gates", total=len(sequences)) as advance:
@@ -79,7 +79,8 @@ def gate_activity(
             units = [(layer, layer > OPEN, layer < CLOSED) for layer in gates]
             parts[i] = np.array([[numbers.mean(-1) for numbers in layer] for layer in units])
             advance(done, len(sequences))
-    activity, opened_share, closed = np.concatenate(parts, 2).swapaxes(0, 1)
+    in_order = [parts[i] for i in range(len(sequences))]
+    activity, opened_share, closed = np.concatenate(in_order, 2).swapaxes(0, 1)
     return GateActivity(
         network=network_title(given.model),
         data=given.data,
@@ -113,7 +114,7 @@ def _by_sequence(
     like = next(network.parameters())
     ours = isinstance(network, RecurrentModel | Cell)
     if not ours:
-        check_causal(network, task.inputs(sequences[:1], like)[:, 0], batch_first)
+        check_causal(network, task.inputs([sequences[0]], like)[:, 0], batch_first)
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     rows = ROWS if ours else 1
     for start in range(0, len(order), rows):

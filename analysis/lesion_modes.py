@@ -105,7 +105,7 @@ class Carry(LesionMode):
     meaning = "the layer is skipped exactly"
 
     def applies(self, place: "Place") -> bool:
-        return place.cell.runs_layers and place.cell.state_size % place.cell.hidden_size == 0
+        return place.cell.runs_layers
 
     def prepare(self, network: "nn.Module") -> "nn.Module":
         from analysis.layer_by_layer import network_layer_by_layer  # loads torch

@@ -210,7 +210,7 @@ def stretches_of(corpus: Any, split: str, **lengths: int) -> list[np.ndarray]:
 def _own_loss(sequences: Sequence[Any], loss: Loss) -> Measure:
     """Measure a loss of the user's, one number for each sequence."""
     count = len(sequences)
-    checks.require(count > 0, "number of sequences", count, "at least 1")
+    checks.require(bool(sequences), "number of sequences", count, "at least 1")
     losses = partial(module_losses, loss=loss, sequences=sequences)
     return Measure(losses=losses, lengths=np.ones(count), order=np.arange(count))
 

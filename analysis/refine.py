@@ -352,7 +352,7 @@ def _outputs_replaced(module: nn.Module, y: Tensor) -> Iterator[None]:
     def replace(module: nn.Module, args: Any, result: Any) -> Any:
         output, *states = result if isinstance(result, tuple) else (result,)
         old = output.data  # of a packed sequence all rows
-        steps = old.numel() // y[0].numel()
+        steps = old.numel() // y[:1].numel()
         new: Any = torch.stack([*islice(left, steps)]).reshape(old.shape)
         if isinstance(output, PackedSequence):
             new = output._replace(data=new)

@@ -14,11 +14,10 @@ from commands import help_of
 from networks import WORDS, language_checkpoint, language_network, network, sentences
 
 import gersgorin
-import rhn
 from analysis import GateActivity, LesionTable, gate_activity, lesion, refinement
 from analysis.lesion_modes import MODES
-from analysis.report import report_page
-from rhn.checkpoints import save
+from analysis.report import _parts, report_page
+from rhn.checkpoints import read, save
 from rhn.data import chorale, chorales
 from rhn.data.text import read_text
 
@@ -102,24 +101,43 @@ def test_the_kind_of_the_figure_of_gates_is_curves_or_a_map(command, monkeypatch
     assert drawn == ["curves", "map"]
 
 
+def write_chorales(path: str) -> None:
+    """Two pieces in each split."""
+    piece = [[50, 54], [52], [57, 62]]
+    lengths = {"train": (4, 5), "valid": (2, 3), "test": (3, 2)}
+    splits = {split: [piece * times for times in lengths[split]] for split in lengths}
+    Path(path).write_text(json.dumps(splits))
+
+
 def test_the_report_has_the_figure_and_the_table_of_each_part(command):
-    train = "rhn train jsb-depth-2 --hidden-size 4 --epochs 1 --out run"
+    """The parts of two seeds have the name of the seed; the losses are those of both."""
+    write_chorales("mine.json")
+    train = "rhn train jsb-depth-2 --hidden-size 4 --epochs 1 --data mine.json --seeds 2 --out run"
     assert command(train).code == 0
-    assert command("rhn-analyze report run --split valid --output a.html").code == 0
-    page, model, valid = Path("a.html").read_text(), rhn.load("run"), chorales().valid
-    heads = re.findall("<h2>(.*)</h2>", page)
-    assert heads == ["Losses of the training run", "Spectra, cells.0", "Gates", "Lesions"]
+    _, two = networks = [read(f"run/seed-{seed}") for seed in (0, 1)]
+    assert command(f"rhn-analyze report {two.path} --split valid --output a.html").code == 0
+    page, valid = Path("a.html").read_text(), chorales("mine.json").valid
+    heads = ["Spectra, cells.0", "Gates", "Lesions"]
+    losses = "Losses of the training run"
+    assert re.findall("<h2>(.*)</h2>", page) == [losses, *heads]
     assert page.count('src="data:image/png;base64,') == page.count("<pre>") == 4
-    for found in (gate_activity("run", valid), lesion(model, valid, pairs=True)):
-        assert html.escape(str(replace(found, data="chorales", split="valid"))) in page
+    model, x = two.model(), torch.from_numpy(np.array(valid[0])).double()
+    about = {"data": valid[0].name, "unit": "quarter notes"}
+    spectra = gersgorin.spectra(gersgorin.open_run(model, x, layer="cells.0", **about))
+    layers = gate_activity(model, valid), lesion(model, valid, pairs=True)
+    layers = [replace(found, data="mine.json", split="valid") for found in layers]
+    for found in (spectra, *layers):
+        assert html.escape(str(found)) in page
+    how = {"data": None, "split": "", "cell": None, "device": None}
+    parts = [(heading, table) for heading, table, _ in _parts(Path("run"), networks, **how)]
+    of_seeds = [f"{head}, seed-{seed}" for seed in (0, 1) for head in heads]
+    assert [heading for heading, _ in parts] == [losses, *of_seeds]
+    assert parts[0][1].count("seed-") == 2
 
 
 @pytest.mark.slow
 def test_the_report_has_the_spectra_of_the_first_sequence_of_its_split(command):
-    piece = [[50, 54], [52], [57, 62]]
-    lengths = {"train": (4, 5), "valid": (2, 3), "test": (3, 2)}
-    splits = {split: [piece * times for times in lengths[split]] for split in lengths}
-    Path("mine.json").write_text(json.dumps(splits))
+    write_chorales("mine.json")
     checksum, path = chorales("mine.json").checksum, str(Path("mine.json").absolute())
     save("run.safetensors", MUSIC, data={"checksum": checksum, "path": path})
     for words, split in (("--data mine.json", "test"), ("--split valid", "valid")):
@@ -149,6 +167,7 @@ def test_the_report_of_a_text_without_gates_has_no_part_about_them(command):
     language_checkpoint("plain.safetensors", language_network("rnn", 1, dtype=torch.float32))
     assert command("rhn-analyze report plain.safetensors --data novel.txt").code == 0
     page = Path("report.html").read_text()
+    assert "novel.txt valid" in page
     assert re.findall("<h2>(.*)</h2>", page) == ["Spectra, cells.0", "Lesions"]
 
 

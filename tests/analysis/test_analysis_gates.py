@@ -47,7 +47,9 @@ def test_gates_are_those_of_a_plain_loop_over_the_equation(kind, case, options):
 def test_gates_of_more_sequences_than_run_together_are_those_of_each_alone():
     model, pieces = network(depth=2), rolls(*range(1, 19))
     assert len(pieces) % ROWS == 2
-    found = gate_activity(model, pieces)
+    shown = []
+    found = gate_activity(model, pieces, progress=lambda *counts: shown.append(counts))
+    assert shown == [(done, 18) for done in range(1, 19)]
     assert found.names == tuple(f"sequence {k}" for k in range(1, 19)) and found.step == "frame"
     for piece, own in zip(pieces, found.sequences, strict=True):
         assert np.allclose(own.activity, gate_activity(model, [piece]).activity, atol=1e-13)

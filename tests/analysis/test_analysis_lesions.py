@@ -22,9 +22,11 @@ from networks import (
     tokens,
 )
 from scipy import stats
+from torch import nn
 
 from analysis import Lesion, lesion, lesioned, paired_interval, refinement
 from analysis.gates import gate_activity
+from analysis.layer_by_layer import check_layer_by_layer
 from analysis.lesions import _networks_at_once
 from analysis.sequences import task_of
 from rhn.cells import RHN
@@ -124,6 +126,7 @@ def test_as_many_texts_run_together_as_have_their_probabilities_in_the_memory(
     batches = task.batches(tokens(4, 12, 9, 6), like)
     assert [batch.frames.shape[1] for batch in batches] == rows
     assert sum(int(batch.mask[1:].sum()) for batch in batches) == 3 + 11 + 8 + 5
+    assert sum(batch.size for batch in batches) == 3 + 11 + 8 + 5
 
 
 def test_at_most_64_texts_run_together():
@@ -191,9 +194,9 @@ def test_a_shut_gate_has_minus_ten_thousand_as_the_sum_of_its_bias_and_its_const
 
 def test_sequences_have_their_losses_in_the_order_given():
     """In batches the longest one is the first."""
-    parts = tokens(3, 12, 1, 7, 3)
+    parts = tokens(3, 12, 1, 7, 2)
     table = lesion(language_network(), parts)
-    assert table.lengths.tolist() == [2, 11, 6, 2]
+    assert table.lengths.tolist() == [2, 11, 6, 1]
     alone = [lesion(language_network(), part) for part in parts if len(part) > 1]
     np.testing.assert_allclose(table.loss_sums.T, [one.loss_sums[:, 0] for one in alone])
     np.testing.assert_allclose(table.baseline_sums, [one.baseline_sums[0] for one in alone])
@@ -217,8 +220,9 @@ def no_loss(model, sequence) -> float:
         pytest.param(
             lambda: lesion(language_network(), tokens(1)), "of tokens to predict is 0", id="tokens"
         ),
+        pytest.param(lambda: lesion(network(), []), "number of sequences is 0", id="sequences"),
         pytest.param(
-            lambda: lesion(network(), [], loss=no_loss), "number of sequences is 0", id="sequences"
+            lambda: lesion(network(), [], loss=no_loss), "number of sequences is 0", id="own losses"
         ),
         pytest.param(
             lambda: lesion(network(), PIECES, loss=1.0),
@@ -255,10 +259,15 @@ def no_loss(model, sequence) -> float:
             lambda: lesion(network(), [PIECES[0][:, :87]]), r"sequence 0 is .*\(9, 87\)", id="keys"
         ),
         pytest.param(
+            lambda: lesion(network(), [PIECES[0][..., None]]),
+            r"sequence 0 is .*\(9, 88, 1\)",
+            id="three axes",
+        ),
+        pytest.param(
             lambda: lesion(network(), [PIECES[0].astype(str)]), "sequence 0 is <U", id="texts"
         ),
         pytest.param(
-            lambda: lesion(network(), [*PIECES, np.full((3, 88), np.nan)]),
+            lambda: lesion(network(), [*PIECES, np.where(np.eye(3, 88), np.nan, 0)]),
             "sequence 5 is float64",
             id="no number",
         ),
@@ -322,6 +331,29 @@ def test_a_loss_that_is_not_finite_is_refused_without_lesions_and_a_row_with_the
         lesion(model, rolls(6, 9))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("measure", [lesion, refinement], ids=lambda measure: measure.__name__)
+def test_a_loss_that_overflows_on_one_of_two_pieces_is_refused(measure):
+    """A key in the second piece has a loss of 8e307 a frame after the last layer; before it 0.7."""
+    model = network("dt-rnn", 2)
+    for parameter in model.parameters():
+        parameter.zero_()
+    model.cells[0].bias[1] = 1
+    model.output.weight[0, 0] = -1e308
+    silent, played = np.zeros((2, 6, 88))
+    played[:, 0] = 1
+    with pytest.raises(InvalidInputError, match=r"^loss .* is not finite"):
+        measure(model, [silent, played])
+
+
+def test_losses_layer_by_layer_may_differ_by_a_rounding_of_the_largest():
+    """In float64 by 1.5e-8 of it."""
+    wanted = np.array([2.0, 0.0])
+    check_layer_by_layer(network(), lambda: wanted, wanted + 2e-8)
+    with pytest.raises(InvalidInputError, match=r"^loss by run_layer of RHN is 3\.0"):
+        check_layer_by_layer(network(), lambda: wanted, wanted + 0.5)
+
+
 LENGTHS = {
     "equal": lambda N: np.full(N, 200.0),
     "20 to 120": lambda N: np.random.default_rng(1).integers(20, 121, N).astype(float),
@@ -361,7 +393,7 @@ def test_the_interval_of_sequences_of_very_unequal_length_covers_less(N):
     [
         pytest.param((3,), (3,), [1, 2, 3], "^shape of nll", id="one network without an axis"),
         pytest.param((2, 3, 1), (2, 3, 1), [[1], [2], [3]], "^shape of nll", id="three axes"),
-        pytest.param((2, 3), (3,), [1, 2], "^shape of nll", id="two frames"),
+        pytest.param((2, 3), (2, 3), [1, 2], "^shape of nll", id="two frames"),
         pytest.param((2, 3), (2,), [1, 2, 3], "^shape of nll", id="two references"),
         pytest.param((2, 3), (1, 3), [1, 2, 3], "^shape of nll", id="another reference"),
         pytest.param((2, 3), (3,), [1, 0, 3], "^frames is", id="no frame"),
@@ -391,7 +423,11 @@ def test_on_a_gpu_gates_and_lesions_are_the_same(kind, mode):
     assert np.allclose(ours.activity, wanted.activity, atol=1e-12)
 
 
-def test_a_cell_without_a_network_has_lesions_too():
-    cell, x = RHN(3, 4, depth=2), torch.rand(5, 2, 3)
-    carried, shut = (lesioned(cell, Lesion(mode, (2,))) for mode in ("carry", "bias"))
+@pytest.mark.parametrize(
+    ("cell", "layer"),
+    [pytest.param(RHN(3, 4, depth=2), 2, id="ours"), pytest.param(nn.GRU(3, 4), 1, id="torch")],
+)
+def test_a_cell_without_a_network_has_lesions_too(cell, layer):
+    x = torch.rand(5, 2, 3)
+    carried, shut = (lesioned(cell, Lesion(mode, (layer,))) for mode in ("carry", "bias"))
     torch.testing.assert_close(carried(x)[0], shut(x)[0])

@@ -16,8 +16,8 @@ from networks import drawn, network, rolls
 from analysis import Lesion, gate_activity, lesion, lesioned
 from analysis.layer_by_layer import SKIPPED
 from analysis.lesion_modes import MODES
-from rhn.cells import CELLS, DTRNN, RHN, Cell, Layer, Part, described_layers, resolve_cell
-from rhn.checkpoints import load
+from rhn.cells import CELLS, DTRNN, RHN, Cell, Gates, Layer, Part, described_layers, resolve_cell
+from rhn.checkpoints import load, save
 from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
@@ -85,7 +85,7 @@ def test_a_cell_goes_through_every_command(name, minimal, command, answer, refus
     assert load(best, **own).cells[0].gain == 0.5
 
 
-def test_lesions_of_the_guide_s_cell_are_those_of_the_same_highway(minimal):
+def test_lesions_of_the_guide_s_cell_are_those_of_the_same_highway(minimal, tmp_path):
     """Its weights, put into an RHN of depth 1, give the same gates and the same losses in every
     mode.
     """
@@ -99,6 +99,9 @@ def test_lesions_of_the_guide_s_cell_are_those_of_the_same_highway(minimal):
     ours.output.load_state_dict(own.output.state_dict())
     wanted, found = (gate_activity(model, PIECES).activity for model in (ours, own))
     assert np.allclose(found, wanted, atol=1e-13)
+    path = save(tmp_path / "own.safetensors", own)
+    read = gate_activity(path, PIECES, cell="my_module:MinimalCell")
+    assert np.array_equal(read.activity, found)
     for mode in MODES:
         found, wanted = (lesion(model, PIECES, mode) for model in (own, ours))
         assert found.loss == pytest.approx(wanted.loss, rel=1e-12), mode
@@ -156,6 +159,13 @@ def test_a_cell_that_says_nothing_can_be_carried_and_no_more():
     assert (frozen(torch.ones(4, 1, 88)) == model.output.bias).all()
 
 
+class OneGate(RHN):
+    """A cell that gives the gates of its first layer only."""
+
+    def gates(self, x, s):
+        return Gates(t=super().gates(x, s).t[:1])
+
+
 def described(*layers):
     cell = RHN(3, 4, 2)
     cell.layers = lambda: layers
@@ -170,6 +180,11 @@ def described(*layers):
         ),
         pytest.param(
             lambda: gate_activity(Silent(88, 7), PIECES), "gates of Silent is none", id="gates"
+        ),
+        pytest.param(
+            lambda: gate_activity(OneGate(88, 7, 2), PIECES[1:2]),
+            r"gates of OneGate is \[\(4, 1, 7\)\]: expected .* of 2 layers",
+            id="gates of one layer",
         ),
         pytest.param(
             lambda: lesion(Silent(88, 88), PIECES, "bias"),
