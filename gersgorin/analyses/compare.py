@@ -318,7 +318,7 @@ class Comparison(Result):
         """Return the measures of all networks, (K, R, T), NaN where a network has no such run or a
         run no such step, and the number of steps of each run, (K, R), then 0.
         """
-        if None in [one.first for one in self.networks]:
+        if any(one.first is None for one in self.networks):
             raise InvalidInputError(WITHOUT_STEPS)
         runs = max(len(one.steps) for one in self.networks)
         longest = max(one.norm.shape[1] for one in self.networks)

@@ -244,7 +244,7 @@ class FixedPoints(StepResult):
     @property
     def _unknown(self) -> np.ndarray:
         """True for points whose eigenvalues did not converge, (P,)."""
-        return np.isnan(self.eigenvalues[:, 0])
+        return np.isnan(self.eigenvalues).any(1)
 
     def items(self) -> Sequence[int]:
         return range(1, len(self.states) + 1)

@@ -5,8 +5,7 @@ are cut once; only the order of the batches changes. Empty rows fill every batch
 32: then no vectorised loop has a remainder that depends on the number of models.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,7 +18,7 @@ from rhn.errors import DataError
 CHORALE_ROWS = 32
 MOST = 2  # times CHORALE_ROWS in a batch for evaluation, which needs no memory for gradients
 # fixed cost of a time step, in units of the cost of a row; losses depend on it in their last bits
-STEP_ROWS: Mapping[str, float] = defaultdict(lambda: 1e6, cpu=4.0)
+STEP_ROWS = {"cpu": 4.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +61,8 @@ def batches_of(
 
 def evaluation_batches(pieces: Sequence[np.ndarray], *, device, dtype) -> list[ChoraleBatch]:
     """Cut pieces into batches for evaluation, longest first, in the least time; see `grouped`."""
-    lengths = sorted(map(len, pieces), reverse=True)
-    blocks = grouped(lengths[::CHORALE_ROWS], STEP_ROWS[torch.device(device).type])
+    lengths = sorted((len(piece) for piece in pieces if len(piece) > 1), reverse=True)
+    blocks = grouped(lengths[::CHORALE_ROWS], STEP_ROWS.get(torch.device(device).type, 1e6))
     sizes = (CHORALE_ROWS * count for count in blocks)
     return batches_of(pieces, sizes, device=device, dtype=dtype)
 

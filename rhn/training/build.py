@@ -46,7 +46,7 @@ def build_models(build: Callable, seeds: Sequence[int], device) -> dict[int, nn.
     if len(seeds) > 0:
         first = build(whole_number("seed", seeds[0], 0))
         need = len(seeds) * TRAINED * weight_bytes(first)  # before the seeds are read one by one
-        check_room(need, "training", "use fewer or smaller networks", str(device))
+        check_room(need, "training", "use fewer or smaller networks", str(device or "cpu"))
     distinct = {whole_number("seed", seed, 0): None for seed in seeds}
     if len(distinct) != max(1, len(seeds)):
         raise InvalidInputError(f"seeds is {[*seeds]}: expected one or more distinct numbers")

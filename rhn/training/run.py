@@ -182,7 +182,7 @@ class _Run:
             train_nll=losses[0],
             valid_nll=losses[1],
             test_nll=None if self._text else self._test_nll(seed),
-            epochs=len(curve) - 1 + first,
+            epochs=max(0, len(curve) - 1 + first),
             finished=not trainer.live(),
             diverged=trainer.diverged(seed),
         )

@@ -296,4 +296,4 @@ def median_and_ends(values: Any) -> list[Any]:
     """The median, smallest and largest of numbers, without NaN; three times None without any."""
     known = np.atleast_1d(np.asarray(values, float))
     known = known[~np.isnan(known)]
-    return [np.median(known), known.min(), known.max()] if known.size else [None] * len(COLUMNS)
+    return [np.median(known), known.min(), known.max()] if known.size else [None] * 3

@@ -57,7 +57,7 @@ class Tensors:
 
     def note_gradients(self) -> None:
         """Note which tensors have a gradient at this step."""
-        for weight in self.weights:
+        for weight in [w for w in self.weights if w not in self.with_gradient]:
             tensor = weight.tensor()
             if tensor is not None and tensor.grad is not None:
                 self.with_gradient.add(weight)
