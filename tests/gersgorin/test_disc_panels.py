@@ -327,6 +327,7 @@ def test_the_frames_of_a_recording_show_their_discs():
 def test_points_of_a_circle_are_close_together_beside_both_ends_on_the_real_axis():
     points = circle_points(1.0, 2.0)
     np.testing.assert_allclose(np.abs(points - 1), 2, rtol=1e-12)
+    assert points[0] == points[-1] == 3
     turns = np.angle((points[1:] - 1) / (points[:-1] - 1), deg=True)
     assert turns.min() > -1e-6 and turns.max() < 2.01 and turns.sum() == pytest.approx(360)
     for end in (3, -1):
@@ -338,8 +339,8 @@ def test_points_of_a_circle_are_close_together_beside_both_ends_on_the_real_axis
 
 @pytest.mark.parametrize(("share", "seen"), [(SEEN, True), (0.999 * SEEN, False)])
 def test_a_path_is_seen_from_a_share_of_the_width_and_the_height_on(share, seen):
-    box = Bbox([[0, 0], [1, 1]])
-    for path in (Path([[0, 0], [1, share]]), Path([[0, 0], [share, 1]])):
+    box = Bbox([[0, 0], [2, 4]])
+    for path in (Path([[0, 0], [2, 4 * share]]), Path([[0, 0], [2 * share, 4]])):
         assert _extend([path], box) == seen
 
 
@@ -395,13 +396,13 @@ def test_eigenvalues_without_discs_have_a_closer_square(radii, heights, half):
 @pytest.mark.parametrize(
     ("centers", "ends"),
     [
-        pytest.param([0.0, 2.0, 9.0], (-1.25, 2.75), id="on its right"),
-        pytest.param([0.0, -2.0, 9.0], (-2.75, 1.25), id="on its left"),
+        pytest.param([0.0, 2.0, 9.0, 20.0], (-1.25, 2.75), id="on its right"),
+        pytest.param([0.0, -2.0, 9.0, 20.0], (-2.75, 1.25), id="on its left"),
     ],
 )
 def test_a_disc_that_touches_the_largest_one_in_a_point_is_connected_with_it(centers, ends):
-    discs = JacobianDiscs(centers=np.array(centers), row_radii=np.array([1.25, 0.75, 1]),
-                          column_radii=np.array([0.5, 0.75, 2]),
+    discs = JacobianDiscs(centers=np.array(centers), row_radii=np.array([1.25, 0.75, 1, 0]),
+                          column_radii=np.array([0.5, 0.75, 2, 0]),
                           eigenvalues=np.zeros(1, complex))  # fmt: skip
     middle, half, _ = closer_squares(Square(0.0, 100.0), discs)[CLOSER_DISCS]
     assert (middle - half / 1.1, middle + half / 1.1) == pytest.approx(ends)
