@@ -357,15 +357,17 @@ def test_an_axis_has_as_many_numbers_as_its_longest_one_leaves_room_for():
         assert ax.xaxis.get_majorticklocs().tolist() == wanted
 
 
-def test_eigenvalues_at_the_ends_of_the_discs_are_in_their_square():
+@pytest.mark.parametrize("side", [pytest.param(1, id="right"), pytest.param(-1, id="left")])
+def test_eigenvalues_at_the_ends_of_the_discs_are_in_their_square(side):
     """All discs end at -2 and 2."""
-    ends = np.array([-2.0, 1.9, 2.0 + 0j])
+    ends = side * np.array([1.9, 2.0 + 0j])
     discs = JacobianDiscs(centers=np.zeros(3), row_radii=np.full(3, 2.0), eigenvalues=ends)
     found = closer_squares(Square(0.0, 100.0), discs)
-    assert found[CLOSER_DISCS].middle == 0 and found[CLOSER_DISCS].half >= 2
+    assert found[CLOSER_DISCS] == (0, pytest.approx(2.2), True)
+    assert found[CLOSER_EIGENVALUES] == pytest.approx((1.95 * side, 0.055, True))
     half = FACTOR * found[CLOSER_DISCS].half
-    assert [len(closer_squares(Square(0.0, f * half), discs)) for f in (0.999, 1)] == [0, 1]
-    assert CLOSER_EIGENVALUES not in found  # as wide as the discs
+    assert CLOSER_DISCS in closer_squares(Square(0.0, half), discs)
+    assert CLOSER_DISCS not in closer_squares(Square(0.0, 0.999 * half), discs)
 
 
 def test_a_network_has_its_own_square_if_it_covers_half_of_the_common_one_or_less():
@@ -383,7 +385,7 @@ def test_a_network_has_its_own_square_if_it_covers_half_of_the_common_one_or_les
     ("radii", "heights", "half"),
     [
         pytest.param([0.0, 0.0], [0, 0], 0.75, id="no discs"),
-        pytest.param([1.0, np.nan], [2j, -2j], 2.0, id="an unknown disc"),
+        pytest.param([1.0, np.nan], [2j, 0], 2.0, id="an unknown disc"),
     ],
 )
 def test_eigenvalues_without_discs_have_a_closer_square(radii, heights, half):
