@@ -81,6 +81,7 @@ def test_complex_starts_are_states_of_complex_numbers(dtype):
     ("network", "s0"),
     [
         pytest.param(lambda x, s: s / 2, ZEROS, id="a function"),
+        pytest.param(lambda x, s: s, (1j * ZEROS[:1], ZEROS[:2]), id="a function of two tensors"),
         pytest.param(RNN(1, 4, dtype=d), None, id="a cell"),
     ],
 )

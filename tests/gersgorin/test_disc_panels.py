@@ -327,6 +327,7 @@ def test_the_frames_of_a_recording_show_their_discs():
 def test_points_of_a_circle_are_close_together_beside_both_ends_on_the_real_axis():
     points = circle_points(1.0, 2.0)
     np.testing.assert_allclose(np.abs(points - 1), 2, rtol=1e-12)
+    assert points[0] == points[-1] == 3
     turns = np.angle((points[1:] - 1) / (points[:-1] - 1), deg=True)
     assert turns.min() > -1e-6 and turns.max() < 2.01 and turns.sum() == pytest.approx(360)
     for end in (3, -1):
@@ -338,8 +339,8 @@ def test_points_of_a_circle_are_close_together_beside_both_ends_on_the_real_axis
 
 @pytest.mark.parametrize(("share", "seen"), [(SEEN, True), (0.999 * SEEN, False)])
 def test_a_path_is_seen_from_a_share_of_the_width_and_the_height_on(share, seen):
-    box = Bbox([[0, 0], [1, 1]])
-    for path in (Path([[0, 0], [1, share]]), Path([[0, 0], [share, 1]])):
+    box = Bbox([[0, 0], [2, 4]])
+    for path in (Path([[0, 0], [2, 4 * share]]), Path([[0, 0], [2 * share, 4]])):
         assert _extend([path], box) == seen
 
 
@@ -356,15 +357,17 @@ def test_an_axis_has_as_many_numbers_as_its_longest_one_leaves_room_for():
         assert ax.xaxis.get_majorticklocs().tolist() == wanted
 
 
-def test_eigenvalues_at_the_ends_of_the_discs_are_in_their_square():
+@pytest.mark.parametrize("side", [pytest.param(1, id="right"), pytest.param(-1, id="left")])
+def test_eigenvalues_at_the_ends_of_the_discs_are_in_their_square(side):
     """All discs end at -2 and 2."""
-    ends = np.array([-2.0, 1.9, 2.0 + 0j])
+    ends = side * np.array([1.9, 2.0 + 0j])
     discs = JacobianDiscs(centers=np.zeros(3), row_radii=np.full(3, 2.0), eigenvalues=ends)
     found = closer_squares(Square(0.0, 100.0), discs)
-    assert found[CLOSER_DISCS].middle == 0 and found[CLOSER_DISCS].half >= 2
+    assert found[CLOSER_DISCS] == (0, pytest.approx(2.2), True)
+    assert found[CLOSER_EIGENVALUES] == pytest.approx((1.95 * side, 0.055, True))
     half = FACTOR * found[CLOSER_DISCS].half
-    assert [len(closer_squares(Square(0.0, f * half), discs)) for f in (0.999, 1)] == [0, 1]
-    assert CLOSER_EIGENVALUES not in found  # as wide as the discs
+    assert CLOSER_DISCS in closer_squares(Square(0.0, half), discs)
+    assert CLOSER_DISCS not in closer_squares(Square(0.0, 0.999 * half), discs)
 
 
 def test_a_network_has_its_own_square_if_it_covers_half_of_the_common_one_or_less():
@@ -382,7 +385,7 @@ def test_a_network_has_its_own_square_if_it_covers_half_of_the_common_one_or_les
     ("radii", "heights", "half"),
     [
         pytest.param([0.0, 0.0], [0, 0], 0.75, id="no discs"),
-        pytest.param([1.0, np.nan], [2j, -2j], 2.0, id="an unknown disc"),
+        pytest.param([1.0, np.nan], [2j, 0], 2.0, id="an unknown disc"),
     ],
 )
 def test_eigenvalues_without_discs_have_a_closer_square(radii, heights, half):
@@ -395,13 +398,13 @@ def test_eigenvalues_without_discs_have_a_closer_square(radii, heights, half):
 @pytest.mark.parametrize(
     ("centers", "ends"),
     [
-        pytest.param([0.0, 2.0, 9.0], (-1.25, 2.75), id="on its right"),
-        pytest.param([0.0, -2.0, 9.0], (-2.75, 1.25), id="on its left"),
+        pytest.param([0.0, 2.0, 9.0, 20.0], (-1.25, 2.75), id="on its right"),
+        pytest.param([0.0, -2.0, 9.0, 20.0], (-2.75, 1.25), id="on its left"),
     ],
 )
 def test_a_disc_that_touches_the_largest_one_in_a_point_is_connected_with_it(centers, ends):
-    discs = JacobianDiscs(centers=np.array(centers), row_radii=np.array([1.25, 0.75, 1]),
-                          column_radii=np.array([0.5, 0.75, 2]),
+    discs = JacobianDiscs(centers=np.array(centers), row_radii=np.array([1.25, 0.75, 1, 0]),
+                          column_radii=np.array([0.5, 0.75, 2, 0]),
                           eigenvalues=np.zeros(1, complex))  # fmt: skip
     middle, half, _ = closer_squares(Square(0.0, 100.0), discs)[CLOSER_DISCS]
     assert (middle - half / 1.1, middle + half / 1.1) == pytest.approx(ends)

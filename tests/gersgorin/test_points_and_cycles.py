@@ -59,6 +59,8 @@ def test_a_linear_map_has_the_one_point_that_solves_it():
         found.states, [np.linalg.solve(np.eye(6) - A.numpy(), b)], atol=1e-11
     )
     assert found.found_from.tolist() == [20] and found.input.tolist() == b.tolist()
+    with pytest.raises(InvalidInputError, match=r"^point is 1: "):
+        found.modes(1)
     values, right = found.modes()
     moduli = np.sort(np.abs(np.linalg.eigvals(A)))[::-1]
     np.testing.assert_allclose(np.abs([values, found.eigenvalues[0]]), [moduli] * 2, atol=1e-12)
