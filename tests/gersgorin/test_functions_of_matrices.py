@@ -265,6 +265,13 @@ def test_sets_are_those_of_all_matrices_whose_entries_differ_by_the_tolerance():
             assert abs(gap) < 1e-9 or bool(found[name][k]) == (gap < 0), (name, point)
 
 
+@pytest.mark.parametrize("key", SETS)
+def test_the_boundary_belongs_to_every_inclusion_set(key):
+    A, z = torch.tensor([[0.0, 4.0], [4.0, 0.0]]), torch.tensor([4.0, 4.001])
+    assert SETS[key](A, z, 0).tolist() == gersgorin_discs(A).contains(z, 0).tolist()
+    assert SETS[key](A, z, 0).tolist() == [True, False]
+
+
 @pytest.mark.parametrize(
     ("of_matrix", "of_points"),
     [
