@@ -92,6 +92,6 @@ def overlap_ends(
         np.minimum((r - c) * (r + c) + 2 * c * x, (s - d) * (s + d) + 2 * d * x)
         for x in (low, high, cross.clip(low, high))
     ]
-    far = np.sqrt(np.max(squares, axis=0, where=meet, initial=0.0).max())
+    far = np.sqrt(np.max(squares, where=meet, initial=0.0))
     right = high[meet].max(initial=-np.inf)  # no discs meet if they are NaN
     return float(np.ldexp(far, exponent)), float(np.ldexp(right, exponent))

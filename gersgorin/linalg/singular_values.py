@@ -99,14 +99,15 @@ def distance_to_circle(A: Tensor) -> float:
     angles = spacing * torch.arange(-ANGLES // 2, ANGLES // 2, dtype=torch.float64, device="cpu")
     offsets = torch.linspace(-1, 1, WITHIN, dtype=torch.float64, device="cpu")
     heights = _smallest_singular_values(A, torch.exp(1j * angles))
-    found, low = float(heights.min()), (heights <= heights.roll(1)) & (heights <= heights.roll(-1))
+    found = float(heights.min())
+    low = heights <= torch.minimum(heights.roll(1), heights.roll(-1))
     values = eigenvalues(A.detach().cpu()).to(torch.complex128)
     near = (1 - values.abs()).abs() < spacing
     middles = torch.cat([angles[low], values[near].angle()])
     middles = (middles if A.is_complex() else middles.abs()).unique()
     while len(middles) and spacing > SMALLEST:
         angles = middles[:, None] + spacing * offsets
-        spacing *= 2 / (WITHIN - 1)
+        spacing *= float(offsets.diff().mean())
         least, place = _smallest_singular_values(A, torch.exp(1j * angles)).min(1)
         found = min(found, float(least.min()))
         unsettled = (least - spacing < found) & (spacing > PRECISION * least)

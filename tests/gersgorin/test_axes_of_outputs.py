@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import gersgorin
 from gersgorin import influence, model_map
 from gersgorin.model_map import Axes, model_maps
 from rhn.errors import InvalidInputError
@@ -61,6 +62,12 @@ def test_as_many_products_are_computed_at_once_as_fit(block, count, monkeypatch)
     monkeypatch.setattr(model_map, "BLOCK", block)
     (found,) = model_maps(nn.GRU(2, 4), torch.rand(6, 2))  # 12 inputs, 24 outputs
     assert found.at_once == count
+
+
+def test_a_layer_with_a_first_state_is_read_step_by_step():
+    layer, x, s0 = nn.GRU(2, 4), torch.rand(5, 2), torch.ones(4)
+    (found,) = model_maps(layer, x, s0)
+    torch.testing.assert_close(found.outputs[:, 0], gersgorin.open_run(layer, x, s0).states[1:])
 
 
 def test_a_difference_has_the_precision_of_its_second_order():

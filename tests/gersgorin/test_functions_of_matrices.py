@@ -265,6 +265,13 @@ def test_sets_are_those_of_all_matrices_whose_entries_differ_by_the_tolerance():
             assert abs(gap) < 1e-9 or bool(found[name][k]) == (gap < 0), (name, point)
 
 
+@pytest.mark.parametrize("key", SETS)
+def test_the_boundary_belongs_to_every_inclusion_set(key):
+    A, z = torch.tensor([[0.0, 4.0], [4.0, 0.0]]), torch.tensor([4.0, 4.001])
+    assert SETS[key](A, z, 0).tolist() == gersgorin_discs(A).contains(z, 0).tolist()
+    assert SETS[key](A, z, 0).tolist() == [True, False]
+
+
 @pytest.mark.parametrize(
     ("of_matrix", "of_points"),
     [
@@ -336,6 +343,8 @@ def test_the_outline_of_discs_is_their_upper_envelope(pairs):
     ("discs", "uppers"),
     [
         pytest.param({0: 0, 4: 1, 4.5: 0}, [[0], [3, 5]], id="a point, and one in a disc"),
+        pytest.param({-3: 0.1, 0: 5}, [[-5, 5]], id="a disc in a disc"),
+        pytest.param({10: 5, 16: 5}, [[5, 13 + 4j, 13 + 4j, 21]], id="circles that cross"),
         pytest.param({-2: 2, 1: 1}, [[-4, 0, 0, 2]], id="circles that touch"),
         pytest.param({0: 0, 1: 1}, [[0, 0, 2]], id="a point on a circle"),
         pytest.param({-1: 1.25, 0: 0.75, 1: 1.25}, [[-2.25, 0.75j, 0.75j, 2.25]], id="hidden"),

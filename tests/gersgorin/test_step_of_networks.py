@@ -331,6 +331,12 @@ def test_a_function_is_named_by_its_name():
     assert open_run(one_row, X, STATES["module of one row"]).heading["network"] == "OneRow"
 
 
+def test_a_run_is_returned_as_it_is_or_with_another_progress():
+    run = open_run(lambda x, s: s, X, S0, progress=False)
+    assert open_run(run) is run
+    assert (open_run(run, progress=print).progress, run.progress) == (print, False)
+
+
 def test_states_of_several_tensors_and_of_state_size():
     found = open_run(pair, X, (torch.zeros(4).double(), torch.zeros(2).double()))
     close(open_run(pair, X, state_size=(4, 2)).states, found.states)
