@@ -126,7 +126,9 @@ def test_torch_s_single_step_cells_files_and_names(kind, options, tmp_path):
     randomize(theirs)
     ours = from_torch(theirs)
     assert_loaded_by_name(theirs, ours, tmp_path)
-    named = resolve_cell(f"torch.nn:{kind.__name__}")(m, 100)
+    factory = resolve_cell(f"torch.nn:{kind.__name__}")
+    named = factory(m, 100)
+    assert str(factory(m, 100, init="gaussian:0.1").init) == "gaussian:0.1"
     assert type(named) is type(ours) and name_of_cell(ours) == OURS[kind]
     built_in = PolyphonicModel(lambda m, n, _, **where: kind(m, n, **where), hidden_size=5)
     assert type(built_in.cells[0]) is type(ours)
