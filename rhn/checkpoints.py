@@ -138,8 +138,7 @@ def load(path: str | Path, cell: Any = None, *, before_training: bool = False) -
     try:
         checkpoint = read(path)
     except CheckpointError:
-        of_torch = isinstance(cell, str) and cell in TORCH_CELLS
-        if not of_torch or before_training:
+        if cell not in [*TORCH_CELLS] or before_training:
             raise
         from rhn.state_dict import layer_of_torch  # most checkpoints do not need it
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import CELL_CASES
+from cases import CELL_CASES, randomize
 from safetensors.torch import load_file, save_file
 
 from rhn.cells import GRU, RNN
@@ -19,6 +19,8 @@ from rhn.checkpoints import load, read, save
 from rhn.errors import CheckpointError
 from rhn.files import checksum
 from rhn.models import PolyphonicModel
+from rhn.state_dict import read_weights
+from rhn.utils.seeds import weights_generator
 
 OLDER = Path(__file__).with_name("older")  # files that older versions wrote
 DTYPES = (torch.float64, torch.bfloat16, torch.float16)
@@ -70,6 +72,40 @@ def good(tmp_path):
 def test_the_cell_of_a_file_may_be_named(good, tmp_path):
     assert load(good, "rhn").cell == "rhn"
     assert load(save(tmp_path / "gru.safetensors", GRU(3, 4)), "gru").hidden_size == 4
+
+
+@pytest.mark.parametrize(
+    ("metadata", "trial"),
+    [
+        pytest.param({"train": {"seed": 3, "cell": "gru", "depth": 1}}, 0, id="a training run"),
+        pytest.param(
+            {"study": {"seed": 3, "arch": "gru", "depth": 1}, "trial": 2}, 2, id="a trial"
+        ),
+    ],
+)
+def test_the_initial_weights_of_a_file_are_drawn_again(metadata, trial, tmp_path):
+    def drawn():
+        generator = weights_generator(3, "gru", 1, trial)
+        return PolyphonicModel("gru", hidden_size=4, generator=generator)
+
+    randomize(trained := drawn())
+    path = save(tmp_path / "a.safetensors", trained, **metadata)
+    for model, wanted in ((load(path, before_training=True), drawn()), (load(path), trained)):
+        assert all(map(torch.equal, model.parameters(), wanted.parameters()))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"lr": 0.1}, id="a number"),
+        pytest.param({"W": torch.zeros(2), "lr": 0.1}, id="a tensor and a number"),
+    ],
+)
+def test_a_file_of_torch_with_other_things_than_tensors_is_refused(content, tmp_path):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"is damaged or of another kind"):
+        read_weights(tmp_path / "a.pt")
 
 
 def forge(good, *, config=None, drop=(), tensors=None, header=None, later=None):

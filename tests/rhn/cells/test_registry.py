@@ -233,9 +233,10 @@ def test_attributes_of_another_module_are_its_own(tmp_path):
     ((module, layer),) = layers_in(model.cells[0])
     assert module.get_parameter(layer.recurrent.parameter) is model.cells[0].R
     foreign = Foreign(3, 4)
-    foreign.config = {"rest": 0.5}
-    with pytest.raises(CheckpointError, match=r"Foreign has no config\(\)"):
-        save(tmp_path / "f.safetensors", foreign)
+    for config in ({"rest": 0.5}, nn.Linear(1, 1)):
+        foreign.config = config
+        with pytest.raises(CheckpointError, match=r"Foreign has no config\(\)"):
+            save(tmp_path / "f.safetensors", foreign)
 
 
 @pytest.mark.parametrize(
