@@ -56,10 +56,10 @@ def layer_of_torch(cell: str, path: Path) -> Cell:
     """
     state, factory = read_weights(path), getattr(nn, cell.partition(":")[2])
     first = "weight_ih" if factory.__name__.endswith("Cell") else "weight_ih_l0"
-    matrices = [state.get(name) for name in (first, first.replace("ih", "hh"))]
-    if [getattr(matrix, "ndim", 0) for matrix in matrices] != [2, 2]:
+    matrices = [state[name] for name in (first, first.replace("ih", "hh")) if name in state]
+    if [matrix.ndim for matrix in matrices] != [2, 2]:
         raise CheckpointError(f"{path} has no matrix {first}, which {cell} has")
-    inputs, units = (matrix.shape[1] for matrix in matrices if matrix is not None)
+    inputs, units = (matrix.shape[1] for matrix in matrices)
     options: dict[str, int] = {"bias": first.replace("weight", "bias") in state}
     if first == "weight_ih_l0":
         options["num_layers"] = sum(bool(re.fullmatch(r"weight_ih_l\d+", k)) for k in state)

@@ -30,7 +30,7 @@ def from_torch(module: nn.Module, layer: int | None = None) -> Cell:
     True
     """
     runs = getattr(type(module), "forward", None)  # a class of a user may inherit torch's
-    classes = [theirs for theirs in OURS if isinstance(module, theirs) and runs is theirs.forward]
+    classes = [theirs for theirs in OURS if runs is theirs.forward]
     ways = getattr(module, "bidirectional", False), getattr(module, "proj_size", 0)
     if not classes or any(ways):
         raise InvalidInputError(

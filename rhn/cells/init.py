@@ -73,29 +73,32 @@ class Initialization:
         found = re.fullmatch(r"([a-z]+)(?::([^,]+))?(?:,bias:(.+))?", str(text))
         scheme, scale, bias = found.groups() if found else (str(text), None, None)
         try:
-            value = float(scale or DEFAULT_SCALE.get(scheme, 0))
+            value = float(scale or DEFAULT_SCALE[scheme])
             return cls(scheme, value, float(bias) if bias else None)
-        except ValueError:
+        except (KeyError, ValueError):
             raise InvalidInputError(f"init is {str(text)[:60]!r}: expected {EXPECTED}") from None
 
     def __post_init__(self):
-        scale, constant = self.scale, self.constant or 0.0
+        scale, biases = self.scale, [] if self.constant is None else [self.constant]
         is_memory = self.scheme == "memory"
         least = 1 if is_memory else 0
-        is_known = self.scheme in DEFAULT_SCALE and is_number(scale) and is_number(constant)
-        fits = is_known and least <= scale <= LARGEST_INIT and abs(constant) <= LARGEST_INIT
+        is_known = self.scheme in DEFAULT_SCALE and all(map(is_number, [scale, *biases]))
+        are_small = is_known and all(abs(number) <= LARGEST_INIT for number in [scale, *biases])
+        fits = are_small and least <= scale
         is_no_count = fits and is_memory and scale % 1 != 0
         if not fits or is_no_count:
             text = f"{self.scheme}:{scale}"
             raise InvalidInputError(f"init is {text[:60]!r}: expected {EXPECTED}")
 
     def __str__(self) -> str:
-        # in the fewest digits that are exact
-        scale, constant = (
-            f"{value:g}" if float(f"{value:g}") == value else repr(value)
-            for value in (self.scale, self.constant or 0.0)
-        )
-        return f"{self.scheme}:{scale}" + ("" if self.constant is None else f",bias:{constant}")
+        bias = "" if self.constant is None else f",bias:{_shortest(self.constant)}"
+        return f"{self.scheme}:{_shortest(self.scale)}{bias}"
+
+
+def _shortest(number: float) -> str:
+    """Return a number in the fewest digits that are exact."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 def draw(
@@ -147,7 +150,8 @@ def haar(normal: Tensor) -> Tensor:
     >>> haar(torch.tensor([[0.0, 2.0], [3.0, 0.0]])).abs()
     tensor([[0., 1.],
             [1., 0.]])
+    >>> haar(torch.zeros(2, 2)).diagonal()
+    tensor([1., 1.])
     """
     Q, R = torch.linalg.qr(normal)
-    signs = R.diagonal(dim1=-2, dim2=-1).sign()
-    return Q * torch.where(signs == 0, 1, signs).unsqueeze(-2)
+    return torch.where(R.diagonal(dim1=-2, dim2=-1).unsqueeze(-2) < 0, -Q, Q)

@@ -10,6 +10,7 @@ Mikolov et al. 2014 (SCRN); S4D and LRU (spread angles); Le et al. 2015.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,12 +40,13 @@ def remember(
     >>> remember(rnn, [layer], 100, None), rnn.weight_ih_l0[4:].any().item()
     (True, False)
     """
-    n, plain = getattr(module, "hidden_size", 0), getattr(module, "nonlinearity", "")
+    n: Any = getattr(module, "hidden_size", None)
+    is_plain = n is not None and getattr(module, "nonlinearity", "") in ("tanh", "relu")
     parts = [layer.recurrent for layer in layers if layer.recurrent and not layer.gate]
-    if n < 4 or plain not in ("tanh", "relu") or not parts or len(parts) < len(layers):
+    if not is_plain or not parts or len(parts) < len(layers):
         return False
     R, *deeper = (module.get_parameter(part.parameter)[part.index] for part in parts)
-    if R.dim() < 2:  # a number for each unit
+    if n < 4 or R.dim() < 2:  # a number for each unit
         return False
     half, steps = n - n // 4 * 2, max(2.0, steps)
     std = float(f"{WRITTEN / math.sqrt(steps * half):.4g}")

@@ -88,8 +88,7 @@ def read_options(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     known = cell_options(cell)
     for name in given:
         if name not in known:
-            names = ", ".join(known) or "none"
-            raise unexpected(f"option of {cell}", name, names)
+            raise unexpected(f"option of {cell}", name, ", ".join(known) or "none")
     values = {name: _value(value) for name, value in given.items()}
     if cell in TOOLKIT_CELLS or cell in TORCH_CELLS:  # no user's cell is built here
         made = resolve_cell(cell)(1, 1, device="meta", **values)

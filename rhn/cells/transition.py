@@ -120,26 +120,27 @@ class DTRNN(DeclaredCell):
 
     def _through(self, first: Tensor, x: Tensor, s: Tensor, shortcuts: int = 0) -> Tensor:
         """Compute D_L R_L ... R_2 D_1 P for the first factor P, with the last shortcuts."""
-        P = first
-        for layer, D in enumerate(self._derivatives(x, s)):
-            P = self.weight_hh[layer] @ P if layer else P
+        D = self._derivatives(x, s)
+        P = D[0] * first
+        for layer in range(1, self.depth):
+            P = self.weight_hh[layer] @ P
             if layer >= self.depth - shortcuts:
                 P = P + self.weight_skip[layer - self.depth]
-            P = D * P
-            if layer and any_out_of_range(P):
+            P = D[layer] * P
+            if any_out_of_range(P):
                 return unscaled(*self._scaled_through(first, x, s, shortcuts))
         return P
 
     def _scaled_through(self, P: Tensor, x: Tensor, s: Tensor, shortcuts: int = 0) -> Scaled:
         """Compute the same product as M 2^e."""
-        exponent = torch.zeros((), dtype=torch.long, device=P.device)
-        for layer, D in enumerate(self._derivatives(x, s)):
-            if layer:
-                P, exponent = scaled_matmul(self.weight_hh[layer], P, exponent)
+        D = self._derivatives(x, s)
+        P, exponent = D[0] * P, torch.zeros((), dtype=torch.long, device=P.device)
+        for layer in range(1, self.depth):
+            P, exponent = scaled_matmul(self.weight_hh[layer], P, exponent)
             if layer >= self.depth - shortcuts:
                 P, exponent = plus(P, exponent, self.weight_skip[layer - self.depth])
-            P, exponent = scaled(P, exponent) if layer else (P, exponent)
-            P = D * P
+            P, exponent = scaled(P, exponent)
+            P = D[layer] * P
         return P, exponent.expand(P.shape[:-2])
 
     def layer_jacobians(self, x: Tensor, s: Tensor) -> list[Tensor]:

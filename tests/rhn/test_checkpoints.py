@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import CELL_CASES
+from cases import CELL_CASES, randomize
 from safetensors.torch import load_file, save_file
 
-from rhn.cells import RNN
+from rhn.cells import GRU, RNN
 from rhn.checkpoints import load, read, save
 from rhn.errors import CheckpointError
 from rhn.files import checksum
 from rhn.models import PolyphonicModel
+from rhn.state_dict import read_weights
+from rhn.utils.seeds import weights_generator
 
 OLDER = Path(__file__).with_name("older")  # files that older versions wrote
 DTYPES = (torch.float64, torch.bfloat16, torch.float16)
@@ -65,6 +67,45 @@ def test_metadata_are_those_of_json_and_others_may_read_the_file(tmp_path):
 @pytest.fixture
 def good(tmp_path):
     return save(tmp_path / "good.safetensors", PolyphonicModel(hidden_size=4, depth=2), seed=1)
+
+
+def test_the_cell_of_a_file_may_be_named(good, tmp_path):
+    assert load(good, "rhn").cell == "rhn"
+    assert load(save(tmp_path / "gru.safetensors", GRU(3, 4)), "gru").hidden_size == 4
+
+
+@pytest.mark.parametrize(
+    ("metadata", "trial"),
+    [
+        pytest.param({"train": {"seed": 3, "cell": "gru", "depth": 1}}, 0, id="a training run"),
+        pytest.param(
+            {"study": {"seed": 3, "arch": "gru", "depth": 1}, "trial": 2}, 2, id="a trial"
+        ),
+    ],
+)
+def test_the_initial_weights_of_a_file_are_drawn_again(metadata, trial, tmp_path):
+    def drawn():
+        generator = weights_generator(3, "gru", 1, trial)
+        return PolyphonicModel("gru", hidden_size=4, generator=generator)
+
+    randomize(trained := drawn())
+    path = save(tmp_path / "a.safetensors", trained, **metadata)
+    for model, wanted in ((load(path, before_training=True), drawn()), (load(path), trained)):
+        assert all(map(torch.equal, model.parameters(), wanted.parameters()))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"lr": 0.1}, id="a number"),
+        pytest.param({"W": torch.zeros(2), "lr": 0.1}, id="a tensor and a number"),
+    ],
+)
+def test_a_file_of_torch_with_other_things_than_tensors_is_refused(content, tmp_path):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"is damaged or of another kind"):
+        read_weights(tmp_path / "a.pt")
 
 
 def forge(good, *, config=None, drop=(), tensors=None, header=None, later=None):
@@ -123,12 +164,12 @@ def refused(path, match):
             id="one tensor more",
         ),
         pytest.param(
-            {"tensors": {"output.bias": torch.zeros(88) / 0}},
+            {"tensors": {"output.bias": torch.arange(88.0).log().sqrt()}},
             "output.bias .* is NaN or infinite",
             id="NaN",
         ),
         pytest.param(
-            {"tensors": {"output.bias": torch.zeros(88).log()}},
+            {"tensors": {"output.bias": torch.arange(88.0).log()}},
             "output.bias .* is NaN or infinite",
             id="infinite",
         ),

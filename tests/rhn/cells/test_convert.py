@@ -13,6 +13,7 @@ from gersgorin import input_jacobian, temporal_jacobian
 from rhn.cells import from_torch, name_of_cell, resolve_cell
 from rhn.cells.conversion import OURS
 from rhn.checkpoints import load
+from rhn.errors import CheckpointError
 from rhn.models import PolyphonicModel
 
 m, n, B, T = 3, 5, 2, 7
@@ -87,7 +88,10 @@ def test_outputs_states_and_gradients_are_torch_s(kind, options, layers, first, 
 def assert_loaded_by_name(theirs, ours, folder):
     """The cell that is read from a file of a layer of torch has the weights of ours."""
     torch.save(theirs.state_dict(), folder / "layer.pt")
-    again = load(folder / "layer.pt", f"torch.nn:{type(theirs).__name__}")
+    again = load(folder / "layer.pt", name := f"torch.nn:{type(theirs).__name__}")
+    for cell, before in ((name, True), ("rhn", False)):
+        with pytest.raises(CheckpointError, match="is of another format"):
+            load(folder / "layer.pt", cell, before_training=before)
     for p, q in zip(again.parameters(), ours.parameters(), strict=True):
         torch.testing.assert_close(p, q.float())
 
@@ -126,7 +130,9 @@ def test_torch_s_single_step_cells_files_and_names(kind, options, tmp_path):
     randomize(theirs)
     ours = from_torch(theirs)
     assert_loaded_by_name(theirs, ours, tmp_path)
-    named = resolve_cell(f"torch.nn:{kind.__name__}")(m, 100)
+    factory = resolve_cell(f"torch.nn:{kind.__name__}")
+    named = factory(m, 100)
+    assert str(factory(m, 100, init="gaussian:0.1").init) == "gaussian:0.1"
     assert type(named) is type(ours) and name_of_cell(ours) == OURS[kind]
     built_in = PolyphonicModel(lambda m, n, _, **where: kind(m, n, **where), hidden_size=5)
     assert type(built_in.cells[0]) is type(ours)

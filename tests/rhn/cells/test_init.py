@@ -2,16 +2,20 @@
 everywhere.
 """
 
+import copy
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from cases import SHALLOW_CASES, assert_close
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from torch import nn
 
-from rhn.cells import CELLS, RHN, Initialization
+from rhn.cells import CELLS, RHN, GateBlocks, Initialization, Layer, Part
 from rhn.cells.init import DEFAULT_SCALE
+from rhn.cells.memory_init import remember
 from rhn.errors import InvalidInputError
 
 shallow = pytest.mark.parametrize("case", SHALLOW_CASES, ids=str)
@@ -132,11 +136,37 @@ def test_memory_keeps_half_of_the_units_for_the_past(n, steps):
     assert 0.6 * std < written.square().mean().sqrt() < 1.5 * std
 
 
+SENSES = Layer(input=Part("weight_ih_l0"), recurrent=Part("weight_hh_l0"))
+
+
+@pytest.mark.parametrize(
+    ("module", "layers"),
+    [
+        pytest.param(nn.RNN(3, 3), [SENSES], id="three units"),
+        pytest.param(nn.GRU(3, 8), [SENSES], id="not plain"),
+        pytest.param(nn.RNN(3, 8), [], id="no layer"),
+        pytest.param(nn.RNN(3, 8), [SENSES, Layer()], id="a layer without recurrence"),
+        pytest.param(nn.RNN(3, 8), [replace(SENSES, gate=GateBlocks(0))], id="a gate"),
+        pytest.param(nn.RNN(3, 8), [Layer(recurrent=Part("bias_hh_l0"))], id="a number a unit"),
+        pytest.param(
+            type("Tanh", (nn.Linear,), {"nonlinearity": "tanh"})(8, 8),
+            [Layer(recurrent=Part("weight"))],
+            id="no number of units",
+        ),
+    ],
+)
+def test_memory_leaves_any_other_module_as_it_is(module, layers):
+    before = copy.deepcopy(module)
+    assert not remember(module, layers, 100, None)
+    assert same(before, module)
+
+
 SCALES = {scheme: st.floats(0, 1e6) for scheme in DEFAULT_SCALE} | {
     "memory": st.integers(1, 10**6).map(float)
 }
 
 
+@example(("uniform", 1e6), 1e6)
 @given(
     st.one_of(st.tuples(st.just(scheme), scales) for scheme, scales in SCALES.items()),
     st.none() | st.floats(-1e6, 1e6),

@@ -5,6 +5,7 @@ that belongs to another equation.
 import math
 import sys
 from functools import partial
+from inspect import Parameter
 
 import numpy as np
 import pytest
@@ -18,15 +19,19 @@ from rhn.cells import (
     CELLS,
     GRU,
     RHN,
+    RNN,
     Cell,
     CellMasks,
+    Gates,
     Layer,
     Part,
+    StackedCell,
     accepts,
     cell_options,
     hidden_size_for_budget,
     num_parameters,
     read_options,
+    recurrent_parts,
     register_cell,
     resolve_cell,
 )
@@ -78,12 +83,24 @@ class Joint(Plain):
         return torch.tanh(torch.cat((x, s), -1) @ self.weight.T)
 
 
+class Independent(Plain):
+    """The same with one recurrent weight a unit (IndRNN), which no scheme makes orthogonal."""
+
+    def shapes(self):
+        return {"weight": (self.hidden_size, self.input_size), "recurrent": (self.hidden_size,)}
+
+    def layers(self):
+        return (Layer(input=Part("weight"), recurrent=Part("recurrent")),)
+
+
 def test_a_cell_with_only_a_step_takes_input_masks_and_any_scheme():
     cell, x, mask = Plain(3, 4), torch.randn(5, 2, 3), dropout_mask(1, 2, 3, dtype=torch.float32)
     assert torch.equal(cell(x, dropout=CellMasks(mask))[0], cell(x * mask)[0])
     joint = Joint(4, 6, init="orthogonal", dtype=torch.float64).weight.detach()
     assert_close(joint[:, 4:] @ joint[:, 4:].T, torch.eye(6).double(), 1e-12, "Q Q'")
     assert Plain(4, 60, init="orthogonal").weight_hh.std() > 0.9 / 60**0.5, "scaled"
+    assert not Plain(4, 6, init="identity:0").weight_hh.any(), "no candidate"
+    assert recurrent_parts(Independent(4, 6, init="orthogonal")) == []
 
 
 def test_a_deep_cell_without_run_layer_runs_as_a_whole_only():
@@ -106,13 +123,32 @@ def test_a_registered_cell_has_its_name_everywhere(tmp_path):
     assert read_options("rhn", given) == {"coupled": False, "gate_constant": 0}
 
 
+class Closed(Plain):
+    """A cell that passes no keyword on."""
+
+    def __init__(self, input_size, hidden_size, depth=1, scale=2.0, *rest, leak):
+        super().__init__(input_size, hidden_size)
+
+
+def test_the_options_of_a_users_cell_are_its_own_keywords_and_those_that_it_passes_on():
+    def factory(inputs, units, depth=1, scale=2.0, *rest, leak, **others):
+        raise AssertionError("no cell is built")
+
+    for name, cell in {"closed": Closed, "factory": factory}.items():
+        register_cell(name)(cell)
+        assert cell_options(name) == {"scale": 2.0, "leak": Parameter.empty}
+    assert accepts(Plain, "kernel") and not accepts(Closed, "kernel")
+    assert {*parameters_of(factory)} == {"inputs", "units", "depth", "scale", "leak"}
+
+
 @pytest.mark.parametrize("case", CELL_CASES, ids=str)
 def test_the_largest_cell_and_output_layer_that_fit_a_budget(case):
-    cell = case.plain(7, 16)
-    whole = sum(p.numel() for p in cell.parameters()) + 16 * 3 + 3
-    for budget, n in ((whole, 16), (whole - 1, 15)):
-        sizes = {"input_size": 7, "output_size": 3}
-        assert hidden_size_for_budget(case.key, budget, case.depth, **sizes, **case.options) == n
+    sizes = {"input_size": 7, "output_size": 3}
+    for n in (1, 16):
+        cell = case.plain(7, n)
+        whole = sum(p.numel() for p in cell.parameters()) + n * 3 + 3
+        assert hidden_size_for_budget(case.key, whole, case.depth, **sizes, **case.options) == n
+    assert hidden_size_for_budget(case.key, whole - 1, case.depth, **sizes, **case.options) == 15
     cell.weight_ih.requires_grad_(False)
     assert num_parameters(cell) == whole - 51 - cell.weight_ih.numel()
 
@@ -126,6 +162,14 @@ def test_a_subclass_with_another_step_inherits_nothing_from_the_old_one(key):
     x, s = (torch.rand(2, size, dtype=torch.float64) for size in (3, cell.state_size))
     assert_close(cell(torch.stack((x, x)), s)[1], cell.step(x, cell.step(x, s)), 1e-12, "states")
     assert not any(callable(getattr(cell, name, None)) for name in DERIVED - {"states"})
+
+
+@pytest.mark.parametrize("missing", ["jacobian", "input_jacobian"])
+def test_a_stack_has_gates_and_jacobians_only_if_each_of_its_cells_has_them(missing):
+    partly = type("Partly", (RNN,), {missing: None})
+    stack = StackedCell([GRU(3, 3), partly(3, 4)])
+    assert stack.gates(torch.zeros(3), torch.zeros(7)) == Gates()
+    assert stack.jacobian is None and stack.input_jacobian is None
 
 
 def test_a_subclass_keeps_what_it_defines():
@@ -189,9 +233,41 @@ def test_attributes_of_another_module_are_its_own(tmp_path):
     ((module, layer),) = layers_in(model.cells[0])
     assert module.get_parameter(layer.recurrent.parameter) is model.cells[0].R
     foreign = Foreign(3, 4)
-    foreign.config = {"rest": 0.5}
-    with pytest.raises(CheckpointError, match=r"Foreign has no config\(\)"):
-        save(tmp_path / "f.safetensors", foreign)
+    for config in ({"rest": 0.5}, nn.Linear(1, 1)):
+        foreign.config = config
+        with pytest.raises(CheckpointError, match=r"Foreign has no config\(\)"):
+            save(tmp_path / "f.safetensors", foreign)
+
+
+@pytest.mark.parametrize(
+    ("module", "wanted", "gate"),
+    [
+        pytest.param(RHN(3, 4, 2), ["weight_ih weight_hh - bias", "- weight_hh - bias"], (1, True)),
+        pytest.param(nn.RNNCell(3, 4), ["weight_ih weight_hh - bias_ih"], None),
+        pytest.param(nn.LSTMCell(3, 4), ["weight_ih weight_hh - bias_ih"], (0, True)),
+        pytest.param(
+            nn.GRU(3, 4, 2, bidirectional=True),
+            [
+                "weight_ih_l0 weight_hh_l0 - bias_ih_l0",
+                "weight_ih_l0_reverse weight_hh_l0_reverse - bias_ih_l0_reverse",
+                "- weight_hh_l1 weight_ih_l1 bias_ih_l1",
+                "- weight_hh_l1_reverse weight_ih_l1_reverse bias_ih_l1_reverse",
+            ],
+            (1, False),
+        ),
+        pytest.param(nn.Linear(3, 4), ["weight - - bias"], None),
+        pytest.param(nn.Linear(4, 4), ["- weight - bias"], None),
+        pytest.param(nn.Embedding(5, 4), [], None),
+        pytest.param(Foreign(3, 4), ["- R - -"], None),
+    ],
+    ids=repr,
+)
+def test_the_layers_in_a_module_are_the_names_of_its_weights(module, wanted, gate):
+    layers = [layer for _, layer in layers_in(module)]
+    parts = [(row.input, row.recurrent, row.skip, row.bias) for row in layers]
+    assert [" ".join(part.parameter if part else "-" for part in row) for row in parts] == wanted
+    gates = [row.gate and (row.gate.transform, row.gate.opens) for row in layers]
+    assert gates == [gate] * len(wanted)
 
 
 class Named(Cell):
@@ -226,4 +302,5 @@ def test_the_current_folder_stays_on_the_path_for_a_module_of_its_own_only(own_f
     assert sys.path == before
     (own_folder / "of_this_folder.py").write_text("number = 3")
     assert import_named("of_this_folder:number", "number") == 3
+    assert import_named("math:pi", "number") == math.pi
     assert sys.path == [*before, str(own_folder)]

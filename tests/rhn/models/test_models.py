@@ -111,7 +111,9 @@ def drawn(seed, cell="rhn", init="scaled", **options):
 
 @pytest.mark.parametrize("cell", ["rhn", Plain])
 def test_the_generator_alone_decides_the_initial_weights(cell):
+    before = torch.get_rng_state()
     a, b, other = (list(drawn(seed, cell).named_parameters()) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers"
     for (name, p), (_, q), (_, r) in zip(a, b, other, strict=True):
         assert torch.equal(p, q) and ("bias" in name or not torch.equal(p, r)), name
 
@@ -124,6 +126,8 @@ def test_the_output_layers_start_by_the_scheme():
     assert (net.output_bias == 0.5).all() and 0.3 < net.embedding.abs().max() <= 0.4
     assert net.cells[0].bias[0].tolist() == [0.5] * 6 + [-3.0] * 6
     assert LanguageModel("rhn", vocabulary_size=3, hidden_size=6).embedding_size == 3
+    small = LanguageModel("rhn", embedding_size=1, device="meta", **sizes)
+    assert small.embedding_size == 1 and all(p.is_meta for p in small.parameters())
     tied = LanguageModel("rhn", tied=True, **sizes)
     assert num_parameters(LanguageModel("rhn", **sizes)) - num_parameters(tied) == 13 * 6
 
@@ -246,4 +250,8 @@ def test_the_configuration_has_the_scheme_and_the_place_of_a_users_cell():
     sizes = {"input_size": 3, "output_size": 3, "hidden_size": 4}
     own = PolyphonicModel(Plain, init=None, **sizes).config()
     assert (own["cell"], own["init"]) == (f"{__name__}:Plain", None)
-    assert PolyphonicModel(Plain, init="uniform:0.1", **sizes).config()["init"] == "uniform:0.1"
+    for cell, init, wanted in (
+        (Plain, "uniform:0.1", "uniform:0.1"),
+        ("gru", None, "uniform:0.04"),
+    ):
+        assert PolyphonicModel(cell, init=init, **sizes).config()["init"] == wanted
