@@ -201,7 +201,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 def check_fields(kind: Any, values: Mapping[str, Any]) -> None:
     """Raise InvalidInputError for a value of no field of a dataclass, and for a missing one."""
-    known = {field.name: field for field in fields(kind) if field.init}
+    known = {field.name: field for field in fields(kind)}
     for name in values:
         if name not in known:
             raise unknown_name("field", name, known)

@@ -11,9 +11,10 @@ import pytest
 from cases import others_slow
 from PIL import Image
 
+from rhn.errors import InvalidInputError
 from rhn.utils.command_line import command_class, command_line, run_read
 from rhn.utils.composer import composed, new_axes
-from rhn.utils.figures import PROGRAM, our_style, save_figure
+from rhn.utils.figures import PROGRAM, inches_of, our_style, save_figure
 from rhn.utils.named_curves import COLOURS, colours_of
 
 
@@ -40,6 +41,14 @@ def test_letters_grow_with_the_width_and_the_user_s_style_is_put_back(size, poin
             assert (ours["lines.linewidth"], ours["lines.markersize"]) == (points / 6, points / 2)
             assert not ours["axes.grid"]
         assert matplotlib.rcParams["font.size"] == 31 and matplotlib.rcParams["axes.grid"]
+
+
+def test_a_figure_is_at_most_forty_inches_wide():
+    assert inches_of(40) == 40
+    with pytest.raises(
+        InvalidInputError, match=r"^figure is 40\.5: expected column, .* 40 inches$"
+    ):
+        inches_of(40.5)
 
 
 def test_figures_inside_others_have_the_outer_width():
