@@ -201,12 +201,12 @@ def whole(stop=None, after=10_000):
 )
 def test_everything_is_given_back_also_after_an_error_and_ctrl_c(stop, monkeypatch):
     CALLS[0] = itertools.count()
-    model, loader, loss, optimizer, schedule, loss_fn, generator = whole(stop, after=200)
+    model, loader, loss, optimizer, schedule, loss_fn, generator = whole(stop, after=100)
     monkeypatch.setattr("trainability.door.refuse_kept_state", lambda *_: None)
     before = flat((model, loss_fn, optimizer, schedule)), randomness(model), generator.get_state()
 
     def run():
-        check(model, loader, None, loss, optimizer, steps=20, scheduler=schedule)
+        check(model, loader, None, loss, optimizer, steps=10, scheduler=schedule)
 
     if stop is None:
         run()
