@@ -14,6 +14,7 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from rhn.utils.figures import SIZES, our_style
 from rhn.utils.results import COLUMNS, NOTE
 from rhn.utils.tables import EXPLAINED, MISSING, MORE
 
@@ -37,6 +38,16 @@ def readable(figure: Figure, *, least: int = 5) -> None:
         own, box = set(legend.findobj(Text)), legend.get_window_extent()
         for text, other in texts.items():
             assert text in own or not overlap(box, other), f"a legend covers {text}"
+
+
+def without_layout(result: Any, size: str = "page", **how: Any) -> Figure:
+    """The panels of a result in a figure of this width: quicker than `figure`, at the same
+    limits.
+    """
+    with our_style(size):
+        figure = Figure(figsize=(SIZES[size], 5))
+        result.draw(figure.add_subfigure(figure.add_gridspec(1, 1)[0]), **how)
+    return figure
 
 
 def cut_off(figure: Figure, texts: dict[Text, Bbox]) -> list[Text]:

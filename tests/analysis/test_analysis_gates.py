@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import GATED, SUBJECTS, WORDS, gates_by_loop, network, rolls
+from readable import without_layout
 
 from analysis import Excerpt, excerpts, gate_activity, stretches
 from analysis.gates import ROWS
@@ -130,7 +131,7 @@ def test_a_map_has_the_gates_by_the_equation_of_the_first_four_sequences(lengths
 
 def test_a_map_shows_every_chosen_sequence():
     found = replace(gate_activity(network(depth=2), rolls(*[3] * 7)), shown=6)
-    assert sum(bool(ax.images) for ax in found.figure(kind="map").axes) == 6
+    assert sum(bool(ax.images) for ax in without_layout(found, kind="map").axes) == 6
 
 
 def test_an_unknown_kind_of_figure_is_refused():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from networks import network, rolls
-from readable import readable
+from readable import readable, without_layout
 
 import gersgorin
 from analysis import GateActivity, LesionTable, Refinement, gate_activity, lesion, refinement
@@ -66,18 +66,19 @@ def test_results_are_read_and_drawn_again_without_the_network(tmp_path):
         )
         assert type(again) is type(found) and str(again) == str(found)
         assert again.to_dict() == found.to_dict()
-        readable(again.figure())
+    for found in (GATES, TABLE, LAYERS):
+        readable(found.figure())
 
 
 def test_each_sequence_has_a_panel_with_the_curve_of_each_layer():
-    for ax, sequence in zip(GATES.figure().axes, GATES.sequences, strict=True):
+    for ax, sequence in zip(without_layout(GATES).axes, GATES.sequences, strict=True):
         assert np.array_equal([line.get_ydata() for line in ax.lines], sequence.activity)
-    assert len(replace(GATES, shown=1).figure().axes) == 1
+    assert len(without_layout(replace(GATES, shown=1)).axes) == 1
 
 
 def test_the_figure_of_gates_shows_the_first_two_of_many_sequences():
     found = gate_activity(network(), rolls(3, 4, 5, 6))
-    for ax, sequence in zip(found.figure().axes, found.sequences[:2], strict=True):
+    for ax, sequence in zip(without_layout(found).axes, found.sequences[:2], strict=True):
         assert np.array_equal([line.get_ydata() for line in ax.lines], sequence.activity)
 
 
@@ -97,7 +98,7 @@ def test_figure_six_shows_damage_intervals_and_the_control():
     for segment, (low, high) in zip(intervals.get_segments(), ends, strict=True):
         assert segment[:, 1] == pytest.approx([low, high])
     assert blind.lines[0].get_ydata().tolist() == [TABLE.of_kind("blind")["1"][1]]
-    pairs = next(ax for ax in TABLE.figure().axes if ax.images).images[0].get_array()
+    pairs = next(ax for ax in without_layout(TABLE).axes if ax.images).images[0].get_array()
     found = {label: row[1] for label, row in TABLE.of_kind("pair").items()}
     assert [pairs[0, 1], pairs[2, 0], pairs[1, 2]] == [*found.values()]
     assert pairs.diagonal().tolist() == TABLE.delta[:3].tolist()
@@ -109,7 +110,7 @@ def test_a_curve_joins_the_layers_of_one_cell():
         (LAYERS.loss, "loss from", "loss to"),
         (LAYERS.distance, "distance from", "distance to"),
     )
-    for ax, (wanted, *ends) in zip(LAYERS.figure().axes, columns, strict=True):
+    for ax, (wanted, *ends) in zip(without_layout(LAYERS).axes, columns, strict=True):
         low, high = (LAYERS.table()[end] for end in ends)
         assert len(ax.containers) == 2
         for cell, rows in zip(ax.containers, (range(3), range(3, 6)), strict=True):

@@ -14,6 +14,7 @@ from hypothesis import given as drawn_from
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib import rc_context
+from readable import without_layout
 
 from gersgorin.analyses.compare import (
     COLUMNS,
@@ -248,7 +249,7 @@ def test_runs_are_compared_as_they_are_and_progress_is_counted():
                     progress=lambda *counts: done.append(counts))  # fmt: skip
     assert found["half"].norm.tolist() == [0.5] * 9 and found["rnn"].steps == len(X)
     assert done == [(1, 2), (2, 2)]
-    assert found.figure().axes[-1].get_xlabel() == "time (days, time steps)"
+    assert without_layout(found).axes[-1].get_xlabel() == "time (days, time steps)"
 
 
 def test_all_printed_words_are_literals_or_names():
@@ -301,7 +302,7 @@ def multiples(factors):
 )
 def test_panels_of_curves_have_common_limits_if_each_covers_half_of_them(second, are_common):
     factors = {("a", 1): 0.2, ("a", 2): 0.5, ("b", 1): second, ("b", 2): 0.9}
-    figure = compare(multiples(factors), torch.zeros(9, 1), s0=torch.ones(1)).figure()
+    figure = without_layout(compare(multiples(factors), torch.zeros(9, 1), s0=torch.ones(1)))
     one, two = [ax for ax in figure.axes if ax.axison and ax.get_aspect() != 1]
     assert (one.get_ylim() == two.get_ylim()) is are_common
 
@@ -350,7 +351,7 @@ def test_planes_are_as_large_as_the_width_and_the_page_have_room_for(
 
 def test_a_name_has_the_colour_of_its_curves_in_every_panel():
     factors = {("a", 1): 0.2, ("a", 2): 0.5, ("b", 2): 0.9}
-    figure = compare(multiples(factors), torch.zeros(9, 1), s0=torch.ones(1)).figure()
+    figure = without_layout(compare(multiples(factors), torch.zeros(9, 1), s0=torch.ones(1)))
     planes, curves = planes_of(figure), [ax for ax in figure.axes if ax.get_aspect() != 1]
     titles = {t.get_text(): t.get_color() for ax in planes for t in [ax._left_title]}
     ends = [(t.get_text()[0], t.get_color()) for ax in curves for t in names_of(ax)]
@@ -376,7 +377,7 @@ def test_networks_of_one_row_or_column_are_one_group():
 @pytest.mark.parametrize("panels", [("discs",), ("product", "norm"), tuple(PANELS)], ids=str)
 def test_panels_are_chosen_by_name(panels):
     found = compare({"a": networks(2), "b": cell("rnn")[0]}, X, panels=panels)
-    figure = found.figure(limit=3.0, step=2)
+    figure = without_layout(found, limit=3.0, step=2)
     planes = planes_of(figure)
     assert len(planes) == 2 * ("discs" in panels)
     for ax, name in zip(planes, "ab", strict=False):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import highway_step, log_norms, transition_step
+from readable import without_layout
 
 from gersgorin.analyses.compare import compare
 from gersgorin.analyses.gains import gains, input_gains
@@ -81,7 +82,7 @@ def test_comparisons_of_any_depth(name):
     exponents = found.network("deep").last_exponent
     np.testing.assert_allclose(exponents, [logs[-1] / T, logs[1] / 2], rtol=1e-9)
     assert found.notes()["steps whose Jacobian over- or underflows"] == T + 2
-    found.figure().canvas.draw()
+    without_layout(found).draw_without_rendering()
 
 
 def test_gains_of_any_depth():

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.path import Path
 from matplotlib.transforms import Bbox
-from readable import readable
+from readable import readable, without_layout
 
 from gersgorin.analyses.compare import compare
 from gersgorin.analyses.complex_plane import (
@@ -44,7 +44,7 @@ from gersgorin.recorder import Recorder
 from gersgorin.run import open_run
 from rhn.cells import make_cell
 from rhn.cells.stack import StackedCell
-from rhn.utils.figures import SIZES, SKY, our_style
+from rhn.utils.figures import SKY
 
 KEYS, UNITS = 5, 40
 CELLS = "rnn", "irnn", "dt-rnn", "dts-rnn", "rhn", "lstm", "gru"
@@ -82,13 +82,15 @@ def trained(cell):
     return cell
 
 
+CASES = [*product(("new", "trained"), CELLS, (1, 2))]
+
+
 @cache
-def measured():
-    """Spectra of seven cells at two depths, new and trained."""
+def measured(age, name, depth):
+    """Spectra of a new or trained cell."""
     x = torch.rand(3, KEYS, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    cells = {(name, depth): network(name, depth) for name in CELLS for depth in (1, 2)}
-    found = {(*key, "new"): spectra(cell, x) for key, cell in cells.items()}
-    return found | {(*key, "trained"): spectra(trained(cell), x) for key, cell in cells.items()}
+    cell = network(name, depth)
+    return spectra(cell if age == "new" else trained(cell), x)
 
 
 def planes_of(figure):
@@ -125,14 +127,6 @@ def seen_in(figure):
     return found
 
 
-def without_layout(found, size):
-    """The panels and the legend in a figure of this width: quicker, at the same limits."""
-    with our_style(size):
-        figure = Figure(figsize=(SIZES[size], 5))
-        found.draw(figure.add_subfigure(figure.add_gridspec(1, 1)[0]))
-    return figure
-
-
 def whole(found, size):
     """The whole figure, whose texts do not overlap."""
     figure = found.figure(size=size)
@@ -141,18 +135,18 @@ def whole(found, size):
 
 
 @pytest.mark.parametrize(
-    ("figure_of", "size"),
+    ("figure_of", "size", "cases"),
     [
-        pytest.param(without_layout, "column", id="column, without layout"),
-        pytest.param(whole, "column", marks=pytest.mark.slow, id="column"),
-        pytest.param(whole, "page", marks=pytest.mark.slow, id="page"),
-        pytest.param(whole, "slide", marks=pytest.mark.slow, id="slide"),
+        pytest.param(without_layout, "column", CASES[::3], id="column, without layout"),
+        pytest.param(whole, "column", CASES, marks=pytest.mark.slow, id="column"),
+        pytest.param(whole, "page", CASES, marks=pytest.mark.slow, id="page"),
+        pytest.param(whole, "slide", CASES, marks=pytest.mark.slow, id="slide"),
     ],
 )
-def test_a_legend_names_what_can_be_seen(figure_of, size, subtests):
-    for case, found in measured().items():
+def test_a_legend_names_what_can_be_seen(figure_of, size, cases, subtests):
+    for case in cases:
         with subtests.test(case):
-            figure = figure_of(found, size)
+            figure = figure_of(measured(*case), size)
             seen = seen_in(figure)
             assert {name: share for name, share in seen.items() if share < 0.05} == {}
             assert seen.keys() >= EVERYWHERE - ({CIRCLE} if size == "column" else set())
@@ -199,7 +193,7 @@ PANELS = {
 @pytest.mark.parametrize("case", PANELS)
 def test_a_panel_is_added_for_what_covers_less_than_half_and_holds_its_discs_whole(case):
     A, titles = PANELS[case]
-    planes = planes_of(spectra_of(A).figure())
+    planes = planes_of(without_layout(spectra_of(A)))
     assert [ax.get_title("left") for ax in planes] == ["time step 0", *titles]
     c, r = A.diagonal(), np.abs(A).sum(1) - np.abs(A.diagonal())
     k = r.argmax()
@@ -286,21 +280,21 @@ def test_the_unit_circle_is_round_in_an_enlarged_panel_around_1(half):
 def test_each_network_of_a_comparison_has_a_panel_that_shows_its_discs():
     A, B, C = signs(0, 1.5, 32), signs(0.5, 0.01, 32), signs(0.2, 1.0, 32)
     runs = {name: run_of(each) for name, each in {"A": A, "B": B, "C": C}.items()}
-    one, two, three = planes_of(compare(runs).figure())
+    one, two, three = planes_of(without_layout(compare(runs)))
     assert one.get_xlim() == three.get_xlim() == pytest.approx((-1.65, 1.65))
     assert two.get_xlim() == pytest.approx((0.489, 0.511))
     assert two.get_ylim() == pytest.approx((-0.011, 0.011))
     assert two.spines["top"].get_visible() and not one.spines["top"].get_visible()
     labels = [ax.xaxis.get_tick_params()["labelbottom"] for ax in (one, two, three)]
     assert labels == [True] * 3
-    small = planes_of(compare({"B": runs["B"], "b": run_of(signs(0, 0.02, 32))}).figure())
+    small = planes_of(without_layout(compare({"B": runs["B"], "b": run_of(signs(0, 0.02, 32))})))
     assert [ax.spines["top"].get_visible() for ax in small] == [True, True]
     points = {"0.5": run_of(0.5 * np.eye(32)), "I": run_of(signs(1, 3, 32))}
-    large = planes_of(compare(points).figure())
+    large = planes_of(without_layout(compare(points)))
     assert [ax.get_xlim()[1] for ax in large] == pytest.approx((1.1, 1.1 * 4))
-    same = planes_of(compare({"A": runs["A"], "C": runs["C"]}).figure())
+    same = planes_of(without_layout(compare({"A": runs["A"], "C": runs["C"]})))
     assert same[0].get_xlim() == same[1].get_xlim()
-    fixed = planes_of(compare(runs).figure(limit=2.0))
+    fixed = planes_of(without_layout(compare(runs), limit=2.0))
     assert [ax.get_xlim() for ax in fixed] == [(-2.0, 2.0)] * 3
 
 
@@ -313,7 +307,7 @@ def test_the_frames_of_a_recording_show_their_discs():
         model.weight_hh_l0.mul_(250)
     recorder.measure(1)
     found = recorder.recording
-    figure = found.figure()
+    figure = without_layout(found)
     first, last = planes_of(figure)
     reach = (np.abs(found.centers) + found.radii).max(1)
     assert last.get_xlim()[1] == pytest.approx(1.1 * max(1, reach[1]))

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
-from readable import other_words, words_in
+from readable import other_words, without_layout, words_in
 from torch import nn
 from user_modules import EachState, Embedded, LastState, OwnLoop, Packed, Vectors, WithState
 
@@ -580,7 +580,7 @@ def test_a_loss_has_labels_of_its_own(of):
     rows, printed = found.table(), str(found)
     assert "||d loss[t + lag] / d x[t]||" in rows and "losses without influence" in rows
     assert "d o[" not in printed and "outputs without" not in printed
-    axes = found.figure().axes
+    axes = without_layout(found).axes
     assert axes[1].get_ylabel().startswith("loss (")
 
 
@@ -610,12 +610,13 @@ def test_a_result_has_the_same_rows_is_stored_and_drawn(tmp_path):
         for suffix in (".json", ".npz"):
             again = Influence.load(found.save(tmp_path / f"{number}{suffix}"))
             assert str(again) == str(found) and np.array_equal(again.error, found.error)
-        figure = found.figure()
+        figure = without_layout(found)
         shown = np.where(found.by_lag > 0, found.by_lag, np.nan)
         np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), shown)
         drawn = figure.axes[1].images[0].get_array().filled(np.nan)
         np.testing.assert_array_equal(np.nan_to_num(drawn), found.influence)
-        assert other_words(" ".join(words_in(figure)), found, more) <= more
+        words = f"{found.figure_title()} {' '.join(words_in(figure))}"
+        assert other_words(words, found, more) <= more
     assert [line.split()[0] for line in str(every[0]).splitlines()[4:8]] == ["0", "1", "2", "3"]
 
 

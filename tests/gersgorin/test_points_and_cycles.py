@@ -12,7 +12,7 @@ import pytest
 import scipy.optimize
 import torch
 from cases import others_slow
-from readable import other_words, words_in
+from readable import other_words, without_layout, words_in
 from safetensors.torch import load_file
 from scipy.optimize import brentq
 from torch import nn
@@ -647,7 +647,7 @@ def test_a_point_without_eigenvalues_has_no_kind_in_the_figure():
     found = fixed_points(lambda x, s: s / 2, torch.zeros(1), starts=starts)
     unknown = replace(found, eigenvalues=np.full_like(found.eigenvalues, np.nan))
     for result, has_kind in ((found, True), (unknown, False)):
-        words = words_in(result.figure())
+        words = words_in(without_layout(result))
         assert any(ALL_BELOW in word for word in words) == has_kind
 
 
@@ -673,4 +673,4 @@ def test_a_result_without_points_is_read_back_and_drawn(suffix, tmp_path):
         assert getattr(again, name).shape == getattr(found, name).shape, name
     with pytest.raises(InvalidInputError, match=r"^number of Jacobians is 0: expected those of"):
         again.modes()
-    again.figure().canvas.draw()
+    without_layout(again).draw_without_rendering()

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from readable import other_words, words_in
+from readable import other_words, without_layout, words_in
 from torch import nn
 from torch.autograd.functional import jacobian
 from user_modules import EachState, OwnLoop
@@ -210,7 +210,7 @@ def test_a_run_that_diverges_is_nan_and_a_zero_product_minus_infinity():
     assert found.exponent[0] == found.mean("exponent")[0] == -math.inf
     assert np.isfinite(found.radius[0]).all() and np.isnan(found.radius[1]).all()
     assert found.notes() == {LOST: 1, NO_GRADIENT: 1} and f"{LOST}: 1" in str(found)
-    found.figure().canvas.draw()
+    without_layout(found).draw_without_rendering()
 
 
 def test_a_row_without_finite_states_keeps_the_loss_and_the_gradients():
@@ -403,7 +403,7 @@ def test_figures_and_tables_show_the_recording_and_no_other_words():
 def test_a_first_loss_above_all_others_is_cut_in_a_figure():
     _, found = train(CELLS["rhn"](M, N, 2), 6, lambda model: Recorder(model, frames(T), 1))
     found = replace(found, loss=np.array([60.0, 3, 2, 1, 1, 1, 1]))
-    panels = {ax.get_title("left"): ax for ax in found.figure().axes}
+    panels = {ax.get_title("left"): ax for ax in without_layout(found).axes}
     marks = {name: [t.get_text() for t in ax.texts if t.get_gid() == CUT]
              for name, ax in panels.items()}  # fmt: skip
     assert marks.pop("loss") == ["↑ 60"] and panels["loss"].get_ylim()[1] < 4

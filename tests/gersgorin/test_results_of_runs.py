@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import others_slow
 from oracles import differences, log_norms, rows_of_spectra
-from readable import other_words, words_in
+from readable import other_words, without_layout, words_in
 
 from gersgorin.analyses import spectra as spectra_home
 from gersgorin.analyses.compare import compare
@@ -258,7 +258,7 @@ def test_steps_without_numbers_are_counted(tmp_path):
     assert {*deep.table()} == {*ROWS}
     for result in (found, deep):
         assert str(Spectra.load(result.save(tmp_path / "a.json"))) == str(result)
-        result.figure().canvas.draw()
+        without_layout(result).draw_without_rendering()
 
 
 @pytest.mark.parametrize(
@@ -337,11 +337,13 @@ def test_figures_show_the_numbers_and_no_other_words():
     more = ("(time steps)", *PLANE_TEXTS, *CURVE_TEXTS, MODULUS, *DISC_TEXTS)
     assert other_words(" ".join(words_in(figure)), found, more) == set()
     for result in (products(f, x), gains(f, x), gates(f, x)):
-        ax = result.figure().axes[0]
+        figure = without_layout(result)
+        ax = figure.axes[0]
         assert [line.get_ydata().tolist() for line in ax.lines] == [
             row.tolist() for row in result.curves().values()
         ]
-        assert other_words(" ".join(words_in(ax.figure)), result, more) == set()
+        words = f"{result.figure_title()} {' '.join(words_in(figure))}"
+        assert other_words(words, result, more) == set()
         assert ax.get_ylabel() == result.label and "mean of all gates" not in result.curves()
     assert products(f, x).curves()["from first state"][0] == 0
 
@@ -436,12 +438,12 @@ def test_other_analyses_have_a_note_of_what_does_not_converge(one_does_not_conve
     around = pseudospectra(run, side=9)
     assert np.isnan(around.to_circle).tolist() == [False, True, False, False]
     assert around.notes() == {NOT_CONVERGED: 1} and around.table()[LEAST_AT] == 2
-    around.figure()
+    without_layout(around)
     points = fixed_points(scaled_by_its_input, FACTORS[1], starts=torch.rand(5, 3).double())
     row = {name: np.ravel(values)[0] for name, values in points.table().items()}
     assert np.isnan([row[name] for name in ("moduli > 1", "= 1", "< 1", "radius")]).all()
     assert [*points.notes().values()] == [1] and "moduli" in str(points)
-    points.figure()
+    without_layout(points)
 
 
 def test_the_default_device_decides_nothing_where_a_tensor_tells_it():

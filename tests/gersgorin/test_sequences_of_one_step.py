@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from readable import without_layout
 from torch.autograd.functional import jacobian
 
 from gersgorin.analyses.compare import compare
@@ -39,7 +40,7 @@ LOG_NORM = math.log(np.linalg.norm(A, 2))
 
 
 def drawn_and_printed(found):
-    found.figure().canvas.draw()
+    without_layout(found).draw_without_rendering()
     return str(found)
 
 

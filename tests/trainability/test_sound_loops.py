@@ -1,5 +1,7 @@
 """`watch` has no star for a loop without a fault, of whatever kind, and counts what is in it."""
 
+from functools import cache
+
 import pytest
 import torch
 from sound_loops_of_several import LOOPS
@@ -49,28 +51,6 @@ NUMBERS = [
 ]
 
 
-def facts_of(loop):
-    """The result of a loop that is watched."""
-    with trainability.watch() as seen:
-        loop()
-    return seen.result()
-
-
-@pytest.mark.parametrize("name", LOOPS)
-def test_a_sound_loop_has_no_star(name):
-    assert facts_of(LOOPS[name]).starred == ()
-
-
-@pytest.mark.parametrize(("name", "fact", "numbers"), NUMBERS)
-def test_events_of_a_sound_loop_are_counted(name, fact, numbers):
-    assert facts_of(LOOPS[name]).fact(fact) == numbers
-
-
-def test_steps_that_a_scaler_skips_are_counted():
-    (steps,) = facts_of(LOOPS["grad_scaler"]).fact(OPTIMISER_STEPS)
-    assert 0 < steps < 16
-
-
 def weights_of_steps(loop):
     """The sums of the weights after each step, and the random numbers that follow."""
     sums = []
@@ -88,9 +68,29 @@ def weights_of_steps(loop):
     return sums, torch.rand(3).tolist()
 
 
+@cache
+def watched(name):
+    """The weights and random numbers of a loop that is watched, and the result."""
+    with trainability.watch() as seen:
+        numbers = weights_of_steps(LOOPS[name])
+    return numbers, seen.result()
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_sound_loop_has_no_star(name):
+    assert watched(name)[1].starred == ()
+
+
 @pytest.mark.parametrize("name", LOOPS)
 def test_watching_changes_no_number_of_a_loop(name):
-    alone = weights_of_steps(LOOPS[name])
-    with trainability.watch():
-        watched = weights_of_steps(LOOPS[name])
-    assert watched == alone
+    assert watched(name)[0] == weights_of_steps(LOOPS[name])
+
+
+@pytest.mark.parametrize(("name", "fact", "numbers"), NUMBERS)
+def test_events_of_a_sound_loop_are_counted(name, fact, numbers):
+    assert watched(name)[1].fact(fact) == numbers
+
+
+def test_steps_that_a_scaler_skips_are_counted():
+    (steps,) = watched("grad_scaler")[1].fact(OPTIMISER_STEPS)
+    assert 0 < steps < 16
