@@ -74,13 +74,14 @@ class Checkpoint:
         """Build the cell or model with new weights. options: device, dtype and generator."""
         name, config = self.header["class"], self.header["config"]
         of_model, own = name in models.__all__, config.get("cell", name)
-        known, classes = [*CELLS, *TORCH_CELLS], CELLS.class_names()
+        known, classes = {*CELLS, *TORCH_CELLS}, CELLS.class_names()
         # never a class that only the file names
         is_ours = str(own) in known if of_model else own in classes
         if cell is None and not is_ours:
             expected = f"{', '.join(CELLS)}, or --cell"
             raise CheckpointError(f"cell of {self.path} is {own!s:.60}: expected {expected}")
-        if of_model and cell in known and cell != own:
+        is_known = isinstance(cell, str) and cell in known
+        if of_model and is_known and cell != own:
             raise InvalidInputError(f"cell is {cell}: expected {own}, that of {self.path}")
         if of_model:
             return getattr(models, name)(
@@ -138,7 +139,8 @@ def load(path: str | Path, cell: Any = None, *, before_training: bool = False) -
     try:
         checkpoint = read(path)
     except CheckpointError:
-        if cell not in [*TORCH_CELLS] or before_training:
+        of_torch = isinstance(cell, str) and cell in TORCH_CELLS
+        if not of_torch or before_training:
             raise
         from rhn.state_dict import layer_of_torch  # most checkpoints do not need it
 

@@ -376,7 +376,7 @@ def _by_lapack(A: Tensor, leading: int | None) -> LapackMeasures:
             support=unknown[:, None].expand(-1, 4),
         )
     values, conditions = known_or_nan(values_and_conditions, A)
-    has_converged = ~values[:, 0].isnan()
+    has_converged = ~values.isnan().any(1)
     gap = departure(A, values.nan_to_num(), relative=True)
     return LapackMeasures(
         norm=norm,
@@ -389,5 +389,4 @@ def _by_lapack(A: Tensor, leading: int | None) -> LapackMeasures:
 
 def support_lines(A: Tensor) -> Tensor:
     """How far the numerical ranges of matrices (B, N, N) extend at equal angles, (B, angles)."""
-    N = len(A[0])
-    return support_function(A, ANGLES if N <= SMALL else ANGLES // 2)
+    return support_function(A, ANGLES if A.shape[-1] <= SMALL else ANGLES // 2)

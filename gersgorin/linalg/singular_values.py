@@ -107,7 +107,7 @@ def distance_to_circle(A: Tensor) -> float:
     middles = (middles if A.is_complex() else middles.abs()).unique()
     while len(middles) and spacing > SMALLEST:
         angles = middles[:, None] + spacing * offsets
-        spacing *= float(offsets.diff().mean())
+        spacing *= 2 / (WITHIN - 1)
         least, place = _smallest_singular_values(A, torch.exp(1j * angles)).min(1)
         found = min(found, float(least.min()))
         unsettled = (least - spacing < found) & (spacing > PRECISION * least)

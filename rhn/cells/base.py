@@ -283,7 +283,9 @@ def choice(name: str, value: Any, *choices: Any) -> Any:
     'manual'
     """
     found = plain(value)
-    if repr(found) not in map(repr, choices):  # 1 == True
+    takes_bool = any(isinstance(each, bool) for each in choices)
+    is_of_the_type = isinstance(found, bool) == takes_bool  # 1 == True
+    if found not in choices or not is_of_the_type:
         raise unexpected(name, value, " or ".join(map(repr, choices)))
     return found
 

@@ -63,7 +63,7 @@ def described_layers(cell: Any) -> tuple[Layer, ...]:
     """
     layers, where, n = tuple(cell.layers()), f"{type(cell).__name__}.layers()", cell.hidden_size
     whole_number(f"the number of {where}", len(layers), cell.depth, cell.depth)
-    weights, nothing = dict(cell.named_parameters()), torch.tensor([])
+    weights, nothing = dict(cell.named_parameters()), torch.empty(0)
     every = [(layer.input, layer.recurrent, layer.skip, layer.bias) for layer in layers]
     for part in filter(None, itertools.chain(*every)):
         weight, rows = weights.get(part.parameter, nothing), nothing

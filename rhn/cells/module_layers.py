@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from rhn.cells.base import Cell
-from rhn.cells.layers import GateBlocks, Layer, Part, described_layers
+from rhn.cells.layers import GateBlocks, Layer, Part
 
 TORCH_GATES = {"LSTM": GateBlocks(0, carry=1), "GRU": GateBlocks(1, opens=False)}
 
@@ -20,7 +20,7 @@ def layers_in(*modules: nn.Module) -> Iterator[tuple[nn.Module, Layer]]:
     for module in modules:
         found: Iterable[Layer] = ()
         if isinstance(module, Cell):
-            found = described_layers(module)
+            found = (layer for layer in module.layers() if isinstance(layer, Layer))
         elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
             found = _layers_of_torch(module)
         elif isinstance(module, nn.Linear) or not type(module).__module__.startswith("torch."):
