@@ -51,10 +51,10 @@ def block_means(lengths: np.ndarray, sums: np.ndarray, blocks: int) -> np.ndarra
 def _of_blocks(means: np.ndarray) -> np.ndarray:
     """Standard errors (k,) from the means (b, k) of blocks; NaN if a mean is infinite."""
     b = len(means)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore"):
         rest = means - means.mean(0)
         squares = (rest * rest).sum(0)
-        r = np.where(squares > 0, (rest[1:] * rest[:-1]).sum(0) / squares, 0)
+        r = (rest[1:] * rest[:-1]).sum(0) / np.maximum(squares, np.finfo(float).tiny)
         r = np.clip(r + (1 + 3 * r) / b, 0, 1 - 2 / b)
         s = (1 + r) / (1 - r)
         student = stdtrit(np.maximum(b / s - 1, LEAST_FREEDOM), QUANTILE) / 2

@@ -187,14 +187,13 @@ def lengths_outside(factors: Sequence[Factor], U: Tensor, by_row: Tensor) -> Ten
     """Length of the part of y after each decomposition that lies outside of its frame, (F, k)."""
     F, k, _ = by_row.shape
     found = by_row.new_zeros(F, k)
-    outside = by_row.new_zeros(k, len(factors[-1].after))
+    outside: Tensor | float = 0.0
     for number in reversed(range(1, F)):
-        factor, before = factors[number], factors[number - 1].after
+        factor = factors[number]
         if factor.frame is None:
-            outside = by_row.new_zeros(k, len(before))
-        else:
-            y = U[number + 1] @ factor.after.mT + outside
-            outside = dual_outside(factor.frame, y) / by_row[number]
+            continue
+        y = U[number + 1] @ factor.after.mT + outside
+        outside = dual_outside(factor.frame, y) / by_row[number]
         found[number - 1] = outside.norm(dim=1)
     return found
 
