@@ -397,7 +397,7 @@ def _measured(
         vectors = _weights(len(steps), B, k, probes, generator).to(of.outputs)
         w = vectors * present[:, None, :B, None]  # 0 for sequences that have ended
         norms, depends, g = _products(of, steps, w, v, numbers)
-        norm, deviation = _of_weights(norms, estimate=probes > 0)
+        norm, deviation = _of_weights(norms, estimate=probes != 0)
         along = (w * d[steps][:, None]).sum((2, 3))
         blocks.append(
             _Block(
@@ -510,5 +510,6 @@ def scaled_norm(values: Tensor, axis: int) -> Tensor:
     """
     values = values.double()
     largest = values.abs().amax(axis, keepdim=True)
-    scale = torch.where((largest > 0) & largest.isfinite(), largest, 1)
+    has_scale = (largest > 0) & largest.isfinite()
+    scale = torch.where(has_scale, largest, torch.ones_like(largest))
     return torch.linalg.vector_norm(values / scale, dim=axis) * scale.squeeze(axis)

@@ -22,6 +22,7 @@ from rhn.utils.scale import scaled
 
 BASIS, NORM_BASIS = 80, 64  # least number of Arnoldi vectors; Lanczos vectors of a norm
 ITERATIONS, ACCURACY = 300, 1e-5  # SciPy squares the accuracy of a singular value
+SEED = 0  # of the vector from which the products start
 Map = Callable[[np.ndarray], np.ndarray]
 
 
@@ -64,7 +65,7 @@ def _by_rows(A: LargeJacobian, s: Tensor, P: Tensor | None) -> tuple[dict[str, n
     """The discs (1, N) of A, and A P (N, N), by blocks of rows."""
     N, after = len(s), []
     centers, rows, columns = (s.new_zeros(N) for _ in range(3))
-    size = max(1, BLOCK // N)
+    size = BLOCK // N
     for start in range(0, N, size):
         now = slice(start, min(start + size, N))
         block = A.rows(now).detach()
@@ -84,22 +85,28 @@ def _of_numpy(product: Callable[[Tensor], Tensor], like: Tensor, v: np.ndarray) 
     return product(row).detach().flatten().cpu().double().numpy()
 
 
+def _start(A: Map, N: int) -> tuple[np.ndarray, float]:
+    """A vector v of N normal random numbers, and |A v|, about the Frobenius norm of A."""
+    v = np.random.default_rng(SEED).standard_normal(N)
+    return v, float(np.linalg.norm(A(v)))
+
+
 def leading_eigenvalues(A: Map, N: int, k: int) -> np.ndarray:
     """Return the k eigenvalues of largest modulus of a map v -> A v of N numbers, (k,) complex, by
     Arnoldi's method; NaN if they do not converge. Of two conjugates the upper one is first.
     """
-    start = np.random.default_rng(0).standard_normal(N)
-    size = np.linalg.norm(A(start)) / np.linalg.norm(start)
+    start, size = _start(A, N)
     if not size:  # only A = 0 maps a random vector to 0
         return np.zeros(k, complex)
     # ARPACK's accuracy is absolute for small eigenvalues
     operator = LinearOperator((N, N), matvec=lambda v: A(v) / size, dtype=float)
-    basis = min(N, max(3 * (k + 1), BASIS))
+    wanted = k + 1  # the last may be half of a pair
+    basis = min(N, max(3 * wanted, BASIS))
     how = {"v0": start, "ncv": basis, "maxiter": ITERATIONS, "return_eigenvectors": False}
     try:
-        values = eigs(operator, k + 1, **how)  # one more: the last may be half of a pair
+        values = eigs(operator, wanted, **how)
     except ArpackError:
-        return np.full(k, np.nan + 0j)
+        return np.full(k, np.nan, complex)
     return largest_first(torch.from_numpy(size * values))[0].numpy()[:k]
 
 
@@ -107,13 +114,12 @@ def leading_norm(A: Map, AT: Map, N: int) -> float:
     """Return ||A||_2 of maps v -> A v and u -> A^T u, by Lanczos' method; NaN if it does not
     converge.
     """
-    start = np.random.default_rng(0).standard_normal(N)
-    size = np.linalg.norm(A(start)) / np.linalg.norm(start)
+    start, size = _start(A, N)
     if not size:
         return 0.0
     unit = LinearOperator((N, N), lambda v: A(v) / size, lambda u: AT(u) / size, dtype=float)
-    how = {"ncv": min(N - 1, NORM_BASIS), "maxiter": ITERATIONS, "tol": ACCURACY}
+    how = {"ncv": NORM_BASIS, "maxiter": ITERATIONS, "tol": ACCURACY}
     try:
-        return float(size) * float(svds(unit, 1, v0=start, return_singular_vectors=False, **how)[0])
+        return size * float(svds(unit, 1, v0=start, return_singular_vectors=False, **how)[0])
     except ArpackError:
         return math.nan

@@ -236,7 +236,9 @@ def lyapunov(
     frame = random_frame(N, k, whole_number("seed", seed, 0), run.states)
     with run.reporting("lyapunov") as reporting:
         logs, gaps = growth(reporting, frame)
-    checks.are_finite("growth of small changes", torch.where(logs[0].isneginf(), 0, logs[0]))
+    rates = logs[0]
+    known = torch.where(rates.isneginf(), torch.zeros_like(rates), rates)
+    checks.are_finite("growth of small changes", known)
     log, most, moved = logs[:, warmup:].cpu().numpy()
     hidden = hidden_directions(log, most)
     pieces = Pieces.of(np.where(hidden, np.nan, log))

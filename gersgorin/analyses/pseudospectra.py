@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from gersgorin import checks
-from gersgorin.analyses.spectra import ANGLES, NOT_CONVERGED, SMALL
-from gersgorin.linalg.numerical_range import support_corners, support_function
+from gersgorin.analyses.spectra import NOT_CONVERGED, support_lines
+from gersgorin.linalg.numerical_range import support_corners
 from gersgorin.linalg.singular_values import distance_to_circle, pseudospectrum
 from gersgorin.linalg.spectrum import eigenvalues_or_nan
 from gersgorin.linalg.threads import one_thread
@@ -209,10 +209,10 @@ def pseudospectra(
     A = torch.cat([run.jacobians(slice(t, t + 1)) for t in shown]).cpu().double()
     checks.are_finite(f"Jacobian of {run.step.name}", A)
     middle, axis = grid_around(A, side)
-    points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
+    points, sigma, to_circle = np.add.outer(1j * axis, middle + axis), [], []
     values = eigenvalues_or_nan(A)
     with reported(run.progress, "pseudospectra", total=len(A)) as advance:
-        for one, known in zip(A, ~values.isnan().any(1), strict=True):
+        for one, known in zip(A, ~values[:, 0].isnan(), strict=True):
             sigma.append(pseudospectrum(one, points).numpy())
             to_circle.append(distance_to_circle(one) if known else np.nan)
             advance(len(sigma), len(A))
@@ -231,8 +231,7 @@ def grid_around(A: torch.Tensor, side: int) -> tuple[float, np.ndarray]:
     """The centre and the axis (side,) of a grid around the numerical ranges of A (S, N, N) and a
     part of the unit circle.
     """
-    angles = ANGLES if A.shape[-1] <= SMALL else ANGLES // 2
-    corners = support_corners(support_function(A, angles).numpy())
+    corners = support_corners(support_lines(A).numpy())
     low, high = corners.real.min(), corners.real.max()
     middle, half = (low + high) / 2, 1.35 * max(high - low, np.ptp(corners.imag)) / 2
     if half > SMALL_RANGE:

@@ -296,20 +296,19 @@ def spectra(
     run = open_run(network, x, s0, **how)
     run.check_memory()
     N = run.state_size
-    if leading is not None:
-        most = N if N <= LARGE else N - 2
-        leading = whole_number("leading", leading, 1, most)
-    elif N > LARGE:
-        leading = COUNT
+    is_large = N > LARGE
+    most = N - 3 if is_large else N  # SciPy computes one more, of at most N - 2
+    k = COUNT if leading is None else whole_number("leading", leading, 1, most)
+    is_whole = leading is None and not is_large
     with run.reporting("spectra") as reporting:
-        if N > LARGE:
+        if is_large:
             from gersgorin.analyses.large_states import measured_by_products  # loads SciPy
 
-            parts = measured_by_products(reporting, leading or COUNT)
+            parts = measured_by_products(reporting, k)
         else:
-            parts = measured(reporting, leading)
+            parts = measured(reporting, None if is_whole else k)
     found: Any = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    bound = math.nan if leading else run.log_norm_bound()
+    bound = run.log_norm_bound() if is_whole else math.nan
     return Spectra(**run.heading, **found, log_norm_bound=bound)
 
 
@@ -377,13 +376,18 @@ def _by_lapack(A: Tensor, leading: int | None) -> LapackMeasures:
             support=unknown[:, None].expand(-1, 4),
         )
     values, conditions = known_or_nan(values_and_conditions, A)
-    has_converged = ~values.isnan().any(1)
+    has_converged = ~values[:, 0].isnan()
     gap = departure(A, values.nan_to_num(), relative=True)
-    angles = ANGLES if A.shape[-1] <= SMALL else ANGLES // 2
     return LapackMeasures(
         norm=norm,
         eigenvalues=values,
         eigenvalue_condition=conditions.amax(-1),
         departure_from_normality=gap.where(has_converged, torch.nan),
-        support=support_function(A, angles),
+        support=support_lines(A),
     )
+
+
+def support_lines(A: Tensor) -> Tensor:
+    """How far the numerical ranges of matrices (B, N, N) extend at equal angles, (B, angles)."""
+    N = len(A[0])
+    return support_function(A, ANGLES if N <= SMALL else ANGLES // 2)

@@ -58,6 +58,12 @@ def offsets(K: int) -> list[int]:
     return [K * k // count for k in range(count)]
 
 
+def in_blocks(ways: list[Chunks], size: int) -> list[list[Chunks]]:
+    """Ways that fit into a block together, if one of them needs `size` numbers."""
+    at_once = max(1, BLOCK // size)
+    return [ways[first : first + at_once] for first in range(0, len(ways), at_once)]
+
+
 def adjoints(of: LossSlopes, ways: list[Chunks]) -> Tensor:
     """The derivatives in s[t+1] of the losses in the chunk of step t, (T, M, B, N)."""
     T, M = len(of.x), len(ways)
@@ -73,12 +79,10 @@ def adjoints(of: LossSlopes, ways: list[Chunks]) -> Tensor:
 
 def gradients(of: LossSlopes, ways: list[Chunks]) -> Iterator[Tensor]:
     """Yield the gradient of each sequence by chunks, (B, P), for each of the ways."""
-    T, B, N = of.after.shape
-    at_once = max(1, BLOCK // (T * B * N))
-    sequences = range(B)
+    sequences = range(of.after.shape[1])
     next_s = [of.step.rows(of.x[:, b], of.s[:-1, b]) for b in sequences]
-    for first in range(0, len(ways), at_once):
-        for w in adjoints(of, ways[first : first + at_once]).unbind(1):
+    for some in in_blocks(ways, of.after.numel()):
+        for w in adjoints(of, some).unbind(1):
             each = [flat(pulled_back([next_s[b]], of.weights, [w[:, b]])) for b in sequences]
             yield torch.stack(each) + of.direct
 

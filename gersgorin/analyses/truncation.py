@@ -355,4 +355,4 @@ class LossData(NamedTuple):
             return o
         has_each_step = not self.batch_first and o.shape[:2] == (self.axes.T, 1)
         batch = 1 if has_each_step else 0
-        return o.squeeze(batch) if o.dim() > batch else o
+        return o.squeeze(batch)

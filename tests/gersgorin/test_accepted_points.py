@@ -298,7 +298,9 @@ def test_only_starts_are_counted_and_points_at_the_edge_have_not_failed():
     )
     box = torch.tensor([[0.0], [1.0]], dtype=d)
     within = replace(ZeroSearch.around(abs, abs, box, box, 1.0, 1e-9), low=box[0], high=box[1])
-    found = _counts(within, [(torch.zeros(5, 1, dtype=d), ends)])
+    more = _Ends(*(field[1:2] for field in ends))
+    rounds = [(torch.zeros(5, 1, dtype=d), ends), (torch.zeros(1, 1, dtype=d), more)]
+    found = _counts(within, rounds)
     assert found == {"least_residual": 0.0, "shorter": 1, "at_edge": 1}
 
 
@@ -316,11 +318,16 @@ def test_a_state_that_nearly_stands_still_is_a_slow_point_without_a_minimum(rate
     assert found.is_slow.all()
 
 
-def test_the_resolution_of_large_states_is_their_rounding():
+def test_the_resolution_of_large_states_is_their_rounding(monkeypatch):
+    monkeypatch.setattr(iterated_map, "LONGEST", 240)
     for offset, least in ((0.0, 1e-4), (1e9, 1e9 * 2.0**-26)):
         found = search(lambda s, c=offset: c + (s - c) / 2, offset + grid(-1, 1, 5))
         assert len(found.states) == 1
         assert found.resolution == pytest.approx(max(2 * 1e-4, least), rel=1e-6)
+    both = search(lambda s: torch.stack((s[0] / 2, 5e8 + s[1] / 2)), drawn(5, 2))
+    assert both.resolution == pytest.approx(1e9 * 2.0**-26, rel=1e-6)
+    none = search(lambda s: s + 1, grid(0, 1, 5).float())
+    assert len(none.states) == 0 and none.resolution == pytest.approx(1e-4)
 
 
 def test_all_points_of_a_cycle_are_found_from_one_of_them():

@@ -29,6 +29,7 @@ from gersgorin.analyses.frames import (
 )
 from gersgorin.analyses.lyapunov import (
     LyapunovSpectrum,
+    hidden_directions,
     kaplan_yorke_dimension,
     lyapunov,
     rounding_errors,
@@ -36,6 +37,7 @@ from gersgorin.analyses.lyapunov import (
 from gersgorin.jacobians import LargeJacobian
 from gersgorin.run import open_run
 from rhn.cells import make_cell
+from rhn.errors import InvalidInputError
 from tests.gersgorin.published import exponents_by_autograd, exponents_by_diagonals
 from tests.numbers.record import NETWORKS, cell
 
@@ -411,6 +413,23 @@ def test_rounding_is_at_least_that_of_a_sum_over_entries_for_each_known_layer(ne
     found = rounding_errors(run, np.zeros((5, 2)))
     least = torch.finfo(run.states.dtype).eps * layers * run.state_size**0.5
     np.testing.assert_allclose(found, least)
+    measured = np.array([[2.0, 0.0], [90.0, 0.0], [40.0, 0.0], [8.0, 0.0], [10.0, 0.0]])
+    found = rounding_errors(run, measured)
+    np.testing.assert_allclose(found, [30 * torch.finfo(run.states.dtype).eps, least])
+
+
+@pytest.mark.parametrize(
+    ("most", "hidden"),
+    [
+        pytest.param([[0, -1, -2], [0, -5, -9]], [False, False, False], id="known"),
+        pytest.param([[0, -1, -2], [0, -4, -9]], [False, True, True], id="one step, and all after"),
+        pytest.param([[0, -1, 3], [0, -5, -9]], [False, False, True], id="the last one"),
+        pytest.param([[0, math.inf, -2], [0, -4, -9]], [False, False, False], id="no bound"),
+    ],
+)
+def test_a_direction_is_hidden_if_its_bound_is_above_its_growth_in_one_step(most, hidden):
+    log = np.array([[0.0, -1.0, -2.0], [0.0, -5.0, -9.0]])
+    assert hidden_directions(log, np.array(most, float)).tolist() == hidden
 
 
 def test_the_dimension_of_a_run_with_hidden_exponents_is_as_wide_as_they_are():
@@ -454,6 +473,7 @@ def test_a_volume_that_vanishes_adds_nothing_to_the_dimension():
     assert replace(found, exponents=np.array([0.5, -math.inf])).kaplan_yorke == 1
 
 
+@pytest.mark.filterwarnings("error")
 def test_kaplan_and_yorkes_dimension():
     assert kaplan_yorke_dimension(np.array([-0.1, -2.0])) == 0
     assert kaplan_yorke_dimension(np.array([0.0, -1.0])) == 1  # a cycle of a flow
@@ -461,6 +481,7 @@ def test_kaplan_and_yorkes_dimension():
     assert math.isnan(kaplan_yorke_dimension(np.array([1.0, 0.5])))
     assert math.isnan(kaplan_yorke_dimension(np.array([0.2, math.nan, -1.0])))
     assert kaplan_yorke_dimension(np.array([-2.0, 1.0, -math.inf])) == 1.5
+    assert math.isnan(kaplan_yorke_dimension(np.array([math.inf, -math.inf])))
 
 
 def test_numbers_times_entries_of_the_state_keep_its_type():
@@ -471,6 +492,7 @@ def test_numbers_times_entries_of_the_state_keep_its_type():
 
 def test_a_sequence_that_is_read_three_times_is_three_sequences():
     f, x, _ = cell("rhn", "3")
+    assert [lyapunov(f, x, repeat=times).steps for times in (1, 2)] == [24, 48]
     found, whole = lyapunov(f, x, repeat=3, warmup=24), lyapunov(f, x.repeat(3, 1), warmup=24)
     np.testing.assert_array_equal(found.exponents, whole.exponents)
     assert found.steps == 72 and found.table()["steps counted"] == 48
@@ -487,6 +509,12 @@ def test_a_run_at_a_kink_has_the_jump_of_its_slopes(slopes, s0):
                      torch.tensor([s0], dtype=d))  # fmt: skip
     wanted = 0 if s0 else abs(slopes[0] - slopes[1])
     np.testing.assert_allclose(found.jumps, wanted, atol=1e-6)
+
+
+def test_all_steps_but_one_may_be_left_out():
+    assert lyapunov(henon, steps(3), ZERO, warmup=2).table()["steps counted"] == 1
+    with pytest.raises(InvalidInputError, match=r"^warmup is 3: .* from 0 to 2"):
+        lyapunov(henon, steps(3), ZERO, warmup=3)
 
 
 def test_the_kink_at_a_single_step_is_found():

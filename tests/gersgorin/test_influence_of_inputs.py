@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import torch.nn.functional as F
 from readable import other_words, words_in
@@ -19,6 +20,7 @@ from gersgorin.analyses.influence import (
     ROWS,
     Gap,
     Influence,
+    _of_weights,
     _over_sequences,
     _Part,
     influence,
@@ -354,30 +356,55 @@ def test_half_of_the_influence_of_a_reversed_sequence_is_from_later_inputs():
     assert found.effective_length == pytest.approx(1 + 3**-0.5)  # one of three pairs, the only one
 
 
-def test_errors_over_sequences_are_those_of_the_mean_square():
-    """A sequence of two steps and one of three; the first input of the latter has no influence."""
+@pytest.mark.parametrize("steps", [2, 3])
+def test_errors_over_sequences_are_those_of_the_mean_square(steps):
+    """A sequence of a step less than the other, whose first input has no influence."""
     made = {"gap": Gap(), "probes": 2, "sequences": 1, "without": 0}
+    less, all_steps = (slice(steps - 1),) * 2, (slice(steps),) * 2
     short = _Part(
-        norm=np.array([[3.0, 0.0], [1.0, 2.0]]),
-        deviation=np.array([[4.0, 0.0], [0.5, 1.0]]),
-        present=np.ones((2, 2), int),
+        norm=np.array([[3.0, 0.0], [1.0, 2.0]])[less],
+        deviation=np.array([[4.0, 0.0], [0.5, 1.0]])[less],
+        present=np.ones((2, 2), int)[less],
         **made,
     )
     whole = _Part(
-        norm=np.array([[4.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 1.0, 0.5]]),
-        deviation=np.array([[3.0, 0.0, 0.0], [0.25, 2.0, 0.0], [0.0, 0.5, 0.5]]),
-        present=np.ones((3, 3), int),
+        norm=np.array([[4.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 1.0, 0.5]])[all_steps],
+        deviation=np.array([[3.0, 0.0, 0.0], [0.25, 2.0, 0.0], [0.0, 0.5, 0.5]])[all_steps],
+        present=np.ones((3, 3), int)[all_steps],
         **made,
     )
     found, error = _over_sequences([whole, short])
-    for t2 in range(3):
-        for t1 in range(3):
+    for t2 in range(steps):
+        for t1 in range(steps):
             parts = [part for part in (whole, short) if max(t1, t2) < len(part.norm)]
             mean_square = np.mean([part.norm[t2, t1] ** 2 for part in parts])
             of_mean = math.hypot(*(part.deviation[t2, t1] for part in parts)) / len(parts)
             assert found[t2, t1] == pytest.approx(math.sqrt(mean_square))
             margin = of_mean / (2 * math.sqrt(mean_square)) if mean_square else 0.0
             assert error[t2, t1] == pytest.approx(margin)
+
+
+def test_an_estimate_is_the_mean_of_squares_over_vectors_with_its_standard_error():
+    norms = torch.rand(2, 5, 3, 4).double()  # 2 outputs, 5 vectors, 3 steps, 4 sequences
+    squares = (norms.numpy() ** 2).sum(-1)
+    found, error = _of_weights(norms, estimate=True)
+    close(found, np.sqrt(squares.mean(1)))
+    close(error, scipy.stats.sem(squares, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("rows", "probes", "done"),
+    [
+        pytest.param(8, None, [2, 4, 6, 7], id="four numbers of two outputs"),
+        pytest.param(8, 2, [4, 7], id="two vectors for four outputs"),
+        pytest.param(3, None, [1, 2, 3, 4, 5, 6, 7], id="one output at least"),
+    ],
+)
+def test_outputs_are_done_together_as_far_as_their_products_are(rows, probes, done, monkeypatch):
+    monkeypatch.setattr("gersgorin.model_map.ROWS", rows)
+    steps = []
+    influence(nn.GRU(M, 4), numbers()[0], probes=probes, progress=lambda *step: steps.append(step))
+    assert steps == [(number, T) for number in done]
 
 
 def test_the_estimate_is_within_its_errors(monkeypatch):
@@ -388,6 +415,7 @@ def test_the_estimate_is_within_its_errors(monkeypatch):
     assert 0.6 < np.sqrt(np.mean(z**2)) < 1.6 and np.abs(z).max() < 6
     assert np.abs((found.by_lag - exact.by_lag) / found.by_lag_error).max() < 5
     assert found.difference < HEALTHY_GAP and found.probes == 24
+    assert influence(module, x, probes=0).probes == 0
     two = influence(module, [x, x], probes=24)  # independent: the error is less by sqrt(2)
     assert 0.4 < np.median(two.by_lag_error / found.by_lag_error) < 1
     for most, probes in ((12 * 40, 0), (12 * 40 - 1, home.PROBES)):
@@ -404,6 +432,8 @@ def test_a_single_number_of_the_inputs():
         fixed = torch.arange(M) != k
         wanted = by_autograd(lambda x, fixed=fixed: causal(torch.where(fixed, x.detach(), x)), x, 0)
         close(influence(causal, x, batch_first=True, feature=k).influence, wanted)
+    with pytest.raises(InvalidInputError, match=r"^feature is 3: .* from 0 to 2"):
+        influence(causal, x, batch_first=True, feature=M)
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -455,6 +485,8 @@ def test_outputs_that_read_no_input_have_no_influence_and_no_error():
     assert not found.by_lag.any() and not found.by_lag_error.any() and found.difference == 0
     assert (found.effective_length, found.ahead, found.without) == (0, 0, 6)
     assert np.isnan(found.share).all() and np.isnan(found.reach).all()
+    half = influence(lambda x: x * torch.tensor([0.0, 1.0]), torch.ones(6, 2).double())
+    assert half.without == 0, "one number of an output reads one of the inputs"
 
 
 @pytest.mark.parametrize("longest", [2, T - 1])
@@ -602,8 +634,8 @@ def test_a_gap_is_relative_to_the_larger_one(gradient, quotient, relative):
 
 
 def test_the_norm_of_an_infinite_vector_is_infinite():
-    vectors = torch.tensor([[math.inf, 1.0], [0.0, 0.0], [3.0, 4.0]])
-    assert scaled_norm(vectors, 1).tolist() == [math.inf, 0.0, 5.0]
+    vectors = torch.tensor([[math.inf, 1.0], [0.0, 0.0], [3.0, 4.0], [1e-200, 1.0]]).double()
+    assert scaled_norm(vectors, 1).tolist() == [math.inf, 0.0, 5.0, 1.0]
 
 
 @pytest.mark.parametrize("wrong", [1.5, -0.5])

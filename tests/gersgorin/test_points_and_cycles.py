@@ -29,12 +29,13 @@ from gersgorin.analyses.fixed_points import (
     FixedPoints,
     fixed_points,
 )
+from gersgorin.analyses.point_search import spread
 from gersgorin.results import load
 from gersgorin.run import open_run
 from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.named_curves import CURVE_TEXTS
 from tests.gersgorin.published import fixed_points_by_adam, three_bits
-from tests.gersgorin.test_exponents import drawn
+from tests.gersgorin.test_exponents import drawn, steps
 from tests.numbers.record import CELLS, filled
 
 d = torch.float64
@@ -208,6 +209,8 @@ def test_the_ghost_of_a_lost_pair_is_slow_and_not_fixed():
     assert len(cycles.states) == 0 and cycles.least_residual == pytest.approx(0.004, rel=0.01)
     none = search(lambda s: s + 0.5 + s * s, starts)
     assert len(none.states) == 0 and none.least_residual == pytest.approx(0.5)
+    beside = search(lambda s: s + 0.5 + s * s, torch.tensor([-10.0, 4.0, 9.0], dtype=d))
+    assert beside.is_slow.tolist() == [True]  # 0.5 is below a hundredth of 81.5
 
 
 def test_counts_and_times_of_known_eigenvalues():
@@ -289,6 +292,42 @@ def test_starts_are_states_of_the_run_points_between_them_or_random():
     run = open_run(lambda x, s: torch.tanh(2 * s), drawn(30, 1), torch.zeros(1, dtype=d))
     still = fixed_points(run, starts=20)
     assert sorted(still.states.ravel().round(3)) == [-0.958, 0, 0.958]
+
+
+@pytest.mark.parametrize(
+    ("first", "size"),
+    [pytest.param([0.5, -4.0], 4.0, id="large"), pytest.param([0.5, -0.25], 1.0, id="small")],
+)
+def test_starts_under_a_constant_input_are_normal_around_the_first_state(first, size):
+    run = open_run(lambda x, s: s / 2 + x, steps(3), torch.tensor(first, dtype=d))
+    starts = spread(run, 4001, seed=0)
+    assert starts[0].tolist() == first
+    deviations = (starts[1:] - starts[0]) / size
+    assert abs(deviations.mean()) < 0.05 and deviations.std().item() == pytest.approx(1, rel=0.05)
+
+
+def test_starts_of_a_run_are_its_states_and_between_two_of_them():
+    """States on a line with the sum 4."""
+    states = torch.tensor([[4.0, 0.0], [1.0, 3.0], [0.0, 4.0]], dtype=d)
+    run = open_run(lambda x, s: 1 * x, states[1:], states[0])
+    starts = spread(run, 3003, seed=0)
+    assert torch.equal(starts[:3], states) and torch.equal(spread(run, 2, seed=0), states[:2])
+    between = starts[3:]
+    torch.testing.assert_close(between.sum(1), torch.full((3000,), 4.0, dtype=d))
+    assert between.min() == 0 and between[:, 0].mean().item() == pytest.approx(5 / 3, rel=0.05)
+
+
+def test_searches_are_reported_from_all_starts_and_settled_states_on():
+    reports = []
+    found = search(memories, 2 * drawn(9, 2), progress=lambda *step: reports.append(step))
+    done, totals = zip(*reports, strict=True)
+    assert [*done] == sorted(done) and [*totals] == sorted(totals)
+    assert reports[-1] == (len(found.starts) + found.settled,) * 2 and found.settled > 0
+
+
+def test_a_map_that_moves_no_state_has_no_isolated_point():
+    found = fixed_points(lambda x, s: 1 * s, NO_INPUT, s0=drawn(2), starts=5)
+    assert found.rounds == 2
 
 
 def test_a_point_with_an_infinite_slope_is_refused_also_in_rounds():

@@ -10,6 +10,7 @@ import torch
 from readable import other_words, words_in
 from torch.autograd.functional import jacobian
 
+from gersgorin.analyses import pseudospectra as home
 from gersgorin.analyses.complex_plane import PLANE_TEXTS
 from gersgorin.analyses.pseudospectra import NEAREST, TO_CIRCLE, Pseudospectra, pseudospectra
 from gersgorin.run import open_run
@@ -70,6 +71,17 @@ def test_the_grid_holds_the_numerical_range_and_a_part_of_the_circle(matrix, mid
     found = of_matrix(matrix, side=9)
     assert found.middle == pytest.approx(middle, abs=1e-12) and len(found.axis) == 9
     assert found.axis[-1] == -found.axis[0] == pytest.approx(half, rel=1e-3)
+    ends = found.coordinates()["real"][[0, -1]]
+    np.testing.assert_allclose(ends, [middle - half, middle + half], atol=1e-3 * half)
+
+
+@pytest.mark.parametrize(
+    ("entries", "side"), [pytest.param(2, 101, id="small"), pytest.param(3, 51, id="large")]
+)
+def test_the_grid_has_half_of_the_points_for_more_entries(entries, side, monkeypatch):
+    monkeypatch.setattr(home, "WHOLE", 2)
+    assert len(of_matrix(np.eye(entries)).axis) == side
+    assert len(of_matrix(np.eye(entries), side=3).axis) == 3
 
 
 @pytest.mark.parametrize("K", [0.0, 1.0, 100.0])
@@ -96,11 +108,14 @@ def test_the_grid_of_steps_near_the_identity_lies_around_their_spectra():
     assert found.plot().get_xlim()[1] < 1.2
 
 
-def test_a_curve_may_touch_the_edge_of_the_grid_and_no_curve_crosses_it():
-    """The least value at the edge is 1, and one of the levels is log10(1) = 0."""
+@pytest.mark.parametrize("distance", [0.01, math.nan])
+def test_a_curve_may_touch_the_edge_of_the_grid_and_no_curve_crosses_it(distance):
+    """The least value at the edge is 1, and one of the levels is log10(1) = 0. The least level is
+    that of the distance, or of the least value if no distance is known.
+    """
     sigma = np.ones((1, 5, 5))
     sigma[0, 2, 2] = 0.01
-    found = replace(of_matrix([[0.5]], side=5), sigma=sigma, to_circle=np.array([0.01]))
+    found = replace(of_matrix([[0.5]], side=5), sigma=sigma, to_circle=np.array([distance]))
     assert found.levels[-1] == 0 and found.levels[0] <= -2
 
 

@@ -419,6 +419,13 @@ def test_a_column_has_the_first_and_the_last_measurement_and_the_spectral_radius
     np.testing.assert_array_equal(curve.lines[0].get_ydata(), found.radius.mean(1))
 
 
+def test_the_plane_of_a_measurement_has_room_for_the_discs_of_all():
+    _, found = train(CELLS["rhn"](M, N, 2), 6, lambda model: Recorder(model, frames(T), 1))
+    found.radii[3] += 5
+    reach = (np.abs(found.centers) + found.radii).max()
+    assert found.plot_moment(moment=0).get_xlim()[1] > reach
+
+
 class Predictor(nn.Module):
     """A GRU that predicts a number, and its loss, as models of transformers return them."""
 
@@ -516,4 +523,4 @@ def test_the_callback_of_the_trainer_of_transformers(accumulated, tmp_path, monk
 
 def test_a_line_of_panels_has_room_for_the_names_of_its_curves():
     few, many = ("a", {"one": 1}), ("b", {f"curve {k}": k for k in range(20)})
-    assert _height([few]) == LINE < _height([few, many])
+    assert _height([few]) == LINE and _height([few, many]) == pytest.approx(20 * 0.022 + 0.088)

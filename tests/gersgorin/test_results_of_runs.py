@@ -1,6 +1,7 @@
 """Results along a run: recorded numbers, closed forms, tables of literals, files and figures."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from cases import others_slow
 from oracles import differences, log_norms, rows_of_spectra
 from readable import other_words, words_in
 
+from gersgorin.analyses import spectra as spectra_home
 from gersgorin.analyses.compare import compare
 from gersgorin.analyses.fixed_points import fixed_points
 from gersgorin.analyses.gains import gains
@@ -53,6 +55,17 @@ def test_a_diagonal_step_has_these_numbers():
     assert {name: table[name] for name in expected} == pytest.approx(expected)
     assert table["numerical radius (upper bound)"] == 0.5 and found.log_norm_bound != 0
     assert table["Jacobian against differences (relative)"] < 1e-8
+    np.testing.assert_allclose(found.finite_time_exponent, -math.log(2))
+    growth = found.by_step()["log10 ||ds[t+1]/ds[0]||"]
+    np.testing.assert_allclose(growth, -np.arange(1, 11) * math.log10(2))
+
+
+@pytest.mark.parametrize(("entries", "angles"), [(3, 32), (4, 16)])
+def test_a_numerical_range_has_half_of_the_lines_for_more_entries(entries, angles, monkeypatch):
+    monkeypatch.setattr("gersgorin.analyses.spectra.SMALL", 3)
+    found = spectra(linear(torch.eye(entries).double()))
+    np.testing.assert_allclose(found.support, np.cos(2 * np.pi / angles * np.arange(angles)[None])
+                               .repeat(10, 0), atol=1e-12)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -112,6 +125,10 @@ def test_growth_of_a_multiple_of_the_identity(factor, rate):
     life = {0.0: math.inf, math.log(2): math.inf, -math.inf: 0.0}[rate]
     assert table["half-life of ||ds[t]/ds[0]|| by the mean rate (steps)"] == life
     assert found.notes() == {"steps whose product is 0": 10 * (factor == 0)}
+    np.testing.assert_allclose(found.exponent, rate)
+    with np.errstate(divide="ignore"):
+        back = np.append(np.log10(float(factor)) * np.arange(10, 0, -1), 0)
+    np.testing.assert_allclose(found.curves()["to last state"], back)
     places = [table[f"step t of the {end} ||ds[t]/ds[0]||"] for end in ("largest", "smallest")]
     assert places == {1.0: [1, 1], 2.0: [10, 1], 0.0: [1, 1]}[factor]
 
@@ -244,13 +261,20 @@ def test_steps_without_numbers_are_counted(tmp_path):
         result.figure().canvas.draw()
 
 
-def test_the_typical_step_has_the_median_radius():
-    found = spectra(lambda x, s: x * s, torch.arange(1.0, 7.0)[:, None] % 5, torch.ones(1))
-    assert found.spectral_radius.tolist() == [1, 2, 3, 4, 0, 1] and found.typical_step in (0, 5)
-    assert (
-        found.figure_title().splitlines()[1].startswith("spectral radius 1.5 (median), half-life")
-    )
-    assert found.plot().get_title(loc="left") == f"time step {found.typical_step}"
+@pytest.mark.parametrize(
+    ("radii", "typical"),
+    [
+        pytest.param([1, 2, 3, 4, 0, 1], 5, id="the first of two equal ones is 0"),
+        pytest.param([2, 3, 1], 0, id="three"),
+        pytest.param([6, 1, 4, 3, 5, 2], 3, id="the lower of two"),
+    ],
+)
+def test_the_typical_step_has_the_median_radius(radii, typical):
+    found = spectra(lambda x, s: x * s, torch.tensor(radii).double()[:, None], torch.ones(1))
+    assert found.spectral_radius.tolist() == radii and found.typical_step == typical
+    said = f"spectral radius {np.median(radii):g} (median), half-life"
+    assert found.figure_title().splitlines()[1].startswith(said)
+    assert found.plot().get_title(loc="left") == f"time step {typical}"
 
 
 LSTM = torch.nn.LSTM(3, 4)
@@ -322,19 +346,21 @@ def test_figures_show_the_numbers_and_no_other_words():
     assert products(f, x).curves()["from first state"][0] == 0
 
 
-def test_a_state_above_the_limit_is_measured_by_products(monkeypatch):
-    from gersgorin.analyses import spectra as home
-
+@pytest.fixture
+def above_the_limit():
+    """A run of 70 units, more than ARPACK needs for a norm."""
     torch.manual_seed(0)
-    W = torch.randn(40, 40, dtype=torch.float64) / 8
+    W = torch.randn(70, 70, dtype=torch.float64) / 11
+    x, s0 = torch.randn(3, 70).double(), torch.zeros(70).double()
+    return open_run(lambda x, s: torch.tanh(W @ s + x), x, s0)
 
-    def f(x, s):
-        return torch.tanh(W @ s + x)
 
-    x, s0 = torch.randn(3, 40).double(), torch.zeros(40).double()
-    whole = spectra(f, x, s0)
-    monkeypatch.setattr(home, "LARGE", 39)
-    found = spectra(f, x, s0, leading=4)
+@pytest.mark.parametrize("rows", [70, 9], ids=["whole", "eight blocks"])
+def test_a_state_above_the_limit_is_measured_by_products(rows, above_the_limit, monkeypatch):
+    whole, done = spectra(above_the_limit), []
+    monkeypatch.setattr(spectra_home, "LARGE", 69)
+    monkeypatch.setattr("gersgorin.analyses.large_states.BLOCK", 70 * rows)
+    found = spectra(replace(above_the_limit, progress=lambda *step: done.append(step)), leading=4)
     for name in (
         "centers",
         "row_radii",
@@ -346,6 +372,21 @@ def test_a_state_above_the_limit_is_measured_by_products(monkeypatch):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-9)
     np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues[:, :4], rtol=1e-8)
     assert (found.difference < 1e-7).all() and np.isnan(found.support).all()
+    assert found.support.shape == (3, 4) and done == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_state_is_large_and_has_some_eigenvalues_above_the_limit_only(
+    above_the_limit, monkeypatch
+):
+    run = replace(
+        above_the_limit, states=above_the_limit.states[:2], inputs=above_the_limit.inputs[:1]
+    )
+    for limit, count, most in ((70, 70, 70), (69, 32, 67)):
+        monkeypatch.setattr(spectra_home, "LARGE", limit)
+        assert spectra(run).eigenvalues.shape == (1, count)
+        assert spectra(run, leading=most).eigenvalues.shape == (1, most)
+        with pytest.raises(InvalidInputError, match=f"^leading is {most + 1}: .* 1 to {most}"):
+            spectra(run, leading=most + 1)
 
 
 @pytest.fixture
@@ -385,6 +426,7 @@ def test_a_step_whose_eigenvalues_do_not_converge_is_nan_and_a_note(leading, one
     np.testing.assert_array_equal(found.spectral_radius, [0.5, np.nan, 0.75, 0.125])
     np.testing.assert_allclose(found.norm, FACTORS[:, 0])
     assert found.notes()[NOT_CONVERGED] == 1 and np.isfinite(found.log_norm_product).all()
+    assert found.support.shape == (4, 4 if leading else 32)
 
 
 def test_other_analyses_have_a_note_of_what_does_not_converge(one_does_not_converge):

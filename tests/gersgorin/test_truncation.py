@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gersgorin import load, open_run, truncation
 from gersgorin.analyses import truncated_gradients
-from gersgorin.analyses.loss_slopes import loss_slopes
+from gersgorin.analyses.loss_slopes import _step_weights, loss_slopes
 from gersgorin.analyses.truncated_gradients import error_and_cosine as measured_error
 from gersgorin.analyses.truncation import LossData
 from gersgorin.model_map import Axes
@@ -174,7 +175,8 @@ def test_the_sum_over_lags_is_the_gradient_of_autograd(name):
     layer = how_of(name).get("layer", "layer")
     of = loss_slopes(model, layer, [x], [run], lambda outputs: F.mse_loss(outputs[0], y))
     wanted = slopes(F.mse_loss(model(x), y), model.layer)
-    torch.testing.assert_close(sum(truncated_gradients.by_lag(of)).norm(), wanted.norm())
+    # a cell has its weights in another order
+    torch.testing.assert_close(sum(truncated_gradients.by_lag(of)).sort()[0], wanted.sort()[0])
     (by_chunks_of_all,) = truncated_gradients.gradients(of, [truncated_gradients.Chunks(T, 0)])
     torch.testing.assert_close(sum(truncated_gradients.by_lag(of)), by_chunks_of_all[0])
 
@@ -202,6 +204,8 @@ def test_a_loss_is_differentiated_as_it_is_written(loss_fn):
     each = [by_chunks(model, x, y, mean, 4, start) for start in range(4)]
     errors = [error_and_cosine(g, whole)[0] for g in each]
     np.testing.assert_allclose(found.error[3], np.mean(errors), **CLOSE)
+    lag_0 = by_sliding(model, x, y, mean, 1).norm()
+    np.testing.assert_allclose(found.by_lag[0], float(lag_0), **CLOSE)
 
 
 def test_a_loss_of_the_returned_state_reads_the_last_step():
@@ -234,6 +238,8 @@ def test_a_batch_has_the_gradient_of_its_loss_and_the_windows_of_each_sequence(b
     alone = [truncation(model, x[:, b], y[:, b], F.mse_loss) for b in range(4)]
     np.testing.assert_array_equal(found.windows_10, [one.window_10 for one in alone])
     np.testing.assert_array_equal(found.windows_1, [one.window_1 for one in alone])
+    sliding = [by_sliding(model, x, y, F.mse_loss, K) for K in (4, T)]
+    np.testing.assert_allclose(found.sliding_error[3], error_and_cosine(*sliding)[0], **CLOSE)
 
 
 def test_a_pass_for_each_way_to_split_gives_the_numbers_of_one_pass_for_all(monkeypatch):
@@ -243,6 +249,15 @@ def test_a_pass_for_each_way_to_split_gives_the_numbers_of_one_pass_for_all(monk
     one_by_one = truncation(model, x, y, F.mse_loss)
     np.testing.assert_allclose(one_by_one.error, together.error, **CLOSE)
     np.testing.assert_array_equal(one_by_one.windows_10, together.windows_10)
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(3, [3, 2]), (4, [2, 2, 1]), (10, [1] * 5)])
+def test_as_many_ways_to_split_are_together_as_fit_into_a_block(size, sizes, monkeypatch):
+    monkeypatch.setattr(truncated_gradients, "BLOCK", 9)
+    ways = [truncated_gradients.Chunks(8, offset) for offset in range(5)]
+    parts = truncated_gradients.in_blocks(ways, size)
+    assert [len(part) for part in parts] == sizes
+    assert [way for part in parts for way in part] == ways
 
 
 def test_lags_and_chunks_are_reported():
@@ -266,7 +281,10 @@ def test_the_whole_sequence_has_no_error():
 def test_a_list_of_sequences_is_a_batch():
     model, (x, y) = model_of("RNN"), data_of(B=3)
     listed = truncation(model, [*x.unbind(1)], [*y.unbind(1)], "squared")
-    np.testing.assert_allclose(listed.error, truncation(model, x, y, "squared").error, **CLOSE)
+    whole = truncation(model, x, y, "squared")
+    np.testing.assert_allclose(listed.error, whole.error, **CLOSE)
+    own = truncation(model, x, y, lambda o, y: ((o - y) ** 2).sum(-1) / 2)
+    np.testing.assert_allclose(whole.by_lag, own.by_lag, **CLOSE)
 
 
 B = 2
@@ -353,6 +371,96 @@ def test_a_step_of_one_weight_has_a_gradient_and_one_of_none_is_refused():
     assert found.error[0] > found.error[1] > found.error[2] > found.error[-1] == 0
     with pytest.raises(InvalidInputError, match=r"number of weights of .* is 0: expected at least"):
         truncation(OneWeight(False), x, y, F.mse_loss, **how)
+
+
+class Rotated(nn.Module):
+    """A step of complex states (x, s) -> (their real part, next state)."""
+
+    def __init__(self):
+        super().__init__()
+        self.re, self.im = (nn.Parameter(torch.tensor(w)) for w in ([0.5, 0.6], [0.3, -0.7]))
+        self.read = nn.Linear(M, 2)
+
+    def forward(self, x, s):
+        s = torch.complex(self.re, self.im) * s + self.read(x)
+        return s.real, s
+
+
+class RotatedPairs(Rotated):
+    """The same with real and imaginary parts beside each other."""
+
+    def forward(self, x, s):
+        a, b = s.chunk(2, -1)
+        a, b = self.re * a - self.im * b + self.read(x), self.re * b + self.im * a
+        return a, torch.cat((a, b), -1)
+
+
+class LoopFrom(Loop):
+    """A layer that begins at a given state."""
+
+    def __init__(self, step, first):
+        super().__init__(step)
+        self.first = first
+
+    def forward(self, x):
+        return super().forward(x, self.first)[0]
+
+
+def test_complex_states_are_pairs_of_numbers():
+    how, (x, y) = {"layer": "step", "batch_first": False}, data_of()
+    of_complex = LoopFrom(Rotated().double(), torch.zeros(1, 2, dtype=torch.complex128))
+    of_pairs = LoopFrom(RotatedPairs().double(), torch.zeros(1, 4).double())
+    of_pairs.step.load_state_dict(of_complex.step.state_dict())
+    found, wanted = (truncation(each, x, y, F.mse_loss, **how) for each in (of_complex, of_pairs))
+    np.testing.assert_allclose(found.error, wanted.error, **CLOSE)
+    np.testing.assert_allclose(found.by_lag, wanted.by_lag, **CLOSE)
+
+
+def test_a_layer_of_packed_sequences_is_that_of_their_steps():
+    """What the layer returns has whole numbers and None beside its outputs."""
+
+    class Packs(Model):
+        def forward(self, x):
+            packed = pack_padded_sequence(x, [len(x)] * x.shape[1])
+            return self.out(pad_packed_sequence(self.layer(packed)[0])[0])
+
+    model, (x, y) = model_of("GRU"), data_of(B=2)
+    wanted = truncation(model, x, y, F.mse_loss)
+    model.__class__ = Packs
+    found = truncation(model, x, y, F.mse_loss)
+    np.testing.assert_allclose(found.error, wanted.error, **CLOSE)
+    np.testing.assert_allclose(found.by_lag, wanted.by_lag, **CLOSE)
+
+
+class OfCell(nn.Module):
+    """A step with a cell of torch inside."""
+
+    state_size = N
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(M, N)
+
+    def forward(self, x, s):
+        s = self.cell(x, s)
+        return s, s
+
+
+@pytest.mark.parametrize(
+    ("part", "count"),
+    [
+        pytest.param(nn.RNN(M, N), N * (M + N + 1), id="two biases that are added"),
+        pytest.param(nn.RNN(M, N, bias=False), N * (M + N), id="no biases"),
+        pytest.param(nn.GRUCell(M, N), 3 * N * (M + N + 1) + N, id="one bias that is not added"),
+        pytest.param(nn.LSTM(M, N), 4 * N * (M + N + 1), id="LSTM"),
+        pytest.param(nn.LSTM(M, 4, proj_size=2), 16 * (M + 2 + 1) + 8, id="a projection"),
+        pytest.param(nn.LSTM(M, 4, bias=False, proj_size=2), 16 * (M + 2) + 8, id="without biases"),
+        pytest.param(OfCell(), 3 * N * (M + N + 2), id="own step, of which all weights count"),
+    ],
+)
+def test_weights_of_a_layer_are_those_that_it_has_and_added_biases_once(part, count):
+    step = open_run(part, torch.zeros(2, M)).step
+    assert sum(weight.numel() for weight in _step_weights(step, part)) == count
 
 
 def test_one_output_for_each_sequence():
@@ -494,6 +602,10 @@ def test_a_result_is_saved_loaded_and_drawn(tmp_path):
     found.figure()
 
 
+def root_of_one(o, y):
+    return o[:, 0].sum() + (-1 - o[:, 1] ** 2).sqrt().sum()
+
+
 def both_ways():
     return Model(nn.GRU(M, N, bidirectional=True), 2 * N)
 
@@ -503,8 +615,8 @@ def both_ways():
     [
         pytest.param(lambda x, y: truncation(both_ways(), x, y, F.mse_loss), "bidirectional",
                      id="two directions"),
-        pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0]], y, "squared"), "y is",
-                     id="targets that are no list"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0]], y[None, :, 0], "squared"),
+                     r"y is .*expected a list like x", id="targets that are no list"),
         pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0]], [y[:, 0]] * 2, "squared"),
                      r"y is .*expected a list like x", id="a list of more targets"),
         pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0]] * 2, [y[:, 0], y[1:, 0]],
@@ -525,6 +637,12 @@ def both_ways():
                      "loss is no function", id="a loss of the targets"),
         pytest.param(lambda x, y: truncation(model_of("GRU"), x, y, lambda o, y: 1.0),
                      "what loss_fn returns", id="a loss that is no tensor"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), x, y, lambda o, y: o.argmax()),
+                     "what loss_fn returns", id="a loss of whole numbers"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), x.repeat(1, 2, 1), y, root_of_one),
+                     "gradient of the loss is NaN", id="one sequence without a gradient"),
+        pytest.param(lambda x, y: truncation(model_of("GRU"), torch.tensor(1.0), y, "squared"),
+                     "x is .*: expected numbers", id="x without steps"),
         pytest.param(lambda x, y: truncation(model_of("GRU"), [x[:, 0], x[1:, 0]], y, "squared"),
                      "sequences of one length", id="two lengths"),
         pytest.param(lambda x, y: truncation(model_of("GRU"), x, y[1:], "squared"),
