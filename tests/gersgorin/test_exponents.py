@@ -294,11 +294,17 @@ def test_exponents_that_rounding_hides_are_a_bound(N):
 
 
 def test_one_step_without_rank_hides_an_exponent_as_a_whole():
-    """One rounding error is not averaged with 99 growth rates."""
-    A = drawn(100, 3, 3)
+    """One rounding error is not averaged with 99 growth rates, but it is in the bound."""
+
+    def step(x, s):
+        return x.reshape(3, 3) @ s
+
+    A, s0 = drawn(100, 3, 3), torch.zeros(3, dtype=d)
+    whole = lyapunov(step, A.reshape(100, 9), s0)
     A[60] = drawn(3, 1, seed=1) @ drawn(1, 3, seed=2) + 1e-20
-    found = lyapunov(lambda x, s: x.reshape(3, 3) @ s, A.reshape(100, 9), torch.zeros(3, dtype=d))
+    found = lyapunov(step, A.reshape(100, 9), s0)
     assert np.isnan(found.exponents).tolist() == [False, True, True]
+    assert whole.exponents[2] < found.lost_below < whole.exponents[1]
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])

@@ -108,15 +108,20 @@ def test_the_grid_of_steps_near_the_identity_lies_around_their_spectra():
     assert found.plot().get_xlim()[1] < 1.2
 
 
-@pytest.mark.parametrize("distance", [0.01, math.nan])
-def test_a_curve_may_touch_the_edge_of_the_grid_and_no_curve_crosses_it(distance):
-    """The least value at the edge is 1, and one of the levels is log10(1) = 0. The least level is
-    that of the distance, or of the least value if no distance is known.
-    """
-    sigma = np.ones((1, 5, 5))
-    sigma[0, 2, 2] = 0.01
+@pytest.mark.parametrize(
+    ("distance", "least"),
+    [
+        pytest.param(0.01, -2, id="from the distance on"),
+        pytest.param(math.nan, -2, id="from the least value on if no distance is known"),
+        pytest.param(0.5, -1, id="over a decade at least"),
+    ],
+)
+def test_a_curve_may_touch_the_edge_of_the_grid_and_no_curve_crosses_it(distance, least):
+    """The least value at the edge is 1, and one of the levels is log10(1) = 0."""
+    sigma = np.full((1, 5, 5), 100.0)
+    sigma[0, 2, 2], sigma[0, 0, 2] = 0.01, 1.0
     found = replace(of_matrix([[0.5]], side=5), sigma=sigma, to_circle=np.array([distance]))
-    assert found.levels[-1] == 0 and found.levels[0] <= -2
+    assert found.levels[-1] == 0 and least - 0.5 < found.levels[0] <= least
 
 
 def test_curves_are_where_the_numbers_say_and_have_no_other_words(tmp_path):
