@@ -36,7 +36,8 @@ def spread(run: Run, count: int, seed: int) -> Tensor:
     """The starts (count, N) of a search along a run, as `fixed_points` says."""
     states, generator = run.states, torch.Generator("cpu").manual_seed(seed)
     draw = partial(torch.rand, generator=generator, dtype=torch.float64, device="cpu")
-    if bool((run.inputs == run.inputs[0]).all()) or bool((states == states[0]).all()):
+    inputs_change, states_change = (bool(t.diff(dim=0).any()) for t in (run.inputs, states))
+    if not (inputs_change and states_change):
         size = count, run.state_size
         noise = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(states)
         noise[0] = 0
