@@ -36,7 +36,8 @@ def spread(run: Run, count: int, seed: int) -> Tensor:
     """The starts (count, N) of a search along a run, as `fixed_points` says."""
     states, generator = run.states, torch.Generator("cpu").manual_seed(seed)
     draw = partial(torch.rand, generator=generator, dtype=torch.float64, device="cpu")
-    if bool((run.inputs == run.inputs[0]).all()) or bool((states == states[0]).all()):
+    inputs_change, states_change = (bool(t.diff(dim=0).any()) for t in (run.inputs, states))
+    if not (inputs_change and states_change):
         size = count, run.state_size
         noise = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(states)
         noise[0] = 0
@@ -136,7 +137,7 @@ def found_points(
     rounds = [(starts, ends_from(torch.cat((starts, settled))))]
     points = _points_of(rounds, search.apart)
     if more is not None:
-        found, known = _isolated(F, points), -1
+        found, known = _isolated(F, points), -np.inf
         while found > known and len(rounds) < MOST_ROUNDS:
             drawn = more.draw(points.states, search)
             before = sum(len(states) for states, _ in rounds) + len(settled)
@@ -159,14 +160,14 @@ def _report(advance: Advance, before: int, done: int, total: int) -> None:
 
 def _isolated(F: IteratedMap, points: _Found) -> int:
     """The number of fixed points at which I - J is regular."""
-    fixed, count = points.states[~torch.from_numpy(points.is_slow)], 0
+    fixed, counts = points.states[~torch.from_numpy(points.is_slow)], list[int]()
     identity = torch.eye(fixed.shape[1], dtype=fixed.dtype, device=fixed.device)
     for part in root_search.blocks(fixed):
         J = F.jacobian(part)
         checks.are_finite(f"derivative of {F.step.name} at a point", J)
         sizes = torch.linalg.svdvals(identity - J)
-        count += int((sizes[:, -1] > SINGULAR * sizes[:, 0]).sum())
-    return count
+        counts.append(int((sizes[:, -1] > SINGULAR * sizes[:, 0]).sum()))
+    return sum(counts)
 
 
 def _searched(
@@ -218,7 +219,7 @@ def _distinct_points(ends: _Ends, apart: Tensor, starts: int) -> _Found:
     """Those of the ends that differ, fixed points first; `starts` of the ends are from starts. A
     slow end at a fixed point is this point: along a flat curve rounding decides which it is.
     """
-    fixed_first = torch.where(ends.fixed, -1 / ends.speeds, ends.speeds)
+    fixed_first = torch.where(ends.fixed, -ends.speeds.reciprocal(), ends.speeds)
     rows, counts = distinct(ends.states, fixed_first, ends.fixed | ends.slow, apart, starts)
     is_slow, order = ends.slow[rows].sort(stable=True)
     return _Found(

@@ -432,7 +432,7 @@ def test_rounding_is_at_least_that_of_a_sum_over_entries_for_each_known_layer(ne
         pytest.param([[0, -1, -2], [0, -5, -9]], [False, False, False], id="known"),
         pytest.param([[0, -1, -2], [0, -4, -9]], [False, True, True], id="one step, and all after"),
         pytest.param([[0, -1, 3], [0, -5, -9]], [False, False, True], id="the last one"),
-        pytest.param([[0, math.inf, -2], [0, -4, -9]], [False, False, False], id="no bound"),
+        pytest.param([[0, -math.inf, -2], [0, -4, -9]], [False] * 3, id="mapped to 0 in one step"),
     ],
 )
 def test_a_direction_is_hidden_if_its_bound_is_above_its_growth_in_one_step(most, hidden):

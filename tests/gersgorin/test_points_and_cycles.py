@@ -300,8 +300,15 @@ def test_starts_are_states_of_the_run_points_between_them_or_random():
     ("first", "size"),
     [pytest.param([0.5, -4.0], 4.0, id="large"), pytest.param([0.5, -0.25], 1.0, id="small")],
 )
-def test_starts_under_a_constant_input_are_normal_around_the_first_state(first, size):
-    run = open_run(lambda x, s: s / 2 + x, steps(3), torch.tensor(first, dtype=d))
+@pytest.mark.parametrize(
+    ("step", "x"),
+    [
+        pytest.param(lambda x, s: s / 2 + x, [[0, 1]] * 3, id="constant input"),
+        pytest.param(lambda x, s: 1 * s, [[0, 1], [1, 0]], id="a state that never moves"),
+    ],
+)
+def test_starts_without_a_run_to_follow_are_normal_around_the_first_state(step, x, first, size):
+    run = open_run(step, torch.tensor(x, dtype=d), torch.tensor(first, dtype=d))
     starts = spread(run, 4001, seed=0)
     assert starts[0].tolist() == first
     deviations = (starts[1:] - starts[0]) / size

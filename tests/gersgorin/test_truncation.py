@@ -158,7 +158,7 @@ def test_chunks_are_loops_that_detach_at_four_offsets(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_sliding_windows_and_lags_are_loops_of_each_output(name):
-    model, (x, y) = model_of(name), data_of()
+    model, (x, y) = model_of(name), data_of(B=2)
     found = truncation(model, x, y, F.mse_loss, **how_of(name))
     sums = [by_sliding(model, x, y, F.mse_loss, K) for K in range(1, T + 1)]
     for at, K in enumerate(found.windows):
@@ -231,6 +231,8 @@ def test_a_batch_has_the_gradient_of_its_loss_and_the_windows_of_each_sequence(b
     x, y = data_of(B=4)
     given = [t.transpose(0, 1) if batch_first else t for t in (x, y)]
     found = truncation(model, *given, F.mse_loss)
+    named = truncation(model, *given, "squared")  # as many times the same
+    np.testing.assert_allclose(named.error, found.error, **CLOSE)
     model.layer.batch_first = False
     whole = by_chunks(model, x, y, F.mse_loss, T, 0)
     each = [by_chunks(model, x, y, F.mse_loss, 4, start) for start in range(4)]
@@ -335,14 +337,16 @@ def test_ids_of_several_sequences_are_a_list_of_them():
 
 
 class OneWeight(nn.Module):
-    """A loop of s' = w s + x over (T, B, 1), with a weight w or a held one."""
+    """A layer of s' = w s + x over (T, B, 1), with a weight w or a held one."""
+
+    state_size = 1
 
     def __init__(self, is_weight):
         super().__init__()
         self.step = WeightedSum(is_weight)
 
-    def forward(self, x):
-        s, states = x.new_zeros(x.shape[1:]), []
+    def forward(self, x, s=None):
+        s, states = x.new_zeros(x.shape[1:]) if s is None else s, []
         for x_t in x:
             o, s = self.step(x_t, s)
             states.append(o)
@@ -601,6 +605,10 @@ def test_a_result_is_saved_loaded_and_drawn(tmp_path):
     assert (drawn[:-1] == found.sliding_error[:-1]).all()
     assert math.isnan(drawn[-1]), "the error of all steps is rounding"
     without_layout(found)
+
+
+def root_of_one(o, y):
+    return o[:, 0].sum() + (-1 - o[:, 1] ** 2).sqrt().sum()
 
 
 def root_of_one(o, y):
