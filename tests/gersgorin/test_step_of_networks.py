@@ -119,7 +119,8 @@ def test_ids_are_read_by_an_embedding():
     run = open_run(layer, ids, torch.zeros(2, 1, N))
     close(run.states[-1], layer(ids[:, None])[1].flatten().detach())
     close(open_run(layer, ids).states, run.states)  # of the layer inside
-    assert run.jacobians().shape == (12, 2 * N, 2 * N) and run.input_jacobians().isnan().all()
+    assert run.jacobians().shape == (12, 2 * N, 2 * N)
+    assert run.input_jacobians().shape == (12, 2 * N, 1) and run.input_jacobians().isnan().all()
 
 
 def test_nothing_of_the_user_changes():
@@ -329,6 +330,25 @@ def test_a_function_is_named_by_its_name():
     assert open_run(lambda x, s: s, X, S0).heading["network"] == "f(x, s)"
     one_row = MODULES["module of one row"]
     assert open_run(one_row, X, STATES["module of one row"]).heading["network"] == "OneRow"
+
+
+def test_a_state_without_an_axis_of_rows_is_none_of_a_batch():
+    with pytest.raises(InvalidInputError, match=r"^s0 is \(1,\): expected the state of a batch of"):
+        open_run(MODULES["time first"], X, torch.zeros(1))
+
+
+def test_a_part_in_two_directions_is_refused():
+    module = Layered(M, N)
+    module.rnn = nn.GRU(M, N, bidirectional=True)
+    with pytest.raises(InvalidInputError, match=r"^bidirectional is True"):
+        open_run(module, X, torch.zeros(2, 1, N))
+
+
+def test_a_part_of_a_cell_is_no_method_of_this_name():
+    cell = OnlyStep(M, N)
+    cell.norm_bound = nn.Linear(M, N)
+    step, _ = as_step(cell, X)
+    assert (step.own("norm_bound"), step.own("step")) == (None, step.cell.step)
 
 
 def test_a_run_is_returned_as_it_is_or_with_another_progress():
