@@ -520,6 +520,23 @@ def test_whole_numbers_are_frames_without_an_embedding_and_tensors_are_counted()
     assert outputs_in([None, (None, KERNEL)])[0] is KERNEL
 
 
+@pytest.mark.parametrize(
+    ("name", "y", "losses"),
+    [
+        pytest.param("squared", [[1.0, 2.0]], [2.5 - math.log(3) * 2 + math.log(3) ** 2 / 2],
+                     id="squared"),
+        pytest.param("bernoulli", [[0.5, 1.0]], [math.log(2) + math.log(4 / 3)], id="bernoulli"),
+        pytest.param("categorical", [[0], [1], [-100]], [math.log(4), math.log(4 / 3), 0],
+                     id="categorical"),
+    ],
+)  # fmt: skip
+def test_losses_of_frames_are_their_closed_forms(name, y, losses):
+    """Of outputs (0, log 3): probabilities 1/2 and 3/4, or shares 1/4 and 3/4 of classes."""
+    z = torch.tensor([0, math.log(3)], dtype=torch.float64).expand(len(y), 1, 2)
+    found = frame_losses(name, z, torch.tensor(y)[:, None])
+    assert found[:, 0].tolist() == pytest.approx(losses)
+
+
 class OwnTable(nn.Module):
     """Looks ids up in a table of its own, by the names of the arguments, the table first."""
 

@@ -361,6 +361,7 @@ def test_a_module_of_an_optional_state_is_a_step_with_s0_or_its_size():
     by_size, by_state = open_run(module, X, state_size=(N, N)), open_run(module, X, zeros)
     assert by_size.step.name == by_state.step.name == "WithState"
     assert torch.equal(by_size.states, by_state.states)
+    assert open_run(module, X[:1], zeros, layer="cell").step.name == "LSTMCell"
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,29 @@ def test_only_a_closed_form_has_the_slope_of_a_saturated_tanh(method, slope):
     assert temporal_jacobian(cell, x, s, method=method).item() == pytest.approx(slope)
 
 
+class TwoTensors(nn.Module):
+    """A method step(x, s) of two vectors."""
+
+    W = torch.tensor([[0.0, 2.0], [3.0, 0.0]])
+
+    def step(self, x, s):
+        h, a = s
+        return self.W @ h + x, 2 * a
+
+
+def test_a_method_reads_several_vectors_without_an_axis_of_rows():
+    s = torch.zeros(5, 2), torch.zeros(5, 1)
+    wanted = torch.block_diag(TwoTensors.W, torch.tensor(2.0))
+    assert torch.equal(
+        temporal_jacobian(TwoTensors(), torch.zeros(5, 1), s), wanted.expand(5, 3, 3)
+    )
+
+
+def test_a_trajectory_may_have_one_step():
+    found = trajectory(lambda x, s: s + x, torch.ones(1, 2), torch.zeros(2))
+    assert found.tolist() == [[0, 0], [1, 1]]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_mode_of_torch_is_the_named_one(method, monkeypatch):
     used, mode = [], METHODS[method]

@@ -253,6 +253,8 @@ def test_a_step_that_returns_no_tensor_of_the_state_is_refused_by_what_it_return
     message = rf"^what .* returns is {named}: expected a state torch\.float32 of shape \({N},\)"
     with pytest.raises(InvalidInputError, match=message):
         open_run(lambda x, s: returned, X, S0)
+    with pytest.raises(InvalidInputError, match=r"^what .* returns is torch.* and float: expected"):
+        open_run(lambda x, s: (s[0], 0.5), X, (S0, S0))
 
 
 class Rounded(nn.Module):
@@ -349,6 +351,18 @@ def test_a_part_of_a_cell_is_no_method_of_this_name():
     cell.norm_bound = nn.Linear(M, N)
     step, _ = as_step(cell, X)
     assert (step.own("norm_bound"), step.own("step")) == (None, step.cell.step)
+
+
+def test_own_methods_of_a_users_step_are_the_documented_ones():
+    class Methods(Vectors):
+        def norm_bound(self, size):
+            return size
+
+        gates = norm_bound
+
+    step, _ = as_step(Methods(M, N), X)
+    assert (step.own("norm_bound"), step.own("gates")) == (step.cell.norm_bound, None)
+    assert as_step(lambda x, s: s, X, S0)[0].own("jacobian") is None
 
 
 def test_a_run_is_returned_as_it_is_or_with_another_progress():
