@@ -113,7 +113,7 @@ def state_known(name: str, known: bool) -> None:
 
 def declared_state(module: Any, x: Tensor) -> Any:
     """The result of `initial_state()`, or zeros of the attribute `state_size`; else None."""
-    own = getattr(module, "initial_state", None)
+    own: Any = getattr(module, "initial_state", None)
     if takes(own):
         return in_double(tree_map(torch.detach, own()), x.device)
     return zeros_of_size(module, getattr(module, "state_size", None))
