@@ -47,7 +47,7 @@ def taken_states(module: nn.Module, name: str, x: Tensor, batch_first: bool | No
     """The states that a module takes with a batch of one, or else with none. Raises UsersCodeError
     if it runs with neither.
     """
-    inputs = [x, x[0]] if batch_first is None else [x.unsqueeze(1 if batch_first else 0)]
+    inputs = [x, x[0]] if batch_first is None else [x[None]]
     errors = list[BaseException]()
     for each in inputs:
         try:
@@ -56,8 +56,8 @@ def taken_states(module: nn.Module, name: str, x: Tensor, batch_first: bool | No
         except USERS_FAULT as error:
             errors.append(error)
             continue
-        is_row = batch_first is not None or each is not x
-        taken = [one for one in taken if is_row or has_rows(tree_leaves(one.zeros))]
+        is_batch = each is x
+        taken = [one for one in taken if has_rows(tree_leaves(one.zeros)) or not is_batch]
         if taken:
             return taken
     if len(errors) == len(inputs):
@@ -113,8 +113,8 @@ def state_known(name: str, known: bool) -> None:
 
 def declared_state(module: Any, x: Tensor) -> Any:
     """The result of `initial_state()`, or zeros of the attribute `state_size`; else None."""
-    own = getattr(module, "initial_state", None)
-    if callable(own) and takes(own):
+    own: Any = getattr(module, "initial_state", None)
+    if takes(own):
         return in_double(tree_map(torch.detach, own()), x.device)
     return zeros_of_size(module, getattr(module, "state_size", None))
 

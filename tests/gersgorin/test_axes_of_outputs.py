@@ -70,6 +70,21 @@ def test_a_layer_with_a_first_state_is_read_step_by_step():
     torch.testing.assert_close(found.outputs[:, 0], gersgorin.open_run(layer, x, s0).states[1:])
 
 
+class Required(nn.Module):
+    """A module that requires a state."""
+
+    state_size = 2
+
+    def forward(self, x, s):
+        return s / 2 + x
+
+
+def test_a_module_that_requires_a_state_is_read_step_by_step():
+    x = torch.rand(5, 2)
+    (found,) = model_maps(Required(), x)
+    torch.testing.assert_close(found.outputs[:, 0], gersgorin.open_run(Required(), x).states[1:])
+
+
 def test_a_difference_has_the_precision_of_its_second_order():
     """Its distance, eps^(1/3), leaves errors of 1e-11 by rounding and by curvature."""
     x, slopes = torch.rand(4, 2, dtype=d), torch.rand(4, 2, dtype=d)

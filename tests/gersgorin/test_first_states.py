@@ -6,9 +6,10 @@ import pytest
 import torch
 from oracles import close
 from torch import nn
-from user_modules import Vectors
+from user_modules import Diagonal, Vectors, WithState
 
-from gersgorin.kinds import required
+from gersgorin.first_states import has_rows
+from gersgorin.kinds import is_step, required
 from gersgorin.run import open_run
 from gersgorin.smoothness import difference
 from rhn.errors import InvalidInputError
@@ -113,6 +114,48 @@ def test_a_cell_that_runs_without_a_state_starts_from_zeros_of_its_form(module, 
     assert (run.states[0] == 0).all()
     A, (x, s) = run.jacobians(), run.at()
     assert (difference(run.step.rows, x, s, lambda v: (A @ v[..., None])[..., 0]) < 1e-7).all()
+
+
+def test_a_complex_weight_after_a_real_one_makes_zeros_complex():
+    module = Diagonal(M)
+    module.B = nn.Parameter(module.B.detach().real.clone())
+    assert open_run(module, X).states.shape == (len(X) + 1, 2 * 2)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "wanted"),
+    [
+        pytest.param([(1, N), (1, 2, N)], True, id="one row each"),
+        pytest.param([(1, N), (2, N)], False, id="two rows"),
+        pytest.param([(1, N), (1,)], False, id="no axis of rows"),
+    ],
+)
+def test_a_state_of_one_row_has_it_as_the_first_axis_of_each_tensor(shapes, wanted):
+    assert has_rows([torch.zeros(shape) for shape in shapes]) is wanted
+
+
+class NeedsState(WithState):
+    """Requires its state."""
+
+    def forward(self, x, state):
+        return super().forward(x, state)
+
+
+@pytest.mark.parametrize(
+    ("network", "has_state", "wanted"),
+    [
+        pytest.param(torch.add, False, True, id="function"),
+        pytest.param(nn.GRU(M, N), False, True, id="layer"),
+        pytest.param(Vectors(M, N), False, True, id="method"),
+        pytest.param(NeedsState(M, N), False, True, id="required state"),
+        pytest.param(OneRow(), False, True, id="optional state, no layer inside"),
+        pytest.param(WithState(M, N), False, False, id="optional state, a layer inside"),
+        pytest.param(WithState(M, N), True, True, id="optional state that is given"),
+        pytest.param(nn.Sequential(nn.GRU(M, N)), True, False, id="no state"),
+    ],
+)
+def test_a_step_takes_a_state_that_is_given_or_needed(network, has_state, wanted):
+    assert is_step(network, has_state) is wanted
 
 
 def test_a_first_state_that_asks_for_an_argument_is_not_declared():

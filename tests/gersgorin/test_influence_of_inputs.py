@@ -552,17 +552,37 @@ def test_whole_numbers_are_frames_without_an_embedding_and_tensors_are_counted()
     assert outputs_in([None, (None, KERNEL)])[0] is KERNEL
 
 
-class ByNames(Embedded):
-    """Looks ids up by the names of the arguments, the weight first."""
+@pytest.mark.parametrize(
+    ("name", "y", "losses"),
+    [
+        pytest.param("squared", [[1.0, 2.0]], [2.5 - math.log(3) * 2 + math.log(3) ** 2 / 2],
+                     id="squared"),
+        pytest.param("bernoulli", [[0.5, 1.0]], [math.log(2) + math.log(4 / 3)], id="bernoulli"),
+        pytest.param("categorical", [[0], [1], [-100]], [math.log(4), math.log(4 / 3), 0],
+                     id="categorical"),
+    ],
+)  # fmt: skip
+def test_losses_of_frames_are_their_closed_forms(name, y, losses):
+    """Of outputs (0, log 3): probabilities 1/2 and 3/4, or shares 1/4 and 3/4 of classes."""
+    z = torch.tensor([0, math.log(3)], dtype=torch.float64).expand(len(y), 1, 2)
+    found = frame_losses(name, z, torch.tensor(y)[:, None])
+    assert found[:, 0].tolist() == pytest.approx(losses)
+
+
+class OwnTable(nn.Module):
+    """Looks ids up in a table of its own, by the names of the arguments, the table first."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.table, self.inner = module.embed.weight, module.inner
 
     def forward(self, ids):
-        return self.inner(F.embedding(weight=self.embed.weight, input=ids))
+        return self.inner(F.embedding(weight=self.table, input=ids))
 
 
-def test_arguments_of_an_embedding_may_be_named():
-    module, named, x = Embedded(reader(), 6, M), ByNames(reader(), 6, M), ids()
-    named.load_state_dict(module.state_dict())
-    close(influence(named, x).influence, influence(module, x).influence)
+def test_an_embedding_may_be_the_function_of_torch():
+    module, x = Embedded(reader(), 6, M), ids()[0]
+    close(influence(OwnTable(module), x).influence, influence(module, x).influence)
 
 
 def test_the_table_has_the_influence_at_its_largest_lag():

@@ -215,6 +215,20 @@ def test_a_cell_without_a_layout_reads_one_row_at_each_call(x, rows):
         one_step_read(x)
 
 
+class AnyAxes(nn.Module):
+    """A cell that reads any axes."""
+
+    state_size = N, N
+
+    def forward(self, x, state):
+        return x, state
+
+
+def test_a_sequence_in_one_call_of_a_cell_without_a_layout_is_refused():
+    with pytest.raises(InvalidInputError, match=r"^input of one call of .* shape \(1, 2, 3\)"):
+        layer_inputs(OverSteps([AnyAxes()]), torch.rand(5, 2, M))
+
+
 def test_windows_and_modules_of_a_known_size_are_layers():
     model = filled(InWindows([nn.GRU(M, N)]))
     close(open_run(model, X[:, None]).states, open_run(model[0], X).states)
@@ -310,7 +324,10 @@ def test_a_part_named_step_is_no_method_and_an_empty_module_keeps_its_weights(tm
         def step(self):
             raise NotImplementedError
 
-    for kind in (Tagger, Trainer):
+    class Sized(Loop):
+        state_size = N
+
+    for kind in (Tagger, Trainer, Sized):
         close(open_run(filled(kind()), X).inputs, X)
     empty = type("Empty", (WithState,), {"__len__": lambda self: 0, "state_size": (N, N)})
     with np.load(open_run(empty(M, N), X).save(tmp_path / "run.npz")) as arrays:
@@ -344,6 +361,7 @@ def test_a_module_of_an_optional_state_is_a_step_with_s0_or_its_size():
     by_size, by_state = open_run(module, X, state_size=(N, N)), open_run(module, X, zeros)
     assert by_size.step.name == by_state.step.name == "WithState"
     assert torch.equal(by_size.states, by_state.states)
+    assert open_run(module, X[:1], zeros, layer="cell").step.name == "LSTMCell"
 
 
 @pytest.mark.parametrize(

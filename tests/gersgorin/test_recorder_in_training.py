@@ -177,8 +177,36 @@ def test_the_layer_inside_a_model_reads_what_the_model_gives_it():
     np.testing.assert_allclose(upper.radius, Recorder(model.cells[1], below).recording.radius, 1e-5)
     stack = Recorder(nn.LSTM(M, N, 2), x, positions=3).recording
     assert stack.state_gain.shape == stack.gate.shape == (1, 3, 2)
-    first = Recorder(nn.LSTM(M, N, 2), x, positions=1).recording
-    assert first.mean("radius") == first.radius[0]
+    for lengths, positions in (([2], 2), ([2, T], 4)):
+        found = Recorder(nn.GRU(M, N), [frames(n) for n in lengths], positions=4).recording
+        assert found.radius.shape == (1, positions)
+
+
+def test_a_mean_is_over_numbers_that_are_known_and_notes_count_moments_without():
+    found = replace(
+        Recorder(nn.GRU(M, N), frames(T)).recording,
+        step=np.arange(3),
+        radius=np.array([[2.0, np.nan, np.nan], [1.0, np.nan, 4.0], [1.0, 2.0, 6.0]]),
+        gradient_norm=np.array([[np.nan, np.nan], [3.0, np.nan], [np.nan, np.nan]]),
+    )
+    np.testing.assert_array_equal(found.mean("radius"), [2.0, 2.5, 3.0])
+    np.testing.assert_array_equal(found.mean("gradient_norm"), [np.nan, 3.0, np.nan])
+    assert found.notes() == {LOST: 2, NO_GRADIENT: 1}
+
+
+def test_gradients_of_zero_are_missing():
+    layer = nn.Linear(2, 1)
+    for weight in layer.parameters():
+        weight.grad = torch.zeros_like(weight)
+    assert np.isnan(gradient_norms(layer)).all()
+
+
+def test_a_recorder_from_the_start_does_not_read_its_file(tmp_path):
+    model, path = nn.GRU(M, N), tmp_path / "a.npz"
+    Recorder(model, frames(T), path=path).close()
+    nn.init.zeros_(model.weight_hh_l0)
+    found = Recorder(model, frames(T), path=path).recording.radius
+    assert np.array_equal(found, Recorder(model, frames(T)).recording.radius)
 
 
 @pytest.mark.gpu

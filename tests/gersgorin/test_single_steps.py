@@ -15,6 +15,7 @@ from torch import nn
 from torch.func import jacrev
 
 from gersgorin.one_step import (
+    METHODS,
     input_jacobian,
     layer_jacobians,
     norm_bound,
@@ -112,6 +113,37 @@ def test_only_a_closed_form_has_the_slope_of_a_saturated_tanh(method, slope):
     assert temporal_jacobian(cell, x, s, method=method).item() == pytest.approx(slope)
 
 
+class TwoTensors(nn.Module):
+    """A method step(x, s) of two vectors."""
+
+    W = torch.tensor([[0.0, 2.0], [3.0, 0.0]])
+
+    def step(self, x, s):
+        h, a = s
+        return self.W @ h + x, 2 * a
+
+
+def test_a_method_reads_several_vectors_without_an_axis_of_rows():
+    s = torch.zeros(5, 2), torch.zeros(5, 1)
+    wanted = torch.block_diag(TwoTensors.W, torch.tensor(2.0))
+    assert torch.equal(
+        temporal_jacobian(TwoTensors(), torch.zeros(5, 1), s), wanted.expand(5, 3, 3)
+    )
+
+
+def test_a_trajectory_may_have_one_step():
+    found = trajectory(lambda x, s: s + x, torch.ones(1, 2), torch.zeros(2))
+    assert found.tolist() == [[0, 0], [1, 1]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_mode_of_torch_is_the_named_one(method, monkeypatch):
+    used, mode = [], METHODS[method]
+    monkeypatch.setitem(METHODS, method, lambda *f, **how: used.append(method) or mode(*f, **how))
+    temporal_jacobian(lambda x, s: 2 * s, torch.zeros(1), torch.zeros(2), method=method)
+    assert used == [method]
+
+
 def test_no_rows_have_no_jacobians():
     found = temporal_jacobian(lambda x, s: 2 * s, torch.zeros(0, 1), torch.zeros(0, 2))
     assert found.shape == (0, 2, 2)
@@ -164,9 +196,9 @@ def test_states_of_several_tensors_are_joined():
     torch.testing.assert_close(temporal_jacobian(pair, X[0], (h, a)), exact)
     many = temporal_jacobian(pair, X[0].expand(3, M), (h.expand(3, 4), a.expand(3, 2)))
     torch.testing.assert_close(many, exact.expand(3, 6, 6))
-    one_state = temporal_jacobian(pair, X[:3], (h, a))
+    one_state = temporal_jacobian(pair, X[:4], (h, a))  # as many inputs as entries of h
     torch.testing.assert_close(
-        one_state, torch.stack([temporal_jacobian(pair, x, (h, a)) for x in X[:3]])
+        one_state, torch.stack([temporal_jacobian(pair, x, (h, a)) for x in X[:4]])
     )
     states = trajectory(pair, X[:5, None].expand(5, 2, M), state_size=(4, 2))
     assert states.shape == (6, 2, 6)
@@ -244,6 +276,7 @@ def test_a_bound_of_a_cell_is_a_number_for_states_up_to_a_size():
     ("x", "s"),
     [
         pytest.param(torch.zeros(5, 0), torch.zeros(5, 3), id="x"),
+        pytest.param(torch.tensor(0.0), torch.zeros(5, 3), id="a number"),
         pytest.param(torch.zeros(5, 2), torch.zeros(5, 0), id="s"),
     ],
 )

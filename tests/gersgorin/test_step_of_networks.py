@@ -119,7 +119,8 @@ def test_ids_are_read_by_an_embedding():
     run = open_run(layer, ids, torch.zeros(2, 1, N))
     close(run.states[-1], layer(ids[:, None])[1].flatten().detach())
     close(open_run(layer, ids).states, run.states)  # of the layer inside
-    assert run.jacobians().shape == (12, 2 * N, 2 * N) and run.input_jacobians().isnan().all()
+    assert run.jacobians().shape == (12, 2 * N, 2 * N)
+    assert run.input_jacobians().shape == (12, 2 * N, 1) and run.input_jacobians().isnan().all()
 
 
 def test_nothing_of_the_user_changes():
@@ -252,6 +253,8 @@ def test_a_step_that_returns_no_tensor_of_the_state_is_refused_by_what_it_return
     message = rf"^what .* returns is {named}: expected a state torch\.float32 of shape \({N},\)"
     with pytest.raises(InvalidInputError, match=message):
         open_run(lambda x, s: returned, X, S0)
+    with pytest.raises(InvalidInputError, match=r"^what .* returns is torch.* and float: expected"):
+        open_run(lambda x, s: (s[0], 0.5), X, (S0, S0))
 
 
 class Rounded(nn.Module):
@@ -329,6 +332,37 @@ def test_a_function_is_named_by_its_name():
     assert open_run(lambda x, s: s, X, S0).heading["network"] == "f(x, s)"
     one_row = MODULES["module of one row"]
     assert open_run(one_row, X, STATES["module of one row"]).heading["network"] == "OneRow"
+
+
+def test_a_state_without_an_axis_of_rows_is_none_of_a_batch():
+    with pytest.raises(InvalidInputError, match=r"^s0 is \(1,\): expected the state of a batch of"):
+        open_run(MODULES["time first"], X, torch.zeros(1))
+
+
+def test_a_part_in_two_directions_is_refused():
+    module = Layered(M, N)
+    module.rnn = nn.GRU(M, N, bidirectional=True)
+    with pytest.raises(InvalidInputError, match=r"^bidirectional is True"):
+        open_run(module, X, torch.zeros(2, 1, N))
+
+
+def test_a_part_of_a_cell_is_no_method_of_this_name():
+    cell = OnlyStep(M, N)
+    cell.norm_bound = nn.Linear(M, N)
+    step, _ = as_step(cell, X)
+    assert (step.own("norm_bound"), step.own("step")) == (None, step.cell.step)
+
+
+def test_own_methods_of_a_users_step_are_the_documented_ones():
+    class Methods(Vectors):
+        def norm_bound(self, size):
+            return size
+
+        gates = norm_bound
+
+    step, _ = as_step(Methods(M, N), X)
+    assert (step.own("norm_bound"), step.own("gates")) == (step.cell.norm_bound, None)
+    assert as_step(lambda x, s: s, X, S0)[0].own("jacobian") is None
 
 
 def test_a_run_is_returned_as_it_is_or_with_another_progress():
