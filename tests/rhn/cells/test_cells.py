@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cases import CELL_CASES, SHALLOW_CASES, assert_close, dropout_mask, inputs
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import jacrev, vmap
 
 from rhn.cells import (
@@ -256,6 +257,8 @@ def test_torch_s_own_kernel_computes_plain_calls_on_the_cpu_only(name, monkeypat
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not runs_torch(kind(3, 4), x)
     assert not runs_torch(kind(3, 4, device="meta"), x.to("meta"))
+    with FakeTensorMode():
+        assert not runs_torch(kind(3, 4), torch.zeros(5, 2, 3))
     mapped = kind(3, 4)
     calls.clear()
     assert vmap(lambda x: mapped(x)[0])(x).shape == (5, 2, 4) and not calls

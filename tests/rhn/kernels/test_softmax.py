@@ -13,7 +13,7 @@ from rounding import assert_as_exact, largest
 from torch.func import grad, vmap
 
 from rhn.errors import InvalidInputError
-from rhn.kernels import SOFTMAX, losses
+from rhn.kernels import SOFTMAX, compiled, losses
 from rhn.kernels.compiled import library
 from rhn.kernels.kernel import Kernel
 
@@ -120,6 +120,33 @@ def test_a_model_has_the_same_bits_alone_in_a_stack_and_on_threads(rate, any_voc
             *(t[k : k + 1] for t in inputs), masks[k : k + 1] if rate else None
         )
         assert all(torch.equal(stacked[name][k], alone[name][0]) for name in alone)
+
+
+@pytest.mark.parametrize(
+    ("T", "B", "n", "V", "drops", "wanted"),
+    [
+        pytest.param(2, 1, 64, 4096, True, True, id="64 units, 4096 words"),
+        pytest.param(2, 1, 64, 4095, True, False, id="fewer words"),
+        pytest.param(2, 1, 64, (1 << 24) - 1, True, True, id="the most words"),
+        pytest.param(2, 1, 64, 1 << 24, True, False, id="more words than float32 counts"),
+        pytest.param(2, 1, 64, 4096, False, False, id="no dropout"),
+        pytest.param(16, 2, 1000, 4096, True, True, id="1000 units, 32 predictions"),
+        pytest.param(16, 2, 1001, 4096, True, False, id="more units"),
+        pytest.param(31, 1, 1000, 4096, True, False, id="fewer predictions"),
+    ],
+)
+def test_c_computes_a_softmax_of_these_sizes(T, B, n, V, drops, wanted, monkeypatch):
+    monkeypatch.setattr(compiled, "library", object)
+    y, U, mask = torch.zeros(T, B, n), torch.zeros(1, n).expand(V, n), torch.ones(B, n)
+    assert losses.softmax_supports(y, U, mask if drops else None) == wanted
+
+
+@pytest.mark.parametrize(
+    ("units", "rows", "wanted"), [(64, 1, True), (65, 32, False), (64, 0, False)]
+)
+def test_c_computes_an_output_layer_of_these_sizes(units, rows, wanted, monkeypatch):
+    monkeypatch.setattr(compiled, "library", object)
+    assert losses.output_supports(torch.zeros(2, rows, units)) == wanted
 
 
 @in_c

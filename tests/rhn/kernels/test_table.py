@@ -28,6 +28,7 @@ def arguments(name: str = "highway") -> dict:
         pytest.param(lambda t: None, id="missing"),
         pytest.param(torch.Tensor.tolist, id="a list"),
         pytest.param(torch.Tensor.to_sparse, id="sparse"),
+        pytest.param(torch.Tensor.long, id="whole numbers"),
     ],
 )
 @pytest.mark.parametrize("reference", [False, True])
@@ -36,6 +37,17 @@ def test_a_tensor_that_does_not_fit_is_named(change, reference):
     for name, t in given.items():
         with pytest.raises(InvalidInputError, match=f"^{name} of the deep transition kernel "):
             kernels.TRANSITION(**given | {name: change(t)}, reference=reference)
+
+
+def test_a_mask_of_other_units_is_refused():
+    with pytest.raises(InvalidInputError, match=r"^state_mask of .* has shape \(1, 5, 6\)"):
+        kernels.TRANSITION(**arguments(), state_mask=torch.ones(1, 5, 6))
+
+
+def test_half_a_gate_block_is_refused():
+    shapes = (5, 2, 3), (2, 4), (6, 3), (1, 6, 4), (1, 6)
+    with pytest.raises(InvalidInputError, match=r"^R of .* has shape \(1, 6, 4\)"):
+        kernels.TRANSITION(*map(torch.zeros, shapes))
 
 
 VIEWS = {
