@@ -87,6 +87,11 @@ def test_a_word_is_unknown_only_if_there_are_more_words(size, symbols, tmp_path)
     assert again.checksum == corpus.checksum
 
 
+def test_characters_of_all_splits_are_numbered_by_their_codes(folder):
+    corpus = read_text("text", folder, unit="characters")
+    assert corpus.vocabulary.symbols == ("\n", " ", "a", "b", "c", "d")
+
+
 def test_the_checksum_is_of_the_content_and_the_length_wherever_it_is(folder, tmp_path, enwik):
     whole, short = read_text("text", folder), read_text("text", folder, max_tokens=2)
     assert short.vocabulary == whole.vocabulary
