@@ -181,6 +181,21 @@ def updates_by_hand_from_autograd_grad() -> None:
 
 
 @loop
+def gradients_by_torch_func() -> None:
+    model = mlp(M, 1)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+
+    def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return F.mse_loss(torch.func.functional_call(model, weights, (x,)), y)
+
+    for x, y in minibatches():
+        gradients = torch.func.grad(loss)(dict(model.named_parameters()), x[:, -1], y)
+        for name, p in model.named_parameters():
+            p.grad = gradients[name]
+        optimizer.step()
+
+
+@loop
 def gradients_set_by_hand() -> None:
     """Evolution strategies: the gradient is the mean of loss times noise."""
     model = mlp(M, 1)

@@ -16,6 +16,7 @@ from trainability.watching.loop_facts import (
     MINIBATCHES,
     NOT_FINITE,
     OPTIMISER_STEPS,
+    OPTIMIZERS,
     PASSES,
     REUSED,
     STATES,
@@ -213,11 +214,61 @@ def test_a_part_that_is_gone_is_in_no_mode():
     ],
 )
 def test_minibatches_are_counted_by_content(minibatches, numbers):
+    """Those of validation, which are read without gradients, count nowhere."""
     weight = nn.Parameter(torch.ones(3))
     with trainability.watch() as seen:
         for _ in torch.utils.data.DataLoader(minibatches, batch_size=None):
             weight.sum().backward()
+            with torch.no_grad():
+                list(torch.utils.data.DataLoader([torch.ones(5)], batch_size=None))
     assert seen.result().fact(MINIBATCHES) == numbers
+
+
+def test_a_loop_ends_at_the_first_call_after_the_step_of_its_last_pass():
+    layer, x = nn.Linear(3, 1), torch.ones(2, 3)
+    sgd = torch.optim.SGD(layer.parameters(), 0.1)
+    with trainability.watch(passes=2) as seen:
+        for _ in range(5):
+            layer(x).sum().backward()
+            layer(x)
+            sgd.step()
+            sgd.zero_grad()
+    assert seen.result().fact(PASSES) == (2, 0)
+    assert seen.result().fact(OPTIMISER_STEPS) == (2,)
+
+
+def test_weights_that_were_called_are_not_foreign_when_their_module_is_gone():
+    """Before the first step, and without gradients of their own."""
+    frozen, weight = nn.Linear(3, 3).requires_grad_(False), nn.Parameter(torch.ones(3))
+    sgd = torch.optim.SGD([*frozen.parameters(), weight], 0.1)
+    with trainability.watch() as seen:
+        frozen(weight).sum().backward()
+        del frozen
+        sgd.step()
+    assert seen.result().fact(FOREIGN) == (0,)
+
+
+def test_as_many_other_weights_in_an_optimiser_are_no_changed_ones():
+    """The weights in whose place they are have gone."""
+    weights = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))]
+    sgd = torch.optim.SGD(weights, 0.1)
+    with trainability.watch() as seen:
+        for _ in range(3):
+            sum(weight.sum() for weight in weights).backward()
+            sgd.step()
+            sgd.zero_grad()
+            weights[0] = sgd.param_groups[0]["params"][0] = nn.Parameter(torch.zeros(3))
+    assert seen.result().fact(CHANGED) == (0, 0)
+
+
+def test_an_optimiser_that_steps_inside_the_step_of_another_one_loses_no_state():
+    weight = nn.Parameter(torch.ones(3))
+    outer, inner = torch.optim.SGD([weight], 0.1), torch.optim.Adam([weight], 0.1)
+    outer.register_step_pre_hook(lambda *_: inner.step())
+    with trainability.watch() as seen:
+        weight.sum().backward()
+        outer.step()
+    assert seen.result().fact(OPTIMIZERS) == (2, 0)
 
 
 def test_an_iterator_at_the_address_of_one_that_is_gone_is_another_one():

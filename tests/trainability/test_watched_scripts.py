@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +48,26 @@ def test_a_script_runs_as_with_python(script, command):
     assert f"at the end {words} {script.parent} 3\n" in found.out
     assert found.out.index("at the end") < found.out.index(REUSED)
     assert (sys.argv, sys.path) == (argv, path)
+
+
+@pytest.mark.parametrize(
+    ("program", "folder"),
+    [
+        pytest.param("", "", id="typed"),
+        pytest.param("/bin/trainability", "/bin", id="command"),
+        pytest.param("/bin/trainability", "/other", id="without a folder of its own"),
+    ],
+)
+def test_the_folder_of_a_script_replaces_that_of_the_program(
+    script, command, monkeypatch, program, folder
+):
+    real = str(Path(folder).resolve()) if folder else ""
+    monkeypatch.setattr(sys, "argv", [program])
+    monkeypatch.setattr(sys, "path", [real, *sys.path])
+    found = command("trainability watch", script, "--ending", "print('places', sys.path[:2])")
+    behind = real if folder == "/other" else sys.path[1]
+    assert f"places {[str(script.parent), behind]}\n" in found.out
+    assert sys.path[0] == real
 
 
 def test_a_module_runs_as_with_python_m(script, command, monkeypatch):

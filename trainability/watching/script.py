@@ -77,9 +77,9 @@ def _code_of(end: SystemExit) -> int:
 def _arguments(name: str, words: Sequence[str], folder: str) -> Iterator[None]:
     """Return a context in which sys.argv and sys.path are those of `python name words`."""
     argv, path = sys.argv, list(sys.path)
-    own = str(Path(argv[0]).resolve().parent) if argv and argv[0] else ""
+    own = str(Path(argv[0]).resolve().parent) if argv[0] else ""
     sys.argv = [name, *words]
-    if sys.path and sys.path[0] == own:
+    if sys.path[:1] == [own]:
         del sys.path[0]
     sys.path.insert(0, folder)
     try:
