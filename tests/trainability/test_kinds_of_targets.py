@@ -547,6 +547,22 @@ def test_a_raw_loss_is_the_loss_of_held_out_minibatches(count, half, batches):
     assert held.groups.tolist() == [*range(batches)] and held.size == size
 
 
+@pytest.mark.parametrize(
+    ("y", "found"),
+    [
+        pytest.param([[0, 1], [1, 0]], True, id="one-hot"),
+        pytest.param([[[0.0, 0.0, 1.0]]], True, id="of steps"),
+        pytest.param([[0, 1], [1, 1]], False, id="two in a row"),
+        pytest.param([[0, 1], [0, 0]], False, id="none in a row"),
+        pytest.param([[0.5, 0.5], [1, 0]], False, id="shares"),
+        pytest.param([[-1, 2], [1, 0]], False, id="other numbers of sum 1"),
+        pytest.param([0, 1, 0], False, id="no axis of classes"),
+    ],
+)
+def test_one_hot_targets_have_a_1_among_zeros_in_each_row(y, found):
+    assert scores.is_one_hot(torch.tensor(y)) is found
+
+
 @pytest.mark.parametrize("number", [np.inf, np.nan])
 def test_a_raw_loss_that_is_not_finite_stays_infinite(number):
     run = run_of(LastState(2), *sums(), density)
