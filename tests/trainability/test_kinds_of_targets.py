@@ -606,6 +606,17 @@ def test_numbers_differ_by_more_than_64_roundings_of_the_largest(one, other, dif
     assert training.differs(torch.tensor(one), torch.tensor(other)).tolist() == differ
 
 
+@pytest.mark.parametrize(
+    ("kind", "errors"),
+    [pytest.param("classes", [1, 2], id="wrong"), pytest.param("numbers", [1, 5], id="squares")],
+)
+def test_errors_of_an_example_are_those_of_all_its_counted_targets(kind, errors):
+    score = scores.Score(kind, -1, True, "", constant=torch.tensor(0), targets=torch.tensor([]))
+    guess, y = torch.tensor([[1, 2, 0], [0, 0, 0]]), torch.tensor([[1, 1, 1], [0, 1, 2]])
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    assert score.errors(guess, y, mask).tolist() == errors
+
+
 def test_predict_chooses_what_is_compared():
     x, y = sums()
     run = run_of(LastState(2), x, y, density, predict=lambda z: z[:, :1])
