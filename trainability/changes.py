@@ -45,7 +45,7 @@ class Known:
 
 def gru(run: TrainingRun, known: Known) -> TrainingRun | None:
     """A GRU in place of the network, trained by the user's optimiser and loss."""
-    x, y, _ = next(run.data.minibatches(0))
+    x, y, _ = run.data.first_minibatch()
     with torch.no_grad():
         output = run.output(x)
     if isinstance(output, Tensor):
@@ -94,13 +94,13 @@ def usual_loss(run: TrainingRun, known: Known) -> TrainingRun | None:
     """The usual loss for the kind of targets, if the user's is another one."""
     if run.score.kind == RAW or run.predict is not None:
         return None
-    x, y, _ = next(run.data.minibatches(0))
+    x, y, _ = run.data.first_minibatch()
     other = replace(run, usual=True)
     with restored(run.model, run.loss_fn), torch.no_grad():
         output = run.output(x)
         turned = tree_map(lambda t: t.roll(1, 0) if isinstance(t, Tensor) else t, output)
         pairs = [[one.loss(z, y) for one in (run, other)] for z in (output, turned)]
-    same = [not differs(one.reshape(1), two.reshape(1)).any() for one, two in pairs]
+    same = [not differs(one.reshape(1), two.reshape(1)) for one, two in pairs]
     return None if all(same) else other
 
 

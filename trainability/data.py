@@ -111,6 +111,10 @@ class Data:
                 if len(rows) == self.batch_size:
                     yield Minibatch(*self.train.take(rows), rows)
 
+    def first_minibatch(self) -> Minibatch:
+        """Return the first minibatch of shuffle seed 0."""
+        return self.epoch(1)[0]
+
     def epoch(self, most: int) -> list[Minibatch]:
         """Return the first epoch of shuffle seed 0, at most some of its minibatches."""
         count = min(most, len(self.train) // self.batch_size)
@@ -203,7 +207,7 @@ def checked_tensors(x: Any, y: Any, axis: int, part: str = "") -> tuple[Any, Ten
     x = tuple(x) if isinstance(x, list) else x
     leaves = tree_leaves(x) if isinstance(x, Tensor | tuple | Mapping) else []
     are_tensors = bool(leaves) and all(isinstance(leaf, Tensor) for leaf in leaves)
-    if not are_tensors or leaves[0].dim() <= axis or not all(leaf.dim() for leaf in leaves):
+    if not are_tensors or leaves[0].dim() <= axis:
         raise InvalidInputError(
             f"x{part} is {in_short(x)}: expected a tensor, or a tuple or dictionary of tensors"
         )
@@ -274,7 +278,7 @@ def joined(loader: DataLoader, axis: int) -> tuple[Any, Tensor, Layout, int]:
 
 def has_equal_axes(first: Tensor) -> bool:
     """Return whether the first tensor of a minibatch has as many time steps as examples."""
-    return first.dim() > 1 and first.shape[0] == first.shape[1]
+    return first.shape[:1] == first.shape[1:2]
 
 
 def _refuse_other_targets(held: Examples, whole: Examples) -> None:

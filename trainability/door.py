@@ -159,7 +159,7 @@ def check_parts(
 
 def try_step(model: nn.Module, loss_fn: Any, optimizer: Any, scheduler: Any, data: Data) -> None:
     """Raise UsersCodeError unless the model, its loss, the optimiser and the scheduler step."""
-    x, y, _ = next(data.minibatches(0))
+    x, y, _ = data.first_minibatch()
     x, y = data.layout.to_model(x), data.layout.to_loss(y)
     shapes = [tuple(leaf.shape) for leaf in tree_leaves(x)]
     tried = f"model(x) for x of shapes {shapes}"
@@ -185,7 +185,7 @@ def try_step(model: nn.Module, loss_fn: Any, optimizer: Any, scheduler: Any, dat
 @torch.no_grad()
 def refuse_kept_state(model: nn.Module, data: Data) -> None:
     """Raise InvalidInputError if two calls of the model with the same x differ."""
-    x, _, _ = next(data.minibatches(0))
+    x, _, _ = data.first_minibatch()
     model.eval()
     outputs = list[list[Tensor]]()
     for _ in range(2):
@@ -210,11 +210,10 @@ def layout_with_outputs(model: nn.Module, data: Data, predict: Any) -> Layout:
     if data.layout.inputs[0] is AxisOrder.EXAMPLES_FIRST:
         return data.layout
     model.eval()
-    x, _, rows = next(data.minibatches(0))
+    x, _, _ = data.first_minibatch()
     fewer = None
-    if len(rows) > 1:
-        with suppress(*FAILS):  # a model may need a number of examples
-            fewer = main_and_predicted(model, data, tree_map(lambda t: t[:-1], x), predict)
+    with suppress(*FAILS):  # a model may need a number of examples, or more than none
+        fewer = main_and_predicted(model, data, tree_map(lambda t: t[:-1], x), predict)
     return with_outputs(data.layout, x, main_and_predicted(model, data, x, predict), fewer)
 
 

@@ -281,7 +281,7 @@ def share_of_probabilities(
         axis = run.score.classes  # the last one for other targets
         sums = main.sum(axis)
         shares = (main >= 0).all(axis) & ~differs(sums, torch.ones_like(sums))
-        same = not differs(times * losses[0][None], losses[1][None]).any()
+        same = not differs(times * losses[0][None], losses[1][None])
         whole, count = whole + float(shares.sum()) * same, count + sums.numel()
     return (whole / count,) if count else None
 
@@ -305,7 +305,7 @@ def own_share(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
         other[place] = torch.where(counted[by], y[by], y[place])
         pair = [by_example(run.users_loss.slopes(output, main, t), len(rows)) for t in (y, other)]
         change = (pair[1] - pair[0]).abs().reshape(len(rows), -1).double().sum(1)
-        if change.sum() > 0:
+        if change.any():
             shares.append(float(change[place] / change.sum()))
     return (round(sum(shares) / len(shares), 4),) if shares else None
 
@@ -350,7 +350,7 @@ class Watch:
         self.run, self.rates = run, list[float]()
         self.batches: deque[Minibatch] = deque(maxlen=1)
         self.bad_steps, self.first_bad, self.line = 0, tuple[int, ...](), ""
-        x, y, _ = next(run.data.minibatches(0))
+        x, y, _ = run.data.first_minibatch()
         loss = run.loss(run.output(x), y)
         known = [p for p in run.model.parameters() if p.requires_grad]
         tensors = {id(t): t for t in [*known, *leaves_of(loss)]}

@@ -51,7 +51,7 @@ class InputLayer(nn.Module):
 def as_steps(x: Tensor) -> Tensor:
     """Return numbers as (B, T, m), or ids as (B, T). Numbers (B, T) are T steps of one number."""
     if not x.is_floating_point():
-        return x if x.dim() == 2 else x.reshape(len(x), -1)
+        return x.reshape(len(x), -1)
     return x.flatten(2) if x.dim() > 2 else x.reshape(len(x), -1, 1)
 
 
@@ -132,8 +132,7 @@ def classes_last(score: Score, output: Tensor, y: Tensor) -> tuple[Tensor, int]:
     """Return outputs with classes along the last axis, and the axis that they had."""
     if score.kind != CLASSES or output.dim() < 2:
         return output, -1
-    axis = score.classes if output.dim() > 2 else -1
-    return score.in_shape(output, y).movedim(axis, -1), axis
+    return score.in_shape(output, y).movedim(score.classes, -1), score.classes
 
 
 def summary(states: Tensor) -> Tensor:

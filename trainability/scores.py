@@ -106,7 +106,7 @@ class UsersLoss:
         """Return the gradient of the loss at main outputs z."""
         with torch.enable_grad():
             z = z.detach().clone().requires_grad_()
-            return torch.autograd.grad(self.at(output, z * 1, y), z)[0]
+            return torch.autograd.grad(self.at(output, z.clone(), y), z)[0]
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def score_of(model_call: Callable[[Any], Any], data: Data, loss_fn: Loss, predic
     model_call: returns the output of the model for x. predict: None, or a function that returns
     what is compared with y, given the output of the model.
     """
-    x, y, _ = next(data.minibatches(0))
+    x, y, _ = data.first_minibatch()
     output = model_call(x)
     main = data.layout.examples_first((predict or main_output)(output))
     loss = UsersLoss(loss_fn, data.layout)
@@ -201,12 +201,13 @@ def score_of(model_call: Callable[[Any], Any], data: Data, loss_fn: Loss, predic
         kind, classes = kind_by_shape(main, y)
         inside = set[str]()
     takes = bool(inside & OF_LOGITS)
-    score = Score(kind, classes, takes, last_operation(main), torch.zeros(()), torch.empty(0))
+    later = torch.tensor([])
+    score = Score(kind, classes, takes, last_operation(main), constant=later, targets=later)
     given = None if predict is not None else loss
     y, mask = counted_targets(score, data, given, output, main.detach())
     constant = constant_predictor(kind, y, mask, main.dtype)
     score = replace(score, constant=constant, targets=y[mask], ignored=ignored_value(y, mask))
-    is_perfect = kind != RAW and not score.of_constant(y, mask).any()
+    is_perfect = not score.of_constant(y, mask).any()
     if is_perfect and not data.has_held_out:
         return replace(score, kind=RAW)
     return score
@@ -217,7 +218,7 @@ def kind_by_loss(
 ) -> tuple[str, int, set[str]]:
     """Return the kind of targets, the axis of classes, and the operations inside the loss."""
     z = main.detach().clone().requires_grad_()
-    inside = operations(loss.at(output, z * 1, y))
+    inside = operations(loss.at(output, z.clone(), y))
     if inside & OF_CLASSES:
         classes = axis_of_classes(main, y)
         if classes is not None:
@@ -272,7 +273,7 @@ def ignored_value(targets: Tensor, mask: Tensor) -> Tensor | None:
 def constant_predictor(kind: str, y: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the constant predictor of those targets that a mask counts."""
     if kind == RAW:
-        return torch.zeros(())
+        return torch.zeros((), device=y.device)
     if kind == CLASSES:
         return y[mask].mode().values
     y, counted = columns(y).double(), columns(mask).double()

@@ -150,7 +150,7 @@ class Reads:
                 last = self.outputs(x)[0]
                 weights = torch.rand(last.shape, generator=torch.Generator().manual_seed(0))
                 if last.requires_grad:
-                    (last * weights.to(last)).sum().backward()
+                    last.backward(weights.to(last))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -192,14 +192,14 @@ def steps_ahead(run: TrainingRun) -> Numbers:
 def numbers_of_steps(t: Tensor) -> Tensor:
     """Return the numbers of each step, (N, T, M); the class, (N, T, 1), for one-hot steps."""
     t = t.flatten(2) if t.dim() > 2 else t[..., None]
-    return t.argmax(-1, keepdim=True) if t.shape[-1] > 1 and is_one_hot(t) else t
+    return t.argmax(-1, keepdim=True) if is_one_hot(t) else t
 
 
 def are_targets(x: Tensor, y: Tensor) -> bool:
     """Return whether targets (n, K) that differ are x (n, M), or its column if K is 1."""
     has_same_columns = x.shape[1] == y.shape[1]
-    if not len(y) or not (has_same_columns or y.shape[1] == 1):
+    if not has_same_columns and y.shape[1] > 1:
         return False
     is_same = (x == y).all(0)
-    varies = bool((y != y[0]).any())
+    varies = bool((y != y[:1]).any())
     return varies and bool(is_same.all() if has_same_columns else is_same.any())

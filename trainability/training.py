@@ -222,12 +222,12 @@ class Held:
         """Return the relative error of each example, (E,); for a raw loss the loss of each
         minibatch.
 
-        size: examples of a minibatch, if not as in training. training: whether the model is in
-        training mode.
+        size: examples of a minibatch, if not as in training; not of a raw loss. training: whether
+        the model is in training mode.
         """
         run.model.train(training)
         if run.score.kind == RAW:
-            return self._losses(run, size)
+            return self._losses(run)
         found, start = list[Tensor](), 0
         for x, y, count in self.examples.in_order(size or self.size):
             output = run.output(x)
@@ -238,10 +238,9 @@ class Held:
             start += count
         return torch.cat(found) / self.unit
 
-    def _losses(self, run: TrainingRun, size: int | None) -> Tensor:
-        size = size or self.size
-        batches = self.examples.in_order(size)
-        each = [run.loss(run.output(x), y).double().cpu() for x, y, n in batches if n == size]
+    def _losses(self, run: TrainingRun) -> Tensor:
+        batches = self.examples.in_order(self.size)
+        each = [run.loss(run.output(x), y).double().cpu() for x, y, n in batches if n == self.size]
         losses = torch.stack(each)
         return torch.where(losses.isnan(), torch.inf, losses)
 
@@ -253,7 +252,8 @@ def held_of(run: TrainingRun, examples: Examples) -> Held:
     if score.kind == RAW:
         order, size = groups.argsort(stable=True), max(1, min(size, len(examples) // BLOCKS))
         of_minibatches = groups_of_minibatches(groups[order], size)
-        return Held(examples.part(order), size, torch.empty(0), torch.empty(0), of_minibatches)
+        nothing = torch.tensor([])
+        return Held(examples.part(order), size, nothing, nothing, of_minibatches)
     loss = run.users_loss if run.predict is None else None
     for x, y, count in examples.in_order(size):
         with torch.no_grad():

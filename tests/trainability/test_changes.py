@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from loops import SignSteps
 from torch import nn
 from training_runs import N, T, run_of, sums
 from user_modules import EachState, LastState
@@ -429,6 +430,19 @@ def test_the_gru_has_a_row_for_each_id_that_occurs(seen, rows):
     assert InputLayer(seen).embedding.num_embeddings == rows
 
 
+def test_ids_that_do_not_occur_are_read_as_the_next_one_that_does():
+    layer = InputLayer(torch.tensor([[0, 4], [2, 1]]))
+    found = layer(torch.tensor([[-100, 0], [4, 9]]))
+    assert torch.equal(found, layer.embedding.weight[torch.tensor([[0, 0], [4, 4]])])
+
+
+def test_a_rate_that_one_group_lacks_is_not_multiplied():
+    model = LastState()
+    groups = [{"params": model.rnn.parameters(), "lr": 0.1}, {"params": model.out.parameters()}]
+    run = run_of(model, *sums(), nn.MSELoss(), SignSteps(groups))
+    assert CHANGES[TEN].apply(run, UNKNOWN) is CHANGES[TENTH].apply(run, UNKNOWN) is None
+
+
 def test_the_other_axis_turns_layers_that_mix_examples():
     model = LastState()
     model.rnn.batch_first = False
@@ -529,6 +543,24 @@ TASKS = [
         0,
         ONE,
         id="classes of the last step",
+    ),
+    pytest.param(
+        LastState(T),
+        numbers,
+        torch.arange(N) % T,
+        nn.CrossEntropyLoss(),
+        0,
+        ONE,
+        id="as many classes as steps",
+    ),
+    pytest.param(
+        nn.Sequential(LastState(), nn.Flatten(0)),
+        numbers,
+        torch.randn(N),
+        nn.MSELoss(),
+        0,
+        ONE,
+        id="a number without an axis",
     ),
     pytest.param(EachState(3), numbers, frames, cross, 0, EVERY, id="every step"),
     pytest.param(

@@ -446,9 +446,12 @@ def test_minibatches_of_a_raw_loss_of_different_examples_are_groups_of_their_own
 
 
 def test_steps_that_are_done_are_counted_from_one():
+    """Of none and all changes for 3 steps, and of four times the steps; rows may be repeated."""
     done = []
-    checked(steps=3, progress=lambda steps, total: done.append(steps))
-    assert done[:3] == [1, 2, 3] and done == sorted(done)
+    checked(steps=3, progress=lambda *steps: done.append(steps))
+    whole = 3 * (1 + len(CHANGES)) + 12
+    assert done[:3] == [(1, whole), (2, whole), (3, whole)] and done == sorted(done)
+    assert done[-1][0] == done[-1][1] >= whole
 
 
 def test_rows_that_are_not_trained_yet_are_expected():

@@ -244,7 +244,12 @@ def test_the_best_weights_are_drawn_by_apply():
 def test_too_few_steps_are_refused():
     with pytest.raises(InvalidInputError, match="steps is 7: expected at least 8"):
         cured(LastState(), steps=7)
-    assert cured(LastState(), steps=8)[0].best.steps == 8
+    done = []
+    found, _ = cured(LastState(), steps=8, progress=lambda *steps: done.append(steps))
+    assert found.best.steps == 8
+    assert done[0] == (1, 30 * 1 + 15 * 2 + 8 * 4 + 4 * 8)  # pairs x steps of each round
+    counts = [count for count, _ in done]
+    assert counts == sorted(counts) and done[-1][0] == done[-1][1]
 
 
 def learn(rate, **how):
@@ -265,6 +270,15 @@ def test_a_run_that_learns_passes_and_another_fails_with_its_error():
     learn(1e-6, below=100)
     with pytest.raises(InvalidInputError, match="below is 'low'"):
         learn(1e-2, below="low")
+
+
+def test_an_error_that_is_the_limit_is_not_below_it():
+    """A loss of the user's own, which is 0.5 whatever the outputs are."""
+    model, x, y, _, adam = parts(LastState())
+    own = (model, x, y, lambda z, y: 0 * z.sum() + 0.5, adam)
+    with pytest.raises(AssertionError, match=r"the error is 0.5: expected less than 0.5"):
+        assert_learns(*own, steps=1, below=0.5)
+    assert_learns(*own, steps=1, below=0.51)
 
 
 FILE = """

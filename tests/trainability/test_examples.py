@@ -16,6 +16,7 @@ from torch.utils.data import (
 
 from rhn.errors import InvalidInputError
 from trainability.data import read_examples
+from trainability.door import refuse_kept_state
 from trainability.layout import order_by_shape
 
 
@@ -81,6 +82,9 @@ def test_the_smallest_of_groups_that_are_too_large_is_held_out():
     for seed in range(5):
         data = read(few, numbers(104), seed=seed)
         assert data.held_out == 44 and (data.train.x == 0).all()
+    enough = torch.cat([numbers(3, 1).repeat_interleave(60, 0), 3 + numbers(20, 1)])
+    for seed in range(5):
+        assert read(enough, numbers(200), seed=seed).held_out == 20
 
 
 def test_without_shuffling_the_last_ones_are_held_out_in_order():
@@ -301,6 +305,7 @@ def test_an_epoch_has_the_first_whole_minibatches_of_shuffle_seed_0(most, batche
     found = data.epoch(most)
     assert len(found) == batches
     assert all(torch.equal(b.rows, rows) for b, rows in zip(found, order, strict=False))
+    assert torch.equal(data.first_minibatch().rows, order[0])
 
 
 def test_tuples_and_dictionaries_are_split_alike():
@@ -320,6 +325,20 @@ def test_examples_on_axis_1_are_on_axis_0_from_the_door_on():
     assert batch.shape == (32, 7, 2) and target.shape == (32, 7) and data.count == 100
     assert torch.equal(batch[:, 0, 0], target[:, 0]) and torch.equal(lengths, target[:, 0])
     assert read(x, numbers(100, 3), axis=1).train.y.shape == (80, 3)
+
+
+def test_a_state_that_changes_one_number_of_one_output_is_refused():
+    class Counting(torch.nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            other = x.clone()
+            other[0, 1] += self.calls
+            return x, other
+
+    with pytest.raises(InvalidInputError, match="two calls of the model with the same x"):
+        refuse_kept_state(Counting(), read(numbers(100, 2), numbers(100)))
 
 
 def batches(sampler, data):
@@ -357,6 +376,8 @@ def test_one_epoch_of_a_loader_is_joined(shuffle):
     data = read(loader)
     assert data.count == 100 and data.batch_size == 16 and data.shuffle == shuffle
     assert torch.equal(data.train.x[:, 0], data.train.y)
+    alone = read(DataLoader(TensorDataset(numbers(100), numbers(100)), 16, shuffle=shuffle))
+    assert torch.equal(alone.train.x, alone.train.y)
     three = DataLoader(TensorDataset(numbers(60, 2), numbers(60), numbers(60)), 16)
     assert isinstance(read(three).train.x, tuple)
     assert [len(x) for x in read(three).train.x] == [40, 40]

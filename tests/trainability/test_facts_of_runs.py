@@ -32,6 +32,7 @@ from trainability.facts import (
     WEIGHTS,
 )
 from trainability.snapshot import restored
+from trainability.time_steps import Reads, steps_ahead
 from trainability.training import train_run
 
 
@@ -390,6 +391,12 @@ CASES = {
         (0,),
         False,
     ),
+    "a later step, without targets ahead": (
+        NEXT,
+        lambda: measured(SeesAhead(2), torch.randn(N, T, 2)),
+        (0,),
+        False,
+    ),
     "one direction, a number two steps ahead": (
         NEXT,
         lambda: of_numbers(*numbers_ahead(2)),
@@ -414,6 +421,12 @@ CASES = {
         AHEAD,
         lambda: of_numbers(*(t[..., :n] for n, t in zip((2, 1), numbers_ahead(3), strict=True))),
         (3,),
+        False,
+    ),
+    "a number, and another one that is ahead": (
+        AHEAD,
+        lambda: of_numbers(*(t[..., :n] for n, t in zip((1, 2), numbers_ahead(3), strict=True))),
+        None,
         False,
     ),
     "two numbers in the other order, ahead": (
@@ -604,6 +617,14 @@ CASES = {
         (6,),
         False,
     ),
+    "two examples, each alone in a minibatch": (
+        READ,
+        lambda: measured(
+            LastState(), frames[:2, 0], x=sums()[0][:2], batch_size=1, validation=sums()
+        ),
+        (6,),
+        False,
+    ),
     "steps that only some examples read": (
         READ,
         lambda: measured(Rare(), frames[:, 0], batch_size=1),
@@ -627,6 +648,12 @@ CASES = {
         lambda: measured(Placed(frozen=True), x=ids, y=frames[:, 0]),
         (6,),
         False,
+    ),
+    "as many words as examples": (
+        REACHED,
+        lambda: measured(Placed(cut=4), x=ids, y=frames[:, 0], batch_size=T),
+        (2,),
+        True,
     ),
     "words on the other axis": (
         REACHED,
@@ -674,6 +701,12 @@ CASES = {
         TO_ONE,
         lambda: measured(Ended(softmax, 3), classes, lambda z, y: F.nll_loss(z.log(), y)),
         (0.0,),
+        False,
+    ),
+    "shares of 0 before their logarithm in the loss": (
+        TO_ONE,
+        lambda: measured(Ended(of_one_class, 3), classes, lambda z, y: F.nll_loss(z.log(), y)),
+        None,
         False,
     ),
     "logits before the cross entropy": (
@@ -761,6 +794,13 @@ CASES = {
 def test_a_fact_has_the_numbers_of_the_run(fact, make, numbers, starred):
     found = make()[fact]
     assert (found.numbers, found.starred) == (numbers, starred)
+
+
+def test_a_run_without_a_time_axis_has_no_steps_that_are_read_or_ahead():
+    run = run_of(Entry(), of_x, of_x, lambda z, y: squares(z, y))
+    reads = Reads(run, run.data.epoch(2), 1)
+    reads.measure()
+    assert steps_ahead(run) is None and reads.read is reads.ahead is reads.reached() is None
 
 
 def test_a_loss_that_pairs_all_examples_has_its_gradient_at_all_of_them_alike():

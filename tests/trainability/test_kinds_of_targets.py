@@ -547,6 +547,22 @@ def test_a_raw_loss_is_the_loss_of_held_out_minibatches(count, half, batches):
     assert held.groups.tolist() == [*range(batches)] and held.size == size
 
 
+@pytest.mark.parametrize(
+    ("y", "found"),
+    [
+        pytest.param([[0, 1], [1, 0]], True, id="one-hot"),
+        pytest.param([[[0.0, 0.0, 1.0]]], True, id="of steps"),
+        pytest.param([[0, 1], [1, 1]], False, id="two in a row"),
+        pytest.param([[0, 1], [0, 0]], False, id="none in a row"),
+        pytest.param([[0.5, 0.5], [1, 0]], False, id="shares"),
+        pytest.param([[-1, 2], [1, 0]], False, id="other numbers of sum 1"),
+        pytest.param([0, 1, 0], False, id="no axis of classes"),
+    ],
+)
+def test_one_hot_targets_have_a_1_among_zeros_in_each_row(y, found):
+    assert scores.is_one_hot(torch.tensor(y)) is found
+
+
 @pytest.mark.parametrize("number", [np.inf, np.nan])
 def test_a_raw_loss_that_is_not_finite_stays_infinite(number):
     run = run_of(LastState(2), *sums(), density)
@@ -588,6 +604,17 @@ def test_minibatches_that_share_a_group_are_of_one_group(groups, size, batches):
 )
 def test_numbers_differ_by_more_than_64_roundings_of_the_largest(one, other, differ):
     assert training.differs(torch.tensor(one), torch.tensor(other)).tolist() == differ
+
+
+@pytest.mark.parametrize(
+    ("kind", "errors"),
+    [pytest.param("classes", [1, 2], id="wrong"), pytest.param("numbers", [1, 5], id="squares")],
+)
+def test_errors_of_an_example_are_those_of_all_its_counted_targets(kind, errors):
+    score = scores.Score(kind, -1, True, "", constant=torch.tensor(0), targets=torch.tensor([]))
+    guess, y = torch.tensor([[1, 2, 0], [0, 0, 0]]), torch.tensor([[1, 1, 1], [0, 1, 2]])
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    assert score.errors(guess, y, mask).tolist() == errors
 
 
 def test_predict_chooses_what_is_compared():

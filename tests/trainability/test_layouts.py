@@ -183,17 +183,25 @@ def test_minibatches_of_one_example():
     np.testing.assert_allclose(*found, rtol=1e-3)
 
 
-@pytest.mark.parametrize("steps", [pytest.param(5, id="5 steps"), pytest.param(B, id="B steps")])
-@pytest.mark.parametrize("targets", ["(T B)", "(B T)"])
-def test_a_loader_of_minibatches_on_axis_1(steps, targets):
-    """7 x 8 and 4 examples."""
-    x, y = data(steps)
+@pytest.mark.parametrize(
+    ("steps", "targets", "count"),
+    [
+        pytest.param(5, "(T B)", N, id="5 steps"),
+        pytest.param(5, "(B T)", N, id="5 steps, targets (B T)"),
+        pytest.param(B, "(T B)", N, id="B steps"),
+        pytest.param(B, "(B T)", N, id="B steps, targets (B T)"),
+        pytest.param(B, "(T B)", 7 * B, id="B steps in all minibatches"),
+    ],
+)
+def test_a_loader_of_minibatches_on_axis_1(steps, targets, count):
+    """7 x 8 examples, and 4 more if there are 60."""
+    x, y = (t[:count] for t in data(steps))
 
     def batch(rows):
         return turned(x[rows]), turned(y[rows]) if targets == "(T B)" else y[rows]
 
     read = read_examples(
-        DataLoader(range(N), B, collate_fn=batch), None, batch_size=1, axis=1, shuffle=True,
+        DataLoader(range(count), B, collate_fn=batch), None, batch_size=1, axis=1, shuffle=True,
         validation=None, seed=0, device=torch.device("cpu"),
     )  # fmt: skip
     assert torch.equal(read.train.x, x[read.train.rows])
@@ -227,6 +235,8 @@ def test_validation_has_the_layout_of_x_and_y(given, words):
         pytest.param((5, B), (5, B), AxisOrder.STEPS_FIRST, id="(T B)"),
         pytest.param((5 * B, 3), (5, B), AxisOrder.ROWS_BY_STEP, id="rows (T B K)"),
         pytest.param((5 * B, 3), (B, 5), AxisOrder.EXAMPLES_FIRST, id="rows (B T K)"),
+        pytest.param((B, 3), (5, B), AxisOrder.EXAMPLES_FIRST, id="(B K) beside targets (T B)"),
+        pytest.param((7, 3), (5, B), AxisOrder.EXAMPLES_FIRST, id="no axis of examples"),
         pytest.param((B,), (B,), AxisOrder.EXAMPLES_FIRST, id="(B)"),
     ],
 )

@@ -537,8 +537,12 @@ def test_a_factor_changes_every_rate_and_no_schedule():
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
-def test_training_ends_with_the_first_loss_that_is_not_finite():
+@pytest.mark.parametrize(
+    ("rate", "size"), [(1e30, 1), (3e38, 100)], ids=["weights", "weights after the first step"]
+)
+def test_training_ends_with_the_first_loss_that_is_not_finite(rate, size):
+    """As soon as weights are not finite, too."""
     model, x, y, loss_fn, _ = parts(LastState())
-    sgd = torch.optim.SGD(model.parameters(), 1e30)
-    losses = train_run(run_of(model, x, y, loss_fn, sgd), 50, 0)
+    sgd = torch.optim.SGD(model.parameters(), rate)
+    losses = train_run(run_of(model, x, size * y, loss_fn, sgd), 50, 0)
     assert 1 < len(losses) < 50 and not np.isfinite(losses[-1])

@@ -26,8 +26,10 @@ from trainability.watching.loop_result import (
     AT_STEP,
     FIRST_RATE,
     LAST_RATE,
+    LoopResult,
     OptimizerRow,
 )
+from trainability.watching.steps import is_power_of_two, is_read
 
 
 def test_a_sound_loop_has_no_star():
@@ -53,10 +55,12 @@ def test_a_fault_has_its_star(fault, name, numbers):
 
 
 def steps_of(make, loss_of, *, count=3, x=None):
-    """The facts of steps of a layer. loss_of: the loss of the layer and its outputs."""
+    """The facts of steps of a layer, of which the first tensor is trained. loss_of: the loss of
+    the layer and its outputs.
+    """
     torch.manual_seed(0)
     layer = make()
-    sgd = torch.optim.SGD(layer.parameters(), 0.1)
+    sgd = torch.optim.SGD([next(layer.parameters())], 0.1)
     x = torch.ones(4, 3) if x is None else x
     with trainability.watch() as seen:
         for _ in range(count):
@@ -68,19 +72,25 @@ def steps_of(make, loss_of, *, count=3, x=None):
 
 def test_a_loop_that_leaves_gradients_alone_has_equal_norms_after_backward_and_at_the_step():
     """They are read at steps 2 to 101 of 120, and at step 111."""
-    (row,) = steps_of(lambda: nn.Linear(3, 1), lambda layer, z: z.mean(), count=120).optimizers
+    found = steps_of(lambda: nn.Linear(3, 1), lambda layer, z: z.mean(), count=120)
+    (row,) = found.optimizers
     unread = np.flatnonzero(np.isnan(row.after_backward))
     assert unread.tolist() == [0, *range(101, 110), *range(111, 120)]
     numbers = row.numbers()
-    assert numbers[AFTER_BACKWARD] == numbers[AT_STEP] == pytest.approx(2)
+    assert numbers[AFTER_BACKWARD] == numbers[AT_STEP] == pytest.approx(3**0.5)
+    first, last = found.fact(LOSSES)  # each is 0.3 less than the one before; of 12 and of 12
+    assert first - last == pytest.approx(0.3 * 108, rel=1e-4)
 
 
 def test_norms_are_medians_over_the_steps_with_both():
-    nan, rates = np.nan, np.ones(5)
+    nan, rates = np.nan, np.array([5.0, 4.0, 3.0, 2.0, 1.0])
     after, at_step = np.array([nan, 1.0, 2.0, 7.0, nan]), np.array([9.0, 0.1, 0.3, nan, nan])
-    numbers = OptimizerRow("SGD", 2, 5, after, at_step, rates).numbers()
-    assert numbers[AFTER_BACKWARD] == 1.5
-    assert numbers[AT_STEP] == 0.2
+    row = OptimizerRow("SGD", 2, 5, after, at_step, rates)
+    numbers = row.numbers()
+    assert (numbers[AFTER_BACKWARD], numbers[AT_STEP]) == (1.5, 0.2)
+    assert (numbers[FIRST_RATE], numbers[LAST_RATE]) == (5.0, 1.0)
+    table = LoopResult(facts=(), optimizers=(row, row), losses=np.ones(5)).whole()
+    assert table.count(AFTER_BACKWARD) == 1 and table.count("SGD") == 2
 
 
 def test_a_gradient_into_which_numbers_are_written_is_a_new_one():
@@ -158,6 +168,22 @@ def test_calls_that_get_an_output_from_before_the_last_pass_are_counted(use, num
             z.sum().backward()
             use(layer, z)
     assert seen.result().fact(STATES) == numbers
+    assert seen.result().fact(PASSES) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("detached", "numbers"), [((0, 1), (3, 0)), ((0,), (3, 3)), ((1,), (3, 3)), ((), (3, 3))]
+)
+def test_one_part_of_a_state_that_has_its_graph_counts(detached, numbers):
+    layer = nn.LSTMCell(3, 3)
+    with trainability.watch() as seen:
+        for _ in range(3):
+            state = layer(torch.ones(2, 3))
+            state[0].sum().backward()
+            layer(
+                torch.ones(2, 3), [s.detach() if k in detached else s for k, s in enumerate(state)]
+            )
+    assert seen.result().fact(STATES) == numbers
 
 
 def test_an_input_that_is_returned_as_it_was_is_no_output():
@@ -179,6 +205,9 @@ def test_an_input_that_is_returned_as_it_was_is_no_output():
         pytest.param(lambda: nn.Dropout(0.5), 0, id="dropout in training mode"),
         pytest.param(lambda: nn.Dropout(0.0).eval(), 0, id="dropout of 0"),
         pytest.param(lambda: nn.BatchNorm1d(3).eval(), 3, id="batch normalisation"),
+        pytest.param(
+            lambda: nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3).eval()), 3, id="one of two"
+        ),
         pytest.param(lambda: nn.LayerNorm(3).eval(), 0, id="layer normalisation"),
         pytest.param(lambda: nn.GRU(3, 3, 2, dropout=0.5).eval(), 3, id="dropout of a GRU"),
         pytest.param(lambda: nn.GRU(3, 3, 2).eval(), 0, id="GRU without dropout"),
@@ -271,6 +300,23 @@ def test_an_optimiser_that_steps_inside_the_step_of_another_one_loses_no_state()
     assert seen.result().fact(OPTIMIZERS) == (2, 0)
 
 
+def test_only_the_last_minibatch_of_an_iterator_that_is_gone_is_trained_on():
+    weight = nn.Parameter(torch.ones(3))
+    with trainability.watch() as seen:
+        for _ in range(2):
+            iterator = iter(torch.utils.data.DataLoader(torch.arange(5), batch_size=None))
+            next(iterator)
+            next(iterator)
+            del iterator
+            weight.sum().backward()
+    assert seen.result().fact(MINIBATCHES) == (2, 1, 2)
+
+
+def test_all_is_read_at_the_first_100_steps_and_each_tenth_one():
+    assert [n for n in range(131) if is_read(n)] == [*range(101), 110, 120, 130]
+    assert [n for n in range(1, 40) if is_power_of_two(n)] == [1, 2, 4, 8, 16, 32]
+
+
 def test_an_iterator_at_the_address_of_one_that_is_gone_is_another_one():
     """Each round trains on one minibatch of three, and reads three others without a pass."""
     weight, numbers, places = nn.Parameter(torch.ones(3)), torch.arange(6.0)[:, None], []
@@ -307,6 +353,8 @@ def test_a_scaler_hides_neither_losses_nor_the_steps_that_it_skips(fused):
             scaler.update()
     found = seen.result()
     assert found.losses.tolist() == [3, np.inf, 3, np.inf, 1.5, 3]
+    norms = found.optimizers[0].after_backward / 3**0.5
+    np.testing.assert_allclose(norms, [np.nan, 1, 0.5, 1], rtol=1e-6)
     assert found.fact(OPTIMISER_STEPS) == (4,)
 
 
@@ -317,16 +365,16 @@ def test_a_loop_without_numbers_has_those_facts_that_need_none():
         x=torch.ones(4, 3, device="meta"),
     )
     assert found.starred == () and found.fact(OPTIMISER_STEPS) == (3,)
-    assert found.fact(CALLED) == (2, 0, 2, 2) and found.fact(LOSSES) is None
+    assert found.fact(CALLED) == (2, 1, 2, 2) and found.fact(LOSSES) is None
 
 
 def test_tiny_gradients_are_used_again_as_others():
-    """Their squares are 0 in single precision."""
+    """Their squares are 0 in single precision; two of three numbers have none."""
     weight = nn.Parameter(torch.ones(3))
     sgd = torch.optim.SGD([weight], 0.1)
     with trainability.watch() as seen:
         for _ in range(3):
-            (1e-30 * weight).sum().backward()
+            (1e-30 * weight[0]).backward()
             sgd.step()
     assert seen.result().fact(REUSED) == (1, 2)
 
