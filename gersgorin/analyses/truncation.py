@@ -353,6 +353,6 @@ class LossData(NamedTuple):
         """The output of one sequence without the axis of the batch, if the model has one."""
         if self.batch_first is None:
             return o
-        has_each_step = o.shape[:2] == (self.axes.T, 1)
+        has_each_step = not self.batch_first and o.shape[:2] == (self.axes.T, 1)
         batch = 1 if has_each_step else 0
         return o.squeeze(batch)

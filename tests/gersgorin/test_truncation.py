@@ -302,6 +302,7 @@ SHAPES = {  # name: (axes, batch first, the user's x has an axis of the batch, o
     "a list, one output": (Axes(T, B, 0), False, False, (1, 3), (B, 3)),
     "a list, one output as the user has it": (Axes(T, B, 0), True, False, (3,), (B, 3)),
     "one sequence, batch first": (Axes(T, 1, None), True, False, (1, T, 3), (T, 3)),
+    "one sequence, batch first, without its axis": (Axes(T, 1, None), True, False, (T, 1), (T, 1)),
     "one sequence, time first": (Axes(T, 1, None), False, False, (T, 1, 3), (T, 3)),
     "one sequence, no axis": (Axes(T, 1, None), None, False, (1, T, 3), (1, T, 3)),
 }
