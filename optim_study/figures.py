@@ -171,8 +171,8 @@ def _divided(columns: dict[str, list[TrialRow]], most: int) -> list[list[str]]:
     if len(columns) <= most:
         return [[*columns]]
     groups: dict[tuple, list[str]] = {}
-    for name, trials in columns.items():
-        groups.setdefault((trials[0].optimizer, trials[0].arch), []).append(name)
+    for name, (first, *_) in columns.items():
+        groups.setdefault((first.optimizer, first.arch), []).append(name)
     return [names[k : k + most] for names in groups.values() for k in range(0, len(names), most)]
 
 

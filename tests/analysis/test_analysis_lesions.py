@@ -103,7 +103,8 @@ def test_a_third_of_the_free_memory_of_a_gpu_is_for_networks_that_run_together(m
     free = {"cuda:1": 3 * 4 * 9 * 5 * 165 * 4}
     monkeypatch.setattr("analysis.lesions.free_memory", free.get)
     model = network()
-    assert _networks_at_once(model, task_of(model), of_gpu) == 4
+    found = _networks_at_once(model, task_of(model), of_gpu)
+    assert (found, type(found)) == (4, int)
     free["cuda:1"] -= 1
     assert _networks_at_once(model, task_of(model), of_gpu) == 3
 

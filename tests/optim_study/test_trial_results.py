@@ -16,7 +16,7 @@ from scipy.stats import beta, fisher_exact
 
 from optim_study.backend import finished_row
 from optim_study.config import SCHEMES, StudyConfig
-from optim_study.figures import plot_map, plot_swarm, swarm
+from optim_study.figures import _divided, plot_map, plot_swarm, swarm
 from optim_study.results import (
     TrialRow,
     by_network,
@@ -374,6 +374,20 @@ def test_every_trial_is_a_point_at_its_loss_with_its_median_and_counts():
         assert "2 of 6 best 7" in name.replace("\n", " ")
         hollow = [(color == 1).all() for color in points.get_facecolor()]
         assert hollow == [r.diverged for r in own]
+
+
+@pytest.mark.parametrize(
+    ("most", "lines"),
+    [
+        pytest.param(4, ["1 2 3 4"], id="all"),
+        pytest.param(3, ["1 2 3", "4"], id="by architecture"),
+        pytest.param(2, ["1 2", "3", "4"], id="as many as fit"),
+    ],
+)
+def test_the_columns_of_a_swarm_are_on_one_line_or_each_architecture_is(most, lines):
+    networks = [row(depth=1), row(depth=2), row(depth=4), row("gru")]
+    columns = {str(number): [one] for number, one in enumerate(networks, 1)}
+    assert _divided(columns, most) == [line.split() for line in lines]
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, 1.5]) | st.floats(0, 9), max_size=40), st.booleans())
