@@ -55,7 +55,7 @@ def choose(device="cpu", trials=60, jobs=2, asked=None, free=50 * GIB):
 def test_trials_are_divided_among_workers_and_what_is_asked_for_is_done():
     """Without a wish every worker of a CPU gets two groups or more, and a GPU one."""
     assert [choose(trials=n)[0] for n in (1, 4, 24, 60, 1000)] == [1, 1, 6, 15, 15]
-    assert [choose(jobs=n)[0] for n in (1, 4, 100)] == [15, 8, 1]
+    assert [choose(jobs=n)[0] for n in (1, 4, 15, 100)] == [15, 8, 2, 1]
     assert [choose("cuda", jobs=n)[0] for n in (1, 2, 7)] == [60, 30, 9]
     assert [choose(asked=n)[0] for n in (40, 100)] == [40, 60]
 
