@@ -259,8 +259,8 @@ def test_one_trial_that_does_not_fit_ends_the_run(tmp_path, caplog):
 
     backend = Eventful(full)
     with pytest.raises(OutOfMemory):
-        drive(config(trials=3), tmp_path, backend=backend)
-    assert [len(numbers) for numbers, _ in backend.started] == [3, 1]
+        drive(config(trials=3), tmp_path, backend=backend, engine=ThisProcess(["cpu"] * 2))
+    assert [len(numbers) for numbers, _ in backend.started] == [3, 1, 1]
     words = "study rhn-depth2: too little memory for 3 trials, continuing with 1"
     assert caplog.messages == [words], "no worker is left that could save"
 
