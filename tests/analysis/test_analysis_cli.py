@@ -81,14 +81,14 @@ def test_chosen_chorales_are_all_shown_with_their_names():
 
 
 def test_files_hold_what_is_printed(command):
-    files = "--output g.png g.pdf g.npz --csv g.csv"
+    files = "--output g.pdf g.npz --csv g.csv"
     printed = command(f"rhn-analyze gates text.safetensors --data novel.txt {files}")
     found = GateActivity.load("g.npz")
     assert (found.data, found.split, found.step) == ("novel.txt", "valid", "token")
     assert found.lengths[0] == 60 and found.names[0] == "valid-0"
-    files = "file: g.csv\nfigure: g.png\nfigure: g.pdf\nfile: g.npz\n"
+    files = "file: g.csv\nfigure: g.pdf\nfile: g.npz\n"
     assert printed.out == f"{found}\n{files}"
-    assert Path("g.png").stat().st_size > 10_000 and Path("g.pdf").read_bytes().startswith(b"%PDF")
+    assert Path("g.pdf").read_bytes().startswith(b"%PDF")
     with Path("g.csv").open(newline="") as file:
         assert float(next(csv.DictReader(file))["mean"]) == found.mean_by_layer[0]
 
@@ -103,15 +103,16 @@ def test_the_kind_of_the_figure_of_gates_is_curves_or_a_map(command, monkeypatch
 
 
 def test_the_report_has_the_figure_and_the_table_of_each_part(command):
-    train = "rhn train jsb-depth-2 --hidden-size 4 --epochs 1 --out run"
+    data = Path(__file__).resolve().parents[1] / "numbers/melodies.json"
+    train = f"rhn train jsb-depth-2 --hidden-size 4 --epochs 1 --data {data} --out run"
     assert command(train).code == 0
     assert command("rhn-analyze report run --split valid --output a.html").code == 0
-    page, model, valid = Path("a.html").read_text(), rhn.load("run"), chorales().valid
+    page, model, valid = Path("a.html").read_text(), rhn.load("run"), chorales(data).valid
     heads = re.findall("<h2>(.*)</h2>", page)
     assert heads == ["Losses of the training run", "Spectra, cells.0", "Gates", "Lesions"]
     assert page.count('src="data:image/png;base64,') == page.count("<pre>") == 4
     for found in (gate_activity("run", valid), lesion(model, valid, pairs=True)):
-        assert html.escape(str(replace(found, data="chorales", split="valid"))) in page
+        assert html.escape(str(replace(found, data=data.name, split="valid"))) in page
 
 
 @pytest.mark.slow
