@@ -334,6 +334,9 @@ def _random_states() -> list[tuple[Callable[[Any], Any], Any]]:
 
 def seed_all(seed: int) -> None:
     """Set the global random states of torch, NumPy and Python."""
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # the function for all devices stores the stack of calls for each kind of them
+        torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  # what user code may read
     random.seed(seed)

@@ -397,7 +397,7 @@ def _measured(
         vectors = _weights(len(steps), B, k, probes, generator).to(of.outputs)
         w = vectors * present[:, None, :B, None]  # 0 for sequences that have ended
         norms, depends, g = _products(of, steps, w, v, numbers)
-        norm, deviation = _of_weights(norms, estimate=probes != 0)
+        norm, deviation = _of_weights(norms, estimate=probes > 0)
         along = (w * d[steps][:, None]).sum((2, 3))
         blocks.append(
             _Block(

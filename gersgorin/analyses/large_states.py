@@ -65,7 +65,7 @@ def _by_rows(A: LargeJacobian, s: Tensor, P: Tensor | None) -> tuple[dict[str, n
     """The discs (1, N) of A, and A P (N, N), by blocks of rows."""
     N, after = len(s), []
     centers, rows, columns = (s.new_zeros(N) for _ in range(3))
-    size = BLOCK // N
+    size = max(1, BLOCK // N)
     for start in range(0, N, size):
         now = slice(start, min(start + size, N))
         block = A.rows(now).detach()

@@ -46,10 +46,9 @@ def pulled_back(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor], w: Sequence[Tensor] | None = None
 ) -> list[Tensor]:
     """The vector-Jacobian products w d(outputs)/d(input) for each input, zero for one on which no
-    output depends. All outputs have a graph, which is kept, or none has. w: like the outputs; None
-    for one number.
+    output depends. w: like the outputs; None for one number. The graph is kept.
     """
-    if not outputs[0].requires_grad:
+    if not any(output.requires_grad for output in outputs):
         return [torch.zeros_like(leaf) for leaf in inputs]
     how: Any = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
     with checks.users_code("the layer cannot be differentiated"):
@@ -101,11 +100,11 @@ def _step_weights(step: Step, part: nn.Module) -> list[nn.Parameter]:
     """
     owner = step.cell if step.module is None else step.module
     is_without_bias = isinstance(part, nn.RNNBase | nn.RNNCellBase) and not part.bias
-    is_lstm = isinstance(part, nn.LSTM)  # has two biases in a module with a projection only
+    has_both_biases = isinstance(part, nn.LSTM) and part.proj_size > 0
     found = list[nn.Parameter]()
     for name, weight in owner.requires_grad_(True).named_parameters():
         is_missing = is_without_bias and "bias" in name
-        is_second = is_lstm and "bias_hh" in name
+        is_second = has_both_biases and "bias_hh" in name
         if not (is_missing or is_second):
             found.append(weight)
     checks.require(len(found) > 0, f"number of weights of {step.name}", 0, "at least 1")

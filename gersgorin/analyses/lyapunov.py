@@ -132,7 +132,7 @@ class LyapunovSpectrum(StepResult):
         it needs more exponents. Margins that are not known are infinite.
         """
         margins = np.nan_to_num(self.margins, nan=math.inf)
-        margins = np.where(np.isneginf(self.exponents), np.zeros_like(margins), margins)
+        margins = np.where(np.isneginf(self.exponents), 0, margins)
         hidden = np.isnan(self.exponents)
         low = np.where(hidden, -math.inf, self.exponents - margins)
         high = np.where(hidden, self.lost_below, self.exponents + margins)
@@ -236,9 +236,7 @@ def lyapunov(
     frame = random_frame(N, k, whole_number("seed", seed, 0), run.states)
     with run.reporting("lyapunov") as reporting:
         logs, gaps = growth(reporting, frame)
-    rates, _, _ = logs
-    known = torch.where(rates.isneginf(), torch.zeros_like(rates), rates)
-    checks.are_finite("growth of small changes", known)
+    checks.are_finite("growth of small changes", torch.where(logs[0].isneginf(), 0, logs[0]))
     log, most, moved = logs[:, warmup:].cpu().numpy()
     hidden = hidden_directions(log, most)
     pieces = Pieces.of(np.where(hidden, np.nan, log))

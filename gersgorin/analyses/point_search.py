@@ -137,7 +137,7 @@ def found_points(
     rounds = [(starts, ends_from(torch.cat((starts, settled))))]
     points = _points_of(rounds, search.apart)
     if more is not None:
-        found, known = _isolated(F, points), -np.inf
+        found, known = _isolated(F, points), -1
         while found > known and len(rounds) < MOST_ROUNDS:
             drawn = more.draw(points.states, search)
             before = sum(len(states) for states, _ in rounds) + len(settled)
@@ -160,14 +160,14 @@ def _report(advance: Advance, before: int, done: int, total: int) -> None:
 
 def _isolated(F: IteratedMap, points: _Found) -> int:
     """The number of fixed points at which I - J is regular."""
-    fixed, counts = points.states[~torch.from_numpy(points.is_slow)], list[int]()
+    fixed, count = points.states[~torch.from_numpy(points.is_slow)], 0
     identity = torch.eye(fixed.shape[1], dtype=fixed.dtype, device=fixed.device)
     for part in root_search.blocks(fixed):
         J = F.jacobian(part)
         checks.are_finite(f"derivative of {F.step.name} at a point", J)
         sizes = torch.linalg.svdvals(identity - J)
-        counts.append(int((sizes[:, -1] > SINGULAR * sizes[:, 0]).sum()))
-    return sum(counts)
+        count += int((sizes[:, -1] > SINGULAR * sizes[:, 0]).sum())
+    return count
 
 
 def _searched(
@@ -219,7 +219,7 @@ def _distinct_points(ends: _Ends, apart: Tensor, starts: int) -> _Found:
     """Those of the ends that differ, fixed points first; `starts` of the ends are from starts. A
     slow end at a fixed point is this point: along a flat curve rounding decides which it is.
     """
-    fixed_first = torch.where(ends.fixed, -ends.speeds.reciprocal(), ends.speeds)
+    fixed_first = torch.where(ends.fixed, -1 / ends.speeds, ends.speeds)
     rows, counts = distinct(ends.states, fixed_first, ends.fixed | ends.slow, apart, starts)
     is_slow, order = ends.slow[rows].sort(stable=True)
     return _Found(

@@ -209,10 +209,10 @@ def pseudospectra(
     A = torch.cat([run.jacobians(slice(t, t + 1)) for t in shown]).cpu().double()
     checks.are_finite(f"Jacobian of {run.step.name}", A)
     middle, axis = grid_around(A, side)
-    points, sigma, to_circle = np.add.outer(1j * axis, middle + axis), [], []
+    points, sigma, to_circle = middle + axis + 1j * axis[:, None], [], []
     values = eigenvalues_or_nan(A)
     with reported(run.progress, "pseudospectra", total=len(A)) as advance:
-        for one, known in zip(A, ~values[:, 0].isnan(), strict=True):
+        for one, known in zip(A, ~values.isnan().any(1), strict=True):
             sigma.append(pseudospectrum(one, points).numpy())
             to_circle.append(distance_to_circle(one) if known else np.nan)
             advance(len(sigma), len(A))

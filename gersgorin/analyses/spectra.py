@@ -376,7 +376,7 @@ def _by_lapack(A: Tensor, leading: int | None) -> LapackMeasures:
             support=unknown[:, None].expand(-1, 4),
         )
     values, conditions = known_or_nan(values_and_conditions, A)
-    has_converged = ~values[:, 0].isnan()
+    has_converged = ~values.isnan().any(1)
     gap = departure(A, values.nan_to_num(), relative=True)
     return LapackMeasures(
         norm=norm,

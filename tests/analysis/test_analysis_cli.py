@@ -80,14 +80,14 @@ def test_chosen_chorales_are_all_shown_with_their_names():
 
 
 def test_files_hold_what_is_printed(command):
-    files = "--output g.png g.pdf g.npz --csv g.csv"
+    files = "--output g.pdf g.npz --csv g.csv"
     printed = command(f"rhn-analyze gates text.safetensors --data novel.txt {files}")
     found = GateActivity.load("g.npz")
     assert (found.data, found.split, found.step) == ("novel.txt", "valid", "token")
     assert found.lengths[0] == 60 and found.names[0] == "valid-0"
-    files = "file: g.csv\nfigure: g.png\nfigure: g.pdf\nfile: g.npz\n"
+    files = "file: g.csv\nfigure: g.pdf\nfile: g.npz\n"
     assert printed.out == f"{found}\n{files}"
-    assert Path("g.png").stat().st_size > 10_000 and Path("g.pdf").read_bytes().startswith(b"%PDF")
+    assert Path("g.pdf").read_bytes().startswith(b"%PDF")
     with Path("g.csv").open(newline="") as file:
         assert float(next(csv.DictReader(file))["mean"]) == found.mean_by_layer[0]
 

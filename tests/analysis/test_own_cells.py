@@ -22,6 +22,7 @@ from rhn.errors import InvalidInputError
 from rhn.models import PolyphonicModel
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "own-cell.md"
+DATA = f"--data {Path(__file__).resolve().parents[1] / 'numbers/melodies.json'}"
 PIECES = rolls(9, 4, 6)
 MORE = """
 from rhn.cells import register_cell
@@ -62,7 +63,7 @@ def test_a_cell_goes_through_every_command(name, minimal, command, answer, refus
     new = f"--cell {name} --cell-option gain=1.5 --hidden-size 4"
     folder = tmp_path / "run"
     run = f"{folder} --cell {name}" if own else str(folder)
-    assert command(f"rhn train jsb-depth-1 {new} --epochs 1 --out {folder}").code == 0
+    assert command(f"rhn train jsb-depth-1 {new} {DATA} --epochs 1 --out {folder}").code == 0
     config = json.loads((folder / "config.json").read_text())
     assert (config["cell"], config["cell_options"]) == (name, {"gain": 1.5})
     assert config["learning_rate"] == 0.1 and load(folder, **own).cells[0].gain == 1.5
@@ -80,7 +81,7 @@ def test_a_cell_goes_through_every_command(name, minimal, command, answer, refus
     for given in (new, f"--checkpoint {run}"):
         assert "eigenvalues" in answer(f"gersgorin plot {given} --steps 4 --output a.npz")["arrays"]
     study = f"--preset smoke --arch {name} --cell-option gain=0.5 --trials 1 --epochs 1 --depth 1"
-    assert command(f"optim-study run {study} --out {folder}/study").code == 0
+    assert command(f"optim-study run {study} {DATA} --out {folder}/study").code == 0
     (best,) = folder.glob("study/*/best.safetensors")
     assert load(best, **own).cells[0].gain == 0.5
 

@@ -83,12 +83,11 @@ def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
     words = [word for key, value in own.items() if key != "seed" for word in (f"--{key}", value)]
     found = function_of(TABLE[name].analysis)(cell_of(depth=2), x_of(), **DATA, **own)
     assert printed(capsys, name, *RHN2, *words) == json.loads(json.dumps(found.to_dict()))
-    assert run(name, *RHN2, *words, "--output", "b.npz", "b.json", "b.png", "--csv", "b.csv") == 0
+    assert run(name, *RHN2, *words, "--output", "b.npz", "b.json", "--csv", "b.csv") == 0
     out = capsys.readouterr().out
     assert out.startswith(f"{found}\n") and MORE + found.page in out
-    assert out.endswith("figure: b.png\n")
+    assert out.endswith("file: b.json\n")
     assert str(load("b.npz")) == str(load("b.json")) == str(found)
-    assert Path("b.png").read_bytes().startswith(b"\x89PNG")
     with Path("b.csv").open() as file:
         rows = [*csv.reader(file)]
     lines = json.loads(Path("b.json").read_text())["table"]
@@ -98,8 +97,10 @@ def test_a_command_gives_the_numbers_of_the_python_call(name, capsys):
 
 
 def test_the_whole_table_is_printed_if_asked(capsys):
-    assert run("plot", *RHN2, "--whole", "--output", "b.npz") == 0
-    assert capsys.readouterr().out == f"{load('b.npz').whole()}\nfile: b.npz\n"
+    assert run("products", *RHN2, "--whole", "--output", "b.npz", "b.png") == 0
+    files = "file: b.npz\nfigure: b.png\n"
+    assert capsys.readouterr().out == f"{load('b.npz').whole()}\n{files}"
+    assert Path("b.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", ["plot", "products", "gains", "gates"])

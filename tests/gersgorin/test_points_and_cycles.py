@@ -35,7 +35,7 @@ from gersgorin.run import open_run
 from rhn.errors import InvalidInputError, NotFiniteError
 from rhn.utils.named_curves import CURVE_TEXTS
 from tests.gersgorin.published import fixed_points_by_adam, three_bits
-from tests.gersgorin.test_exponents import drawn, steps
+from tests.gersgorin.test_exponents import drawn
 from tests.numbers.record import CELLS, filled
 
 d = torch.float64

@@ -612,10 +612,6 @@ def root_of_one(o, y):
     return o[:, 0].sum() + (-1 - o[:, 1] ** 2).sqrt().sum()
 
 
-def root_of_one(o, y):
-    return o[:, 0].sum() + (-1 - o[:, 1] ** 2).sqrt().sum()
-
-
 def both_ways():
     return Model(nn.GRU(M, N, bidirectional=True), 2 * N)
 

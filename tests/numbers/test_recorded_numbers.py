@@ -4,6 +4,7 @@ from fnmatch import filter as matching
 
 import numpy as np
 import pytest
+from cases import others_slow
 from scipy.optimize import linear_sum_assignment
 
 from tests.numbers.record import FILE, GROUPS, epochs, numbers_of
@@ -21,7 +22,7 @@ A change writes them here before it is made. They stay until all arrays are reco
 pytestmark = pytest.mark.own_seeds
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", others_slow(GROUPS, *(GROUPS.keys() - {"loops"})))
 def test_the_numbers_are_those_that_were_recorded(group, subtests, tmp_path):
     found, tolerance = numbers_of(group, tmp_path), GROUPS[group][1]
     every = found.keys() | RECORDED.keys()

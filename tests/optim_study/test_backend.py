@@ -130,7 +130,7 @@ def test_trials_have_the_same_curves_with_two_threads():
 @pytest.mark.parametrize("objective", ["train", "valid"])
 def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(objective, tmp_path):
     """At a learning rate where training and validation loss are best in different epochs."""
-    changes = {"depth": 1, "budget_scale": 0.03, "epochs": 60, "patience": 60}
+    changes = {"depth": 1, "budget_scale": 0.03, "epochs": 40, "patience": 40}
     study = config(objective=objective, learning_rate=(0.5, 0.9), **changes)
     fused, rows = finished(study, range(2))
     apart = [n for n in range(2) if np.unique(fused.curve(n).argmin(0)).size == 2]
@@ -147,7 +147,7 @@ def test_the_losses_of_an_outcome_are_those_of_the_kept_weights(objective, tmp_p
     assert [row.best_train_nll, row.best_valid_nll] == curve.min(0).tolist() != measured[:2]
     constant = constant_output_nll(CORPUS.train)
     left = next((k for k, loss in enumerate(curve[:, 0]) if loss < 0.98 * constant), None)
-    assert (row.constant_nll, row.left_epoch, row.epochs) == (constant, left, 60)
+    assert (row.constant_nll, row.left_epoch, row.epochs) == (constant, left, 40)
     data = {"source": CORPUS.source, "checksum": CORPUS.checksum, "path": str(MELODIES)}
     assert read(path).header["metadata"] == {**about, "data": data}
 

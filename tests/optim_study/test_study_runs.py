@@ -287,26 +287,37 @@ def test_too_many_fused_trials_are_halved_until_they_fit(tmp_path):
     assert_exact(config(), tmp_path)
 
 
-def test_status_counts_trials_and_workers_of_a_killed_driver_leave(tmp_path, monkeypatch, answer):
+def test_status_counts_trials(tmp_path, answer):
     def status(folder):
         (row,) = answer("optim-study status", folder)
         return row, [row[name] for name in ("running", "interrupted", "complete", "trials")]
 
-    monkeypatch.setenv("STUDY_PAUSE", "0.05")
-    process, folder = started(LONG, tmp_path, engine=2), StudyFolder(tmp_path, LONG)
-    wait_for(lambda: len(folder.epochs(range(6))) == 6)
-    assert status(tmp_path)[1] == [6, 0, 0, 6]
-    workers = workers_of(process)
-    process.kill()
-    process.communicate()
-    wait_for(lambda: not any(map(command_of, workers)))
-    row, counts = status(tmp_path)
-    assert counts == [0, 6, 0, 6] and row["best"] is row["checkpoint"] is None
+    with locked(tmp_path / "stopped"):
+        open_storage(None, tmp_path / "stopped").make([config()])
+        for number in range(6):
+            save_at(4, number, tmp_path / "stopped")
+        assert status(tmp_path / "stopped")[1] == [6, 0, 0, 8]
+    row, counts = status(tmp_path / "stopped")
+    assert counts == [0, 6, 0, 8] and row["best"] is row["checkpoint"] is None
     rows = drive(config(seed=1), tmp_path / "another").rows.values()
     row, counts = status(tmp_path / "another")
     assert counts == [0, 0, 8, 8] and row["best"] == min(r.best_train_nll for r in rows)
     assert row["diverged"] == sum(r.diverged for r in rows) > 0
     assert row["checkpoint"] == str(tmp_path / "another/rhn-depth2/best.safetensors")
+
+
+@pytest.mark.slow
+def test_workers_of_a_killed_driver_leave(tmp_path, monkeypatch, answer):
+    monkeypatch.setenv("STUDY_PAUSE", "0.05")
+    process, folder = started(LONG, tmp_path, engine=2), StudyFolder(tmp_path, LONG)
+    wait_for(lambda: len(folder.epochs(range(6))) == 6)
+    (before,) = answer("optim-study status", tmp_path)
+    workers = workers_of(process)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not any(map(command_of, workers)))
+    (after,) = answer("optim-study status", tmp_path)
+    assert (before["running"], after["interrupted"]) == (6, 6)
 
 
 def test_the_epochs_of_a_study_are_those_done_and_all_that_the_others_may_need(tmp_path):

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from cases import others_slow
 from matplotlib.figure import Figure
 
 from rhn.utils.figures import PAGE_HEIGHT, SIZES, SLIDE_HEIGHT
@@ -11,8 +12,7 @@ from tests.gallery import OF_MANY, PICTURES
 from tests.readable import WIDTHS, covered, measured, panels_of, readable
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "gallery.md"
-SLOW = {"fair-figure4", "fixed-points", "influence-loss", "initialisations", "moving-spectra"}
-NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in PICTURES]
+QUICK = "rhn-depth5", "truncation", "lyapunov", "recording", "gates", "lesions"
 COLUMN_HEIGHT = 4
 
 
@@ -22,7 +22,7 @@ def test_every_picture_of_the_gallery_is_measured():
 
 
 @pytest.mark.parametrize("size", WIDTHS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", others_slow(PICTURES, *QUICK))
 def test_a_picture_can_be_read_and_fills_its_panels(name, size):
     figure = PICTURES[name](size)
     readable(figure)

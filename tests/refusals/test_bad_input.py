@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 import objects
 import pytest
 import torch
+from cases import others_slow
 from commands import MAINS
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
@@ -88,6 +89,7 @@ parts = dict(model=model, x=x, y=x[:, :1], loss_fn=nn.MSELoss(),
              optimizer=torch.optim.SGD(model.parameters(), 1e-2))
 """
 quietly = hypothesis.settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+fewer = hypothesis.settings(quietly, max_examples=quietly.max_examples // 2)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,7 @@ def folder(tmp_path_factory):
         yield path
 
 
+@cache
 def options_of(line: str) -> dict[str, tuple[str, ...]]:
     """The options of a command, with words that are wrong for them."""
     program, *names = line.split()
@@ -132,7 +135,7 @@ def files_there() -> set:
 
 
 @pytest.mark.parametrize("line", LINES)
-@quietly
+@fewer
 @given(data=st.data())
 def test_a_wrong_word_is_refused_in_one_line_and_nothing_is_written(line, data, folder, command):
     wrong = options_of(line)
@@ -155,8 +158,8 @@ def kind_of_words(words: str) -> str:
     return "data" if words in OF_DATA else words.split()[0]
 
 
-@pytest.mark.parametrize("line", LINES)
-@hypothesis.settings(quietly, max_examples=3)
+@pytest.mark.parametrize("line", others_slow(LINES, *(LINES.keys() - {"rhn-analyze report"})))
+@hypothesis.settings(quietly, max_examples=2)
 @given(data=st.data(), unread=st.booleans())
 def test_sound_words_are_not_refused(line, data, unread, folder, command):
     given, more = given_in(LINES[line][0]), LINES[line][1]

@@ -90,10 +90,11 @@ def test_a_chorale_is_sampled_from_one_seed(two, command, refused):
     assert one == same != other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "curves", "others"),
     [
-        pytest.param("two", 2, ["seed-0", "seed-1"], marks=pytest.mark.slow, id="all"),
+        pytest.param("two", 2, ["seed-0", "seed-1"], id="all"),
         pytest.param("two/seed-1", 1, [], id="the folder of one"),
     ],
 )

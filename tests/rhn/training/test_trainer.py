@@ -120,12 +120,12 @@ def plain_nll(model, pieces):
 def test_a_text_is_trained_by_a_plain_loop(text, most, window):
     """Decays of learning rate and weights, and clipping."""
     rates = {"learning_rate": 6.0, "weight_decay": 1e-3, "weight_decay_form": "shrink"}
-    config = replace(EVERYTHING, epochs=6, gradient_norm=most, window=window, **rates)
+    config = replace(EVERYTHING, epochs=4, gradient_norm=most, window=window, **rates)
     task = LanguageTask(config, text)
     plain = task.model(0).double()
     training = finish(trainer.Trainer(task, {0: copy.deepcopy(plain)}))
     curve = []
-    for epoch in range(1, 7):
+    for epoch in range(1, 5):
         rate, losses, norms, steps, carried = 6 / 1.5 ** (epoch - 1), [], [], 0, None
         for batch in task.batches(epoch):
             (tokens,), own = batch.inputs(plain, [0])
@@ -152,8 +152,8 @@ def test_a_text_is_trained_by_a_plain_loop(text, most, window):
 
 
 SAME = {  # and the number of steps before a resume
-    "rhn": (begin_chorales, 3),
-    "lstm": (partial(begin_chorales, cell="lstm"), 1),
+    "rhn": (partial(begin_chorales, epochs=3), 3),
+    "lstm": (partial(begin_chorales, cell="lstm", epochs=3), 1),
     "gru": (partial(begin_chorales, cell="gru"), 8),
     "dts-rnn": (partial(begin_chorales, cell="dts-rnn"), 0),
     "rhn, 90 units": (partial(begin_chorales, hidden_size=90, epochs=1), 1),
@@ -232,12 +232,12 @@ def test_random_numbers_depend_on_seed_cell_depth_and_number():
 
 
 def test_a_stack_larger_than_the_cache_is_cut_without_a_trace(monkeypatch):
-    whole = finish(begin_chorales(range(5)))
+    whole = finish(begin_chorales(range(5), epochs=2))
     own = weight_bytes(whole.model(0))
     for limit, size, parts in (("CACHE_BYTES", 2 * own, [2, 2, 1]), ("PART_BYTES", 1, [1] * 5)):
         with monkeypatch.context() as patched:
             patched.setattr(f"rhn.training.ensemble.{limit}", size)
-            cut = finish(begin_chorales(range(5)))
+            cut = finish(begin_chorales(range(5), epochs=2))
             assert [len(part.numbers) for part in cut._parts] == parts
             assert_same(cut, whole, range(5))
 
