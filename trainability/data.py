@@ -207,7 +207,7 @@ def checked_tensors(x: Any, y: Any, axis: int, part: str = "") -> tuple[Any, Ten
     x = tuple(x) if isinstance(x, list) else x
     leaves = tree_leaves(x) if isinstance(x, Tensor | tuple | Mapping) else []
     are_tensors = bool(leaves) and all(isinstance(leaf, Tensor) for leaf in leaves)
-    if not are_tensors or leaves[0].dim() <= axis:
+    if not are_tensors or leaves[0].dim() <= axis or not all(leaf.dim() for leaf in leaves):
         raise InvalidInputError(
             f"x{part} is {in_short(x)}: expected a tensor, or a tuple or dictionary of tensors"
         )
@@ -278,7 +278,7 @@ def joined(loader: DataLoader, axis: int) -> tuple[Any, Tensor, Layout, int]:
 
 def has_equal_axes(first: Tensor) -> bool:
     """Return whether the first tensor of a minibatch has as many time steps as examples."""
-    return first.shape[:1] == first.shape[1:2]
+    return first.dim() > 1 and first.shape[0] == first.shape[1]
 
 
 def _refuse_other_targets(held: Examples, whole: Examples) -> None:

@@ -210,10 +210,11 @@ def layout_with_outputs(model: nn.Module, data: Data, predict: Any) -> Layout:
     if data.layout.inputs[0] is AxisOrder.EXAMPLES_FIRST:
         return data.layout
     model.eval()
-    x, _, _ = data.first_minibatch()
+    x, _, rows = data.first_minibatch()
     fewer = None
-    with suppress(*FAILS):  # a model may need a number of examples, or more than none
-        fewer = main_and_predicted(model, data, tree_map(lambda t: t[:-1], x), predict)
+    if len(rows) > 1:
+        with suppress(*FAILS):  # a model may need a number of examples
+            fewer = main_and_predicted(model, data, tree_map(lambda t: t[:-1], x), predict)
     return with_outputs(data.layout, x, main_and_predicted(model, data, x, predict), fewer)
 
 

@@ -305,7 +305,7 @@ def own_share(run: TrainingRun, batches: Sequence[Minibatch]) -> Numbers:
         other[place] = torch.where(counted[by], y[by], y[place])
         pair = [by_example(run.users_loss.slopes(output, main, t), len(rows)) for t in (y, other)]
         change = (pair[1] - pair[0]).abs().reshape(len(rows), -1).double().sum(1)
-        if change.any():
+        if change.sum() > 0:
             shares.append(float(change[place] / change.sum()))
     return (round(sum(shares) / len(shares), 4),) if shares else None
 

@@ -89,7 +89,7 @@ def remembering_(model: nn.Module, steps: int, generator: torch.Generator | None
     >>> remembering_(nn.RNN(3, 8, num_layers=2), 100), remembering_(nn.LSTM(3, 8), 100)
     (2, 0)
     """
-    _redraw(model, lambda drawn: drawn / math.sqrt(len(drawn)), generator)
+    _redraw(model, lambda drawn: drawn / math.sqrt(drawn.shape[-1]), generator)
     count = 0
     for module in model.modules():
         layers = tuple(layer for _, layer in layers_in(module))
@@ -130,7 +130,7 @@ def _values(module: nn.Module, part: Part | None) -> Tensor:
     """Return the weights of a part; empty if there is none, or none with a gradient."""
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if part is None or part.parameter not in trained:
-        return torch.tensor([])
+        return torch.empty(0)
     return trained[part.parameter].detach()[part.index]
 
 
@@ -141,4 +141,4 @@ def _square_blocks(R: Tensor) -> tuple[Tensor, ...]:
 def _bias_blocks(module: nn.Module, layer: Layer) -> tuple[Tensor, ...]:
     """Return the bias of a layer, n numbers for each block."""
     bias = _values(module, layer.bias)
-    return bias.split(getattr(module, "hidden_size", len(bias)))
+    return bias.split(getattr(module, "hidden_size", len(bias))) if len(bias) else ()

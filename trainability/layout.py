@@ -141,7 +141,7 @@ def with_outputs(
 
 def order_by_lengths(t: Tensor, with_fewer: Tensor) -> AxisOrder:
     """Return the order of axes in an output. with_fewer: the output for fewer examples."""
-    is_second = len(t) == len(with_fewer) and t.shape[1:2] != with_fewer.shape[1:2]
+    is_second = t.dim() > 1 and len(t) == len(with_fewer) and t.shape[1] != with_fewer.shape[1]
     return AxisOrder.STEPS_FIRST if is_second else AxisOrder.EXAMPLES_FIRST
 
 
@@ -151,6 +151,6 @@ def with_rows(layout: Layout, order: AxisOrder, has_all_rows: bool) -> AxisOrder
     """
     is_second = order is AxisOrder.STEPS_FIRST
     are_by_example = layout.targets is AxisOrder.EXAMPLES_FIRST
-    if not has_all_rows or is_second or are_by_example:
+    if layout.steps == 1 or not has_all_rows or is_second or are_by_example:
         return order
     return AxisOrder.ROWS_BY_STEP

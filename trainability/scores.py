@@ -207,7 +207,7 @@ def score_of(model_call: Callable[[Any], Any], data: Data, loss_fn: Loss, predic
     y, mask = counted_targets(score, data, given, output, main.detach())
     constant = constant_predictor(kind, y, mask, main.dtype)
     score = replace(score, constant=constant, targets=y[mask], ignored=ignored_value(y, mask))
-    is_perfect = not score.of_constant(y, mask).any()
+    is_perfect = kind != RAW and not score.of_constant(y, mask).any()
     if is_perfect and not data.has_held_out:
         return replace(score, kind=RAW)
     return score
@@ -273,7 +273,7 @@ def ignored_value(targets: Tensor, mask: Tensor) -> Tensor | None:
 def constant_predictor(kind: str, y: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the constant predictor of those targets that a mask counts."""
     if kind == RAW:
-        return torch.zeros((), device=y.device)
+        return torch.zeros(())
     if kind == CLASSES:
         return y[mask].mode().values
     y, counted = columns(y).double(), columns(mask).double()

@@ -192,7 +192,7 @@ def steps_ahead(run: TrainingRun) -> Numbers:
 def numbers_of_steps(t: Tensor) -> Tensor:
     """Return the numbers of each step, (N, T, M); the class, (N, T, 1), for one-hot steps."""
     t = t.flatten(2) if t.dim() > 2 else t[..., None]
-    return t.argmax(-1, keepdim=True) if is_one_hot(t) else t
+    return t.argmax(-1, keepdim=True) if t.shape[-1] > 1 and is_one_hot(t) else t
 
 
 def are_targets(x: Tensor, y: Tensor) -> bool:
