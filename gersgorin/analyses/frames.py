@@ -191,6 +191,7 @@ def lengths_outside(factors: Sequence[Factor], U: Tensor, by_row: Tensor) -> Ten
     for number in reversed(range(1, F)):
         factor = factors[number]
         if factor.frame is None:
+            outside = 0.0
             continue
         y = U[number + 1] @ factor.after.mT + outside
         outside = dual_outside(factor.frame, y) / by_row[number]
