@@ -86,6 +86,14 @@ def test_the_first_start_is_the_first_state_of_a_function_without_another_one(ne
     np.testing.assert_allclose(found.states, [[2.0]], atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "starts", [pytest.param(torch.zeros(3), id="numbers"), pytest.param([[0], [1]], id="ids")]
+)
+def test_starts_that_are_no_vectors_of_floats_are_refused(starts):
+    with pytest.raises(InvalidInputError, match="^starts is .*expected a number, or float vectors"):
+        fixed_points(lambda x, s: s / 2, NO_INPUT, starts=torch.as_tensor(starts))
+
+
 def test_an_id_that_is_repeated_is_a_constant_input():
     table, starts = torch.tensor([[1.0], [3.0]], dtype=d), drawn(4, 1)
     found = fixed_points(lambda x, s: s / 2 + table[x], torch.tensor([1, 1]), starts=starts)
