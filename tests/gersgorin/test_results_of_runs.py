@@ -351,17 +351,14 @@ def test_figures_show_the_numbers_and_no_other_words():
 @pytest.fixture
 def above_the_limit():
     """A run of 70 units, more than ARPACK needs for a norm."""
-    torch.manual_seed(0)
-    W = torch.randn(70, 70, dtype=torch.float64) / 11
-    x, s0 = torch.randn(3, 70).double(), torch.zeros(70).double()
-    return open_run(lambda x, s: torch.tanh(W @ s + x), x, s0)
+    return open_run(filled(make_cell("rnn", 3, 70)), X[:3])
 
 
-@pytest.mark.parametrize("rows", [70, 9], ids=["whole", "eight blocks"])
-def test_a_state_above_the_limit_is_measured_by_products(rows, above_the_limit, monkeypatch):
+def test_a_state_above_the_limit_is_measured_by_products(above_the_limit, monkeypatch):
+    """In eight blocks of up to nine rows."""
     whole, done = spectra(above_the_limit), []
     monkeypatch.setattr(spectra_home, "LARGE", 69)
-    monkeypatch.setattr("gersgorin.analyses.large_states.BLOCK", 70 * rows)
+    monkeypatch.setattr("gersgorin.analyses.large_states.BLOCK", 70 * 9)
     found = spectra(replace(above_the_limit, progress=lambda *step: done.append(step)), leading=4)
     for name in (
         "centers",
@@ -385,7 +382,9 @@ def test_a_state_is_large_and_has_some_eigenvalues_above_the_limit_only(
     )
     for limit, count, most in ((70, 70, 70), (69, 32, 67)):
         monkeypatch.setattr(spectra_home, "LARGE", limit)
-        assert spectra(run).eigenvalues.shape == (1, count)
+        found = spectra(run)
+        assert found.eigenvalues.shape == (1, count)
+        assert np.isnan(found.log_norm_bound) == (limit < 70)
         assert spectra(run, leading=most).eigenvalues.shape == (1, most)
         with pytest.raises(InvalidInputError, match=f"^leading is {most + 1}: .* 1 to {most}"):
             spectra(run, leading=most + 1)
