@@ -226,7 +226,7 @@ class _Reader:
         named = dict(x) if isinstance(x, Mapping) else {}
         given = named or dict(enumerate(x if type(x) is tuple else [x]))
         self._arguments = {name: checks.argument(value, model) for name, value in given.items()}
-        self._first: Any = next(iter(given), 0)
+        self._first: Any = next(iter(given), None)
         x = self._arguments.get(self._first)
         wanted = "a sequence of numbers (T, m), or of ids (T,)"
         checks.require(_is_sequence(x), "x", checks.kind(x), wanted)

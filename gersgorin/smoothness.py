@@ -56,5 +56,5 @@ def random_signs(s: Tensor, size: Tensor | None = None) -> Tensor:
         size = s.abs().amax(1, keepdim=True)
         size = torch.where(size > 0, size, 1)
     generator = torch.Generator("cpu").manual_seed(0)
-    signs = torch.randn(s.shape[1], generator=generator, device="cpu").sign()
-    return size * signs.to(s).expand_as(s)
+    noise = torch.randn(s.shape[1], generator=generator, device="cpu")
+    return torch.copysign(size, noise.to(s).expand_as(s))

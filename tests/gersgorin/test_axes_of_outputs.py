@@ -7,6 +7,7 @@ from torch import nn
 import gersgorin
 from gersgorin import influence, model_map
 from gersgorin.model_map import Axes, model_maps
+from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
 
 d = torch.float64
@@ -68,6 +69,22 @@ def test_a_layer_with_a_first_state_is_read_step_by_step():
     layer, x, s0 = nn.GRU(2, 4), torch.rand(5, 2), torch.ones(4)
     (found,) = model_maps(layer, x, s0)
     torch.testing.assert_close(found.outputs[:, 0], gersgorin.open_run(layer, x, s0).states[1:])
+
+
+@pytest.mark.parametrize(
+    ("model", "network", "returned"),
+    [
+        pytest.param(nn.GRU(2, 4), "GRU, depth 1, 4 units", 2, id="layer"),
+        pytest.param(make_cell("rhn", 2, 4, depth=3), "rhn, depth 3, 4 units", 2, id="cell"),
+        pytest.param(lambda x: 2 * x, "f(x)", 1, id="function"),
+    ],
+)
+def test_a_heading_has_the_names_that_are_given_or_those_of_the_model(model, network, returned):
+    numbers = {"steps": 5, "returned": returned}
+    (found,) = model_maps(model, torch.rand(5, 2))
+    assert found.heading == {"network": network, "data": "x", "unit": "time steps", **numbers}
+    (found,) = model_maps(model, torch.rand(5, 2), title="net", data="song", unit="bars")
+    assert found.heading == {"network": "net", "data": "song", "unit": "bars", **numbers}
 
 
 class Required(nn.Module):

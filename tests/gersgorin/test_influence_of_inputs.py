@@ -581,8 +581,10 @@ class OwnTable(nn.Module):
 
 
 def test_an_embedding_may_be_the_function_of_torch():
-    module, x = Embedded(reader(), 6, M), ids()[0]
-    close(influence(OwnTable(module), x).influence, influence(module, x).influence)
+    module, x = Embedded(reader(), 6, M).double(), ids()
+    own, wanted = OwnTable(module), influence(module, x).influence
+    close(influence(own, x[0]).influence, influence(module, x[0]).influence)
+    close(influence(lambda x: own(x), x, batch_first=True).influence, wanted)
 
 
 def test_the_table_has_the_influence_at_its_largest_lag():

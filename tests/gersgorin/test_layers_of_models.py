@@ -215,6 +215,30 @@ def test_a_cell_without_a_layout_reads_one_row_at_each_call(x, rows):
         one_step_read(x)
 
 
+class StateFirst(nn.ModuleList):
+    """A loop over a module that returns (state, output)."""
+
+    def forward(self, x):
+        state = torch.ones(1, M)
+        for x_t in x[:, None]:
+            state, _ = self[0](x_t, state)
+        return state
+
+
+class Sums(nn.Module):
+    """A sum of its inputs, and each input."""
+
+    state_size = M
+
+    def forward(self, x, state):
+        return state + x, x
+
+
+def test_a_state_before_an_output_is_refused():
+    with pytest.raises(InvalidInputError, match="at call 1 is not the state"):
+        layer_inputs(StateFirst([Sums()]), X)
+
+
 class AnyAxes(nn.Module):
     """A cell that reads any axes."""
 

@@ -24,7 +24,7 @@ from user_modules import EachState, OwnLoop
 from gersgorin.analyses.complex_plane import PLANE_TEXTS
 from gersgorin.analyses.disc_panels import DISC_TEXTS
 from gersgorin.analyses.recording_figure import LINE, _height
-from gersgorin.recorder import LONGEST_UNSAVED, Recorder, gradient_norms
+from gersgorin.recorder import LONGEST_UNSAVED, Recorder, gradient_norms, weights_of
 from gersgorin.recording import ARRAYS, LOST, MEASURES, NO_GRADIENT, Recording
 from rhn.cells import CELLS
 from rhn.errors import DataError, InvalidInputError, NotFiniteError
@@ -199,6 +199,10 @@ def test_gradients_of_zero_are_missing():
     for weight in layer.parameters():
         weight.grad = torch.zeros_like(weight)
     assert np.isnan(gradient_norms(layer)).all()
+
+
+def test_only_a_cell_has_weights_of_layers():
+    assert [*weights_of(nn.Conv1d(2, 3, 2))] == ["weight", "bias"]
 
 
 def test_a_recorder_from_the_start_does_not_read_its_file(tmp_path):

@@ -131,6 +131,21 @@ def test_a_method_reads_several_vectors_without_an_axis_of_rows():
     )
 
 
+class TwoComplex(nn.Module):
+    """A module that reads rows: two complex numbers that turn, and one that grows."""
+
+    def forward(self, x, state):
+        a, b = state
+        return 1j * a + x.sum(1, keepdim=True), 2 * b
+
+
+def test_a_module_reads_several_complex_vectors_as_a_row():
+    s = torch.zeros(2, dtype=torch.complex128), torch.zeros(1, dtype=torch.complex128)
+    turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=d)
+    found = temporal_jacobian(TwoComplex(), torch.zeros(3, dtype=d), s)
+    assert torch.equal(found, torch.block_diag(turn, turn, 2 * torch.eye(2, dtype=d)))
+
+
 def test_a_trajectory_may_have_one_step():
     found = trajectory(lambda x, s: s + x, torch.ones(1, 2), torch.zeros(2))
     assert found.tolist() == [[0, 0], [1, 1]]
@@ -265,7 +280,7 @@ def test_a_bound_of_a_cell_is_a_number_for_states_up_to_a_size():
     cell = RHN(M, N, 2)
     bound = norm_bound(cell, 2.5)
     assert bound.shape == () and not bound.requires_grad
-    assert bound > norm_bound(cell)
+    assert bound > norm_bound(cell) > norm_bound(cell, 0)
     torch.testing.assert_close(bound, cell.norm_bound(2.5).detach())
     torch.testing.assert_close(norm_bound(cell), cell.norm_bound(1.0).detach())
     with pytest.raises(InvalidInputError, match="state_bound is -1: expected"):

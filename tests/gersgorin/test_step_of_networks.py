@@ -348,9 +348,10 @@ def test_a_part_in_two_directions_is_refused():
 
 def test_a_part_of_a_cell_is_no_method_of_this_name():
     cell = OnlyStep(M, N)
-    cell.norm_bound = nn.Linear(M, N)
+    cell.norm_bound, cell.gates = nn.Linear(M, N), 0.5
     step, _ = as_step(cell, X)
-    assert (step.own("norm_bound"), step.own("step")) == (None, step.cell.step)
+    owned = [step.own(name) for name in ("norm_bound", "gates", "step")]
+    assert owned == [None, None, step.cell.step]
 
 
 def test_own_methods_of_a_users_step_are_the_documented_ones():

@@ -37,6 +37,19 @@ def test_gates_are_in_0_to_1_up_to_rounding(gates, good):
             checks.gates_of_step(made)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        pytest.param(np.zeros(2), r"float64 of shape \(2,\)", id="array"),
+        pytest.param(torch.tensor(3.5), r"3\.5", id="number in a tensor"),
+        pytest.param("a", "a", id="text"),
+    ],
+)
+def test_a_refused_value_is_shown_or_the_shape_of_an_array(value, shown):
+    with pytest.raises(InvalidInputError, match=rf"^size is {shown}: expected more$"):
+        checks.require(False, "size", value, "more")
+
+
 def test_the_first_step_that_is_not_finite_is_named_from_the_first_one_on():
     t = torch.zeros(5, 2, 3)
     checks.are_finite("a", t)
