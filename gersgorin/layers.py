@@ -49,7 +49,7 @@ class Call:
     @property
     def state(self) -> list[Tensor]:
         """The tensors of the state argument."""
-        return [] if self.given is None else tree_leaves(self.given)
+        return _tensors(self.given)
 
 
 def layer_inputs(
@@ -208,14 +208,13 @@ def _is_returned(before: Call, after: Call) -> bool:
     returned, state = before.returned, after.state
     pair = isinstance(returned, tuple | list) and len(returned) == 2
     return any(
-        len(parts) == len(state) and all(map(_equal, parts, state))
-        for parts in map(tree_leaves, (returned, returned[1]) if pair else (returned,))
+        len(parts) == len(state) and all(map(torch.equal, parts, state))
+        for parts in map(_tensors, (returned, returned[1]) if pair else (returned,))
     )
 
 
-def _equal(a: Any, b: Any) -> bool:
-    tensors = isinstance(a, Tensor) and isinstance(b, Tensor)
-    return torch.equal(a, b) if tensors else a is b
+def _tensors(value: Any) -> list[Tensor]:
+    return [part for part in tree_leaves(value) if isinstance(part, Tensor)]
 
 
 def _rows(x: Any, batch_first: bool | None) -> Tensor:

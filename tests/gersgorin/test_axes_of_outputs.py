@@ -87,6 +87,21 @@ def test_a_heading_has_the_names_that_are_given_or_those_of_the_model(model, net
     assert found.heading == {"network": "net", "data": "song", "unit": "bars", **numbers}
 
 
+class Sums(nn.Module):
+    """Sums of x over its first axis, times a factor."""
+
+    batch_first = True
+
+    def forward(self, x, factor):
+        return factor * x.cumsum(0)
+
+
+def test_one_of_several_arguments_gets_no_axis_of_the_batch():
+    x = torch.rand(5, 2, dtype=d)
+    (found,) = model_maps(Sums(), (x, torch.tensor(2.0)))
+    torch.testing.assert_close(found.outputs[:, 0], 2 * x.cumsum(0))
+
+
 class Required(nn.Module):
     """A module that requires a state."""
 

@@ -46,6 +46,7 @@ CALLS = {
     "inverse": lambda: 1 / (1 + IDS),
     "quotient by a number of NumPy": lambda: IDS / np.int64(3),
     "product": lambda: IDS * 0.1,
+    "product in float32": lambda: torch.ones(2, dtype=torch.float32) * 0.1,
     "product by a number of NumPy": lambda: IDS * np.float64(0.1),
     "product of a mask": lambda: MASK * 0.1,
     "mean of a mask": lambda: MASK.sum() / 7,

@@ -9,7 +9,7 @@ from torch import nn
 from user_modules import Diagonal, Vectors, WithState
 
 from gersgorin.first_states import has_rows
-from gersgorin.kinds import is_step, required
+from gersgorin.kinds import is_recurrent, is_step, required
 from gersgorin.run import open_run
 from gersgorin.smoothness import difference
 from rhn.errors import InvalidInputError
@@ -156,6 +156,33 @@ class NeedsState(WithState):
 )
 def test_a_step_takes_a_state_that_is_given_or_needed(network, has_state, wanted):
     assert is_step(network, has_state) is wanted
+
+
+class Sized(WithState):
+    """A module (x, state) of known size."""
+
+    state_size = N, N
+
+
+class Reads(Vectors):
+    """A step that also reads inputs without a state."""
+
+    def forward(self, x):
+        return self.B(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "wanted"),
+    [
+        pytest.param(nn.GRUCell(M, N), True, id="of torch"),
+        pytest.param(Reads(M, N), True, id="step of known size"),
+        pytest.param(Sized(M, N), True, id="module of known size"),
+        pytest.param(WithState(M, N), False, id="module of unknown size"),
+        pytest.param(nn.Linear(M, N), False, id="no state"),
+    ],
+)
+def test_a_layer_is_of_a_library_or_a_step_of_known_size(module, wanted):
+    assert is_recurrent(module) is wanted
 
 
 def test_a_first_state_that_asks_for_an_argument_is_not_declared():

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from user_modules import Projected, WithState
 
+from gersgorin.kinds import batch_first_of_step
 from gersgorin.layers import layer_inputs, one_step_read, record
 from gersgorin.model_map import model_maps
 from gersgorin.run import open_run
@@ -322,6 +323,7 @@ class Mixed(nn.Module):
 @pytest.mark.parametrize(("first", "second"), [*itertools.product([True, False], repeat=2)])
 def test_spectra_and_influence_read_one_sequence_alike_whatever_parts_say(first, second):
     model = filled(Mixed(first, second))
+    assert batch_first_of_step(model) is second
     wanted = model.front(*[X[None] if first else X[:, None]] * 3)[0].reshape(T, M)
     close(layer_inputs(model, X, layer="rnn"), wanted.detach())
     (found,) = model_maps(model, X)

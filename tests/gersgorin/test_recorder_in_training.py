@@ -3,6 +3,7 @@ file goes on after a kill; the callbacks of examples/ against a loop in plain Py
 """
 
 import copy
+import inspect
 import linecache
 import math
 import subprocess
@@ -199,6 +200,11 @@ def test_gradients_of_zero_are_missing():
     for weight in layer.parameters():
         weight.grad = torch.zeros_like(weight)
     assert np.isnan(gradient_norms(layer)).all()
+
+
+def test_the_signature_of_a_recorder_names_its_options():
+    names = [*inspect.signature(Recorder).parameters]
+    assert (names[0], names[-1]) == ("model", "progress") and "how" not in names
 
 
 def test_only_a_cell_has_weights_of_layers():

@@ -131,8 +131,8 @@ def test_a_method_reads_several_vectors_without_an_axis_of_rows():
     )
 
 
-class TwoComplex(nn.Module):
-    """A module that reads rows: two complex numbers that turn, and one that grows."""
+class TurnAndGrow(nn.Module):
+    """A module that reads rows: two complex numbers that turn, and a real one that grows."""
 
     def forward(self, x, state):
         a, b = state
@@ -140,10 +140,10 @@ class TwoComplex(nn.Module):
 
 
 def test_a_module_reads_several_complex_vectors_as_a_row():
-    s = torch.zeros(2, dtype=torch.complex128), torch.zeros(1, dtype=torch.complex128)
+    s = torch.zeros(2, dtype=torch.complex128), torch.zeros(1, dtype=d)
     turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=d)
-    found = temporal_jacobian(TwoComplex(), torch.zeros(3, dtype=d), s)
-    assert torch.equal(found, torch.block_diag(turn, turn, 2 * torch.eye(2, dtype=d)))
+    found = temporal_jacobian(TurnAndGrow(), torch.zeros(3, dtype=d), s)
+    assert torch.equal(found, torch.block_diag(turn, turn, torch.tensor(2, dtype=d)))
 
 
 def test_a_trajectory_may_have_one_step():
@@ -227,7 +227,8 @@ def test_states_of_several_tensors_are_joined():
 def test_the_jacobian_of_a_complex_state_is_that_of_its_real_view():
     rate, x = torch.tensor([0.5 + 0.4j, -0.3 + 0.7j]), torch.rand(4, 2, dtype=d)
     s = torch.complex(*torch.randn(2, 4, 2, dtype=d))
-    found = temporal_jacobian(lambda x, s: rate * s + s.conj() ** 2 / 2 + x, x, s)
+    A = torch.diag(rate).to(s)
+    found = temporal_jacobian(lambda x, s: A @ s + s.conj() ** 2 / 2 + x, x, s)
     for k in range(4):
         for j in range(2):  # dz s is (a, -b; b, a), w conj(ds) is (p, q; q, -p)
             (a, b), w = torch.view_as_real(rate)[j].tolist(), s[k, j].conj()

@@ -354,6 +354,15 @@ def test_a_part_of_a_cell_is_no_method_of_this_name():
     assert owned == [None, None, step.cell.step]
 
 
+def test_a_cell_that_returns_no_tensor_is_refused():
+    class Wrapped(OnlyStep):
+        def step(self, x, s):
+            return (super().step(x, s),)
+
+    with pytest.raises(InvalidInputError, match=r"^next state of Wrapped is tuple: expected torch"):
+        open_run(Wrapped(M, N), X)
+
+
 def test_own_methods_of_a_users_step_are_the_documented_ones():
     class Methods(Vectors):
         def norm_bound(self, size):
