@@ -170,7 +170,7 @@ def model_maps(
     [3, 4]
     """
     model = model if isinstance(model, Run) else checks.a_network(model)
-    loss = None if isinstance(of, str) and of == OUTPUTS else of
+    loss = None if of == OUTPUTS else of
     checks.require((y is None) == (loss is None), "y", checks.kind(y), "targets if `of` is a loss")
     several = isinstance(x, list)
     checks.require(not several or lengths is None, "lengths", lengths, "None beside a list of x")

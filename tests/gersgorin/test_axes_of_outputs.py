@@ -3,12 +3,14 @@
 import pytest
 import torch
 from torch import nn
+from user_modules import Vectors
 
 import gersgorin
 from gersgorin import influence, model_map
 from gersgorin.model_map import Axes, model_maps
 from rhn.cells import make_cell
 from rhn.errors import InvalidInputError
+from rhn.models import PolyphonicModel
 
 d = torch.float64
 
@@ -71,11 +73,18 @@ def test_a_layer_with_a_first_state_is_read_step_by_step():
     torch.testing.assert_close(found.outputs[:, 0], gersgorin.open_run(layer, x, s0).states[1:])
 
 
+def polyphonic(layers):
+    sizes = {"hidden_size": 4, "depth": 3, "input_size": 2, "output_size": 2}
+    return PolyphonicModel("rhn", layers=layers, **sizes)
+
+
 @pytest.mark.parametrize(
     ("model", "network", "returned"),
     [
         pytest.param(nn.GRU(2, 4), "GRU, depth 1, 4 units", 2, id="layer"),
         pytest.param(make_cell("rhn", 2, 4, depth=3), "rhn, depth 3, 4 units", 2, id="cell"),
+        pytest.param(polyphonic(1), "rhn, depth 3, 4 units", 1, id="model"),
+        pytest.param(polyphonic(2), "PolyphonicModel", 1, id="model of two layers"),
         pytest.param(lambda x: 2 * x, "f(x)", 1, id="function"),
     ],
 )
@@ -111,10 +120,11 @@ class Required(nn.Module):
         return s / 2 + x
 
 
-def test_a_module_that_requires_a_state_is_read_step_by_step():
+@pytest.mark.parametrize("module", [Required(), Vectors(2, 2)], ids=["forward", "step"])
+def test_a_module_that_requires_a_state_is_read_step_by_step(module):
     x = torch.rand(5, 2)
-    (found,) = model_maps(Required(), x)
-    torch.testing.assert_close(found.outputs[:, 0], gersgorin.open_run(Required(), x).states[1:])
+    (found,) = model_maps(module, x)
+    torch.testing.assert_close(found.outputs[:, 0], gersgorin.open_run(module, x).states[1:])
 
 
 def test_a_difference_has_the_precision_of_its_second_order():

@@ -134,6 +134,27 @@ def test_a_state_of_one_row_has_it_as_the_first_axis_of_each_tensor(shapes, want
     assert has_rows([torch.zeros(shape) for shape in shapes]) is wanted
 
 
+class Sized(WithState):
+    """A module (x, state) of known size."""
+
+    state_size = N, N
+
+
+class Reads(Vectors):
+    """A step that also reads inputs without a state."""
+
+    def forward(self, x):
+        return self.B(x)
+
+
+class Unsized(Reads):
+    """The same of unknown size."""
+
+    def __init__(self, inputs, units):
+        super().__init__(inputs, units)
+        del self.state_size
+
+
 class NeedsState(WithState):
     """Requires its state."""
 
@@ -148,6 +169,7 @@ class NeedsState(WithState):
         pytest.param(nn.GRU(M, N), False, True, id="layer"),
         pytest.param(Vectors(M, N), False, True, id="method"),
         pytest.param(NeedsState(M, N), False, True, id="required state"),
+        pytest.param(Unsized(M, N), False, True, id="method beside forward"),
         pytest.param(OneRow(), False, True, id="optional state, no layer inside"),
         pytest.param(WithState(M, N), False, False, id="optional state, a layer inside"),
         pytest.param(WithState(M, N), True, True, id="optional state that is given"),
@@ -156,19 +178,6 @@ class NeedsState(WithState):
 )
 def test_a_step_takes_a_state_that_is_given_or_needed(network, has_state, wanted):
     assert is_step(network, has_state) is wanted
-
-
-class Sized(WithState):
-    """A module (x, state) of known size."""
-
-    state_size = N, N
-
-
-class Reads(Vectors):
-    """A step that also reads inputs without a state."""
-
-    def forward(self, x):
-        return self.B(x)
 
 
 @pytest.mark.parametrize(
