@@ -38,7 +38,7 @@ class BatchedFunction(torch.autograd.Function):
         needs = ctx.needs_input_grad[1:]
         if grad is None:  # nothing downstream depends on the states
             return None, *(None for _ in needs)
-        grads = _Backward.apply(ctx.call, needs, False, grad, *ctx.saved_tensors)
+        grads = _Backward.apply(ctx.call, needs, grad, *ctx.saved_tensors)
         return None, *(g if need else None for g, need in zip(grads, needs, strict=True))
 
     @staticmethod
@@ -54,13 +54,13 @@ class BatchedFunction(torch.autograd.Function):
 
 
 class _Backward(torch.autograd.Function):
-    """The backward pass. With `separate`, which `vmap` needs, a shared tensor gets one gradient for
-    each model, else their sum. Gradients that are not needed are empty tensors, because a Function
-    under `vmap` must return tensors.
+    """The backward pass. A shared tensor gets one gradient for each model, of which autograd takes
+    the sum. Gradients that are not needed are empty tensors, because a Function under `vmap` must
+    return tensors.
     """
 
     @staticmethod
-    def forward(call, needs, separate, grad, *saved):
+    def forward(call, needs, grad, *saved):
         inputs, residuals = saved[: len(needs)], saved[len(needs) :]
         K = max(map(len, (grad, *residuals)))  # jacrev takes several gradients of one forward pass
         residuals = [r.expand(K, *r.shape[1:]) for r in residuals]
@@ -68,12 +68,10 @@ class _Backward(torch.autograd.Function):
             named = dict(zip(call.arguments, inputs, strict=True))
             grads = call.backward(grad, dict(zip(named, needs, strict=True)), residuals, **named)
         finished = []
-        for (name, like), need in zip(named.items(), needs, strict=True):
+        for name, need in zip(named, needs, strict=True):
             g = grads.get(name)
             if need and g is None:
                 raise _no_such_derivative(call, "gradient of a dropout mask")
-            if need and like.shape[0] == 1 < g.shape[0] and not separate:
-                g = g.sum(0, keepdim=True)
             finished.append(g if need else grad.new_empty(0))
         return tuple(finished)
 
@@ -86,21 +84,14 @@ class _Backward(torch.autograd.Function):
         raise _no_such_derivative(ctx.call, "second derivative")
 
     @staticmethod
-    def vmap(info, in_dims, call, needs, separate, grad, *saved):
+    def vmap(info, in_dims, call, needs, grad, *saved):
         V = info.batch_size
-        folded, K = _fold(V, in_dims[3:], (grad, *saved))
-        grads = _Backward.apply(call, needs, True, *folded)
-        inputs, dims = saved[: len(needs)], in_dims[4:][: len(needs)]
-        unfolded = []
-        for g, need, t, dim in zip(grads, needs, inputs, dims, strict=True):
-            if not need:
-                unfolded.append(g.new_empty(V, 0))
-                continue
-            g = g.unflatten(0, (V, K))
-            is_shared = _models_of(t, dim) == 1 and K > 1
-            if is_shared and not separate:
-                g = g.sum(1, keepdim=True)
-            unfolded.append(g)
+        folded, K = _fold(V, in_dims[2:], (grad, *saved))
+        grads = _Backward.apply(call, needs, *folded)
+        unfolded = [
+            g.unflatten(0, (V, K)) if need else g.new_empty(V, 0)
+            for g, need in zip(grads, needs, strict=True)
+        ]
         return tuple(unfolded), (0,) * len(unfolded)
 
 
