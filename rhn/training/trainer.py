@@ -212,7 +212,7 @@ class Trainer:
         kept = _stacked([saved[n] for n in self.numbers])
         for name, t in self._trials.tensors.items():
             t.copy_(kept[name])
-        going = [n for n in self.live() if n in self.numbers] or self.numbers
+        going = self.live() or self.numbers
         self.epoch = max(len(self._curves[n]) for n in going) + self.task.first_epoch - 1
         self._begin_epoch()
         self.steps = self.epoch * len(self._current.batches)

@@ -36,6 +36,7 @@ from rhn.utils.io import (
     write_arrays,
     write_json,
 )
+from rhn.utils.seed_folders import home_of
 
 
 def names(folder):
@@ -113,6 +114,18 @@ def test_a_file_is_read_only_if_it_fits_twice_into_the_memory(tmp_path, monkeypa
         monkeypatch.setattr("rhn.utils.resources.free_memory", lambda _, size=size: 2 * size - 1)
         with pytest.raises(InvalidInputError, match=r"a\.(txt|zip) needs about "):
             check_file(path)
+
+
+def test_the_configuration_of_a_seed_is_in_its_folder_or_above(tmp_path):
+    alone, of_several = tmp_path / "seed-3", tmp_path / "run" / "seed-0"
+    for folder in (alone, of_several):
+        folder.mkdir(parents=True)
+    (alone / "config.json").touch()
+    assert [home_of(folder) for folder in (alone, of_several, tmp_path)] == [
+        alone,
+        tmp_path / "run",
+        tmp_path,
+    ]
 
 
 def test_a_missing_array_is_no_damage(tmp_path):
