@@ -65,6 +65,7 @@ def test_words_are_numbered_by_frequency_then_alphabet_and_newlines_are_words(fo
     corpus = read_text("text", folder)
     assert corpus.vocabulary.symbols == ("b", "<eos>", "a", "c", "<unk>")
     assert decoded(corpus) == ["b a c\nb c a b\n", "a <unk>\n", "c b\n"]
+    assert corpus.source == f"text, words, from {folder}"
     small = write(tmp_path / "t", train="a a a b b b c c <unk>\n", valid="c b\n", test="a d\n")
     corpus = read_text("text", small, vocabulary_size=4)
     assert corpus.vocabulary.symbols == ("a", "b", "<eos>", "<unk>")
@@ -102,6 +103,7 @@ def test_the_checksum_is_of_the_content_and_the_length_wherever_it_is(folder, tm
     (moved / "my.test.txt").write_text("b c\n")
     assert len({read_text("text", moved).checksum, whole.checksum, short.checksum}) == 3
     plain, archive = read_text("enwik8", enwik), enwik.with_name("enwik8.zip")
+    assert plain.source == f"enwik8, bytes, from {enwik}"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.write(enwik, "enwik8")
     assert read_text("enwik8", enwik.parent).checksum == plain.checksum, "one of both"
@@ -137,7 +139,7 @@ def test_a_vocabulary_that_is_given_is_used_or_refused(tmp_path):
     folder = write(tmp_path / "t", "ptb", train="b a c\nb c a b\n", valid="a d\n", test="c b\n")
     for symbols in (("b", "<eos>", "a", "x", "<unk>"), tuple("abcdef")):
         refused("expected the same", "ptb", folder, vocabulary=Vocabulary("words", symbols))
-    path = tmp_path / "t.txt"
+    path = tmp_path / "t.zip"  # plain, in spite of its name
     path.write_text("cat <unk> " * 40 + "qwerty " * 40)
     corpus = read_text("text", path, vocabulary=Vocabulary("words", ("<unk>", "cat")))
     assert corpus.train[:4].tolist() == [1, 0, 1, 0] and corpus.test.tolist() == [0] * 6

@@ -95,6 +95,8 @@ def test_without_a_count_all_memory_is_free(tmp_path, monkeypatch):
 def test_the_free_memory_of_a_gpu_is_torch_s_first_number(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", {"cuda:1": (5, 9)}.get)
     assert free_memory("cuda:1") == 5
+    with pytest.raises(InvalidInputError, match=r"^training needs about "):
+        build_models(lambda seed: torch.nn.Linear(2, 2), [0], "cuda:1")
 
 
 def test_freed_memory_is_kept_by_two_settings_of_glibc(monkeypatch):
