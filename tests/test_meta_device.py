@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from cases import CELL_CASES
+from cases import CELL_CASES, others_slow
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -100,7 +100,9 @@ overflow.
 
 
 @pytest.mark.parametrize("kernel", ["manual", "reference"])
-@pytest.mark.parametrize("case", CELL_CASES, ids=str)
+@pytest.mark.parametrize(
+    "case", others_slow(CELL_CASES, *(case for case in CELL_CASES if not case.options)), ids=str
+)
 def test_a_cell_runs_where_its_weights_are(case, kernel, subtests):
     for name, call in of_cell(case, kernel).items():
         with subtests.test(name):

@@ -137,7 +137,7 @@ def whole(found, size):
 @pytest.mark.parametrize(
     ("figure_of", "size", "cases"),
     [
-        pytest.param(without_layout, "column", CASES[::3], id="column, without layout"),
+        pytest.param(without_layout, "column", CASES[::5], id="column, without layout"),
         pytest.param(whole, "column", CASES, marks=pytest.mark.slow, id="column"),
         pytest.param(whole, "page", CASES, marks=pytest.mark.slow, id="page"),
         pytest.param(whole, "slide", CASES, marks=pytest.mark.slow, id="slide"),
