@@ -62,7 +62,8 @@ TEXT = {"str", "list[str]", "list[list[list[str]]]", "Iterator[str]", "str | Non
 DRAWS = ("draw", "plot", "panel", "figure", "label", "title", "legend", "table")
 QUICK = "not slow and not chaos and not docs"
 REFUSALS, NUMBERS = "tests/refusals/test_refusal_tables.py", "tests/numbers"  # of all packages
-NOT_RUN = 4, 5  # what pytest returns for a test that it does not find, and for none
+NOT_FOUND = "ERROR: not found:"  # pytest prints it for a test of a name that no test has
+NO_TESTS = 5  # what pytest returns then
 LEAST_SECONDS = 120  # before a run of tests counts as one that does not end
 EQUIVALENT = Path(__file__).with_name("equivalent_faults.txt")
 
@@ -175,15 +176,12 @@ def drawn_faults(root: Path, package: str, count: int, seed: int) -> Iterator[Fa
         yield draw.choice(found[draw.choices(able, weights)[0]])
 
 
-def run_pytest(
-    root: Path, *words: str, seconds: float | None = None
-) -> subprocess.CompletedProcess:
-    """Run pytest in a copy of the project."""
+def run_pytest(root: Path, *words: str, seconds: float | None = None) -> tuple[int, str]:
+    """Run pytest in a copy of the project. Return its code and what it printed."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", QUICK, "-p", "no:cacheprovider", *words]
-    done = subprocess.run(
-        command, cwd=root, capture_output=True, text=True, timeout=seconds, check=False
-    )
-    return done.returncode, done.stdout
+    how = {"capture_output": True, "text": True, "check": False}
+    done = subprocess.run(command, cwd=root, timeout=seconds, **how)
+    return done.returncode, done.stdout + done.stderr
 
 
 def tests_by_line(root: Path, package: str) -> dict[str, dict[int, set[str]]]:
@@ -224,7 +222,7 @@ def is_caught(root: Path, fault: Fault, tests: list[str], seconds: float) -> boo
     chosen.write_text("\n".join(tests))
     try:
         code, printed = run_pytest(root, "-x", f"@{chosen}", seconds=seconds)
-        if code in NOT_RUN:
+        if code == NO_TESTS or NOT_FOUND in printed:
             raise RuntimeError(printed)
         return code != 0
     except subprocess.TimeoutExpired:

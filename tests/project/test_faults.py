@@ -36,6 +36,11 @@ def test_mean(values):
 def test_that_fails(values):
     assert mean_of_positive(values) == 3.0
 """
+CONFTEST = """
+from package.numbers import mean_of_positive
+
+assert mean_of_positive([1.0, 3.0]) < 3.0
+"""
 REFUSAL = """
 import pytest
 
@@ -80,6 +85,7 @@ def test_a_fault_that_no_test_catches_survives(tmp_path, monkeypatch, capsys):
     for path, text in {
         "package/__init__.py": "",
         "package/numbers.py": SOURCE,
+        "tests/conftest.py": CONFTEST,
         "tests/package/test_numbers.py": TEST,
         faults.REFUSALS: REFUSAL,
         "tests/numbers/test_recorded.py": "",
@@ -92,7 +98,7 @@ def test_a_fault_that_no_test_catches_survives(tmp_path, monkeypatch, capsys):
     assert faults.main("package", "10", "0") == 1
     rows = [row.split(maxsplit=2) for row in capsys.readouterr().out.splitlines()]
     found = {text: word for word, _, text in rows[:-1]}
-    assert found["mean_of_positive: 0 -> 1"] == "caught"
+    assert found["mean_of_positive: 0 -> 1"] == "caught"  # no test begins
     assert found["mean_of_positive: 9 -> 10"] == "caught"  # by the refusal
     assert found["mean_of_positive: value > 0 -> value >= 0"] == "SURVIVED"
 
