@@ -158,9 +158,9 @@ def test_chunks_are_loops_that_detach_at_four_offsets(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_sliding_windows_and_lags_are_loops_of_each_output(name):
-    model, (x, y) = model_of(name), data_of(B=2)
+    model, (x, y) = model_of(name), (t[:9] for t in data_of(B=2))
     found = truncation(model, x, y, F.mse_loss, **how_of(name))
-    sums = [by_sliding(model, x, y, F.mse_loss, K) for K in range(1, T + 1)]
+    sums = [by_sliding(model, x, y, F.mse_loss, K) for K in range(1, 10)]
     for at, K in enumerate(found.windows):
         error, cosine = error_and_cosine(sums[K - 1], sums[-1])
         np.testing.assert_allclose(found.sliding_error[at], error, **CLOSE)
