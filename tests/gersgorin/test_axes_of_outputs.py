@@ -1,5 +1,8 @@
 """Outputs of sequences as frames; sequences, targets and lengths that do not fit."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -60,7 +63,7 @@ def test_derivatives_by_step_have_the_time_before_the_sequences():
     assert torch.equal(Axes(2, 3, 1).by_step(slopes), slopes)
 
 
-@pytest.mark.parametrize(("block", "count"), [(23, 1), (72, 3), (1 << 20, 256)])
+@pytest.mark.parametrize(("block", "count"), [(23, 1), (80, 3), (1 << 20, 256)])
 def test_as_many_products_are_computed_at_once_as_fit(block, count, monkeypatch):
     monkeypatch.setattr(model_map, "BLOCK", block)
     (found,) = model_maps(nn.GRU(2, 4), torch.rand(6, 2))  # 12 inputs, 24 outputs
@@ -94,6 +97,12 @@ def test_a_heading_has_the_names_that_are_given_or_those_of_the_model(model, net
     assert found.heading == {"network": network, "data": "x", "unit": "time steps", **numbers}
     (found,) = model_maps(model, torch.rand(5, 2), title="net", data="song", unit="bars")
     assert found.heading == {"network": "net", "data": "song", "unit": "bars", **numbers}
+
+
+def test_a_function_reads_a_table_in_the_precision_of_its_numbers():
+    x = np.ones((3, 1), np.float32)
+    (found,) = model_maps(torch.sin, SimpleNamespace(to_numpy=lambda: x))
+    assert torch.equal(found.outputs[:, 0], torch.from_numpy(x).sin())
 
 
 class Sums(nn.Module):

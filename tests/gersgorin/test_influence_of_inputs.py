@@ -577,7 +577,7 @@ class OwnTable(nn.Module):
         self.table, self.inner = module.embed.weight, module.inner
 
     def forward(self, ids):
-        return self.inner(F.embedding(weight=self.table, input=ids))
+        return self.inner(F.embedding(padding_idx=0, weight=self.table, input=ids))
 
 
 def test_an_embedding_may_be_the_function_of_torch():
@@ -585,6 +585,13 @@ def test_an_embedding_may_be_the_function_of_torch():
     own, wanted = OwnTable(module), influence(module, x).influence
     close(influence(own, x[0]).influence, influence(module, x[0]).influence)
     close(influence(lambda x: own(x), x, batch_first=True).influence, wanted)
+
+
+def test_only_the_first_of_two_embeddings_counts():
+    table, x = torch.rand(6, M), ids()[0]
+    once = influence(lambda x: F.embedding(x, table), x).influence
+    twice = influence(lambda x: F.embedding(x, table) + 2 * F.embedding(x, table), x).influence
+    close(twice, once)
 
 
 def test_the_table_has_the_influence_at_its_largest_lag():

@@ -21,10 +21,12 @@ def test_a_difference_is_relative_up_to_rounding():
 
 
 def test_a_jump_is_the_smaller_one_of_two_distances():
-    """Curvature shows at the long distance only, rounding at the short one."""
+    """Curvature shows at the long distance, rounding and a narrow kink at the short one."""
     s, x = torch.ones(1, 2, dtype=d), torch.zeros(1, 1, dtype=d)
     curved = jumps(lambda x, s: 1e3 * (s - 1) ** 2, x, s, torch.zeros(1, 2, dtype=d))
     assert curved.item() == pytest.approx(2e3 * EPS**0.5, rel=1e-6)
+    narrow = jumps(lambda x, s: (s - 1).abs().clamp(max=1e-8), x, s, torch.zeros_like(s))
+    assert narrow.item() == pytest.approx(2e-8 / EPS ** (1 / 3), rel=1e-6)
     flat = jumps(lambda x, s: 1e6 + s, x, s, 1e6 + s)
     assert flat.item() < 1e-4
 
