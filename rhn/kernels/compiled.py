@@ -113,8 +113,8 @@ def _private_folder() -> Path | None:
     with contextlib.suppress(OSError):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.lstat()
-        mine = status.st_uid == os.geteuid() and not status.st_mode & 0o077
-        if mine and stat.S_ISDIR(status.st_mode):
+        is_closed_folder = status.st_mode & ~0o7700 == stat.S_IFDIR
+        if is_closed_folder and status.st_uid == os.geteuid():
             return path
     _logger.warning("%s is no folder of this user only: each process compiles the kernels", path)
     return None
@@ -137,15 +137,14 @@ def call_c(name: str, K: int, *, items: int = 1, **arguments: Any) -> None:
         raise InvalidInputError(f"{name} cannot be recorded: trace the forward pass too")
     sizes, tensors = FUNCTIONS[name]
     given = [None if (t := arguments[key]) is None else _in_memory(t) for key in tensors]
-    values: list[Any] = [arguments[size] for size in sizes]
-    for t in given:
-        if t is None:
-            values += (None, 0)
-        else:
-            is_shared = len(t) == 1
-            values += (t.data_ptr(), 0 if is_shared else t.stride(0))
+    values: dict[str, Any] = {size: arguments[size] for size in sizes}
+    for key, t in zip(tensors, given, strict=True):
+        if t is not None:
+            values[key] = t.data_ptr()
+            if len(t) > 1:  # the stride stays 0 if the models share a tensor
+                values[f"{key}_stride"] = t.stride(0)
     loaded: Any = library()
-    held, all_items = (_STRUCTS[name](*values), given), K * items  # C has only their addresses
+    held, all_items = (_STRUCTS[name](**values), given), K * items  # C has only their addresses
     parts = min(torch.get_num_threads(), all_items)
     bounds = [ctypes.c_long(all_items * i // parts) for i in range(parts + 1)]
     mode = ctypes.c_ulong(loaded.rhn_float_mode())

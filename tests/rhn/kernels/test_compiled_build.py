@@ -70,7 +70,7 @@ def test_without_a_private_folder_a_process_compiles_for_itself(
         monkeypatch.setattr(os, "access", lambda path, mode: path != home)  # root may write
     else:
         home.mkdir(mode=0o700)
-        home.chmod(0o777) if obstacle == "open to others" else os.chown(home, 65534, 65534)
+        home.chmod(0o701) if obstacle == "open to others" else os.chown(home, 65534, 65534)
     assert compiled._load(compiler).rhn_bernoulli
     assert obstacle == "a file" or kept(home) == []
     assert [record.levelname for record in caplog.records] == ["WARNING"]

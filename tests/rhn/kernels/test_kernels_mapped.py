@@ -62,9 +62,9 @@ def test_other_mappings_are_those_of_the_equation(case):
     """Minibatches by models, minibatches of one model, and many gradients of one forward pass,
     whose mapped axis is on the gradient alone.
     """
-    arguments = [*case.arguments(2, 2, 3, 5, 2, stack=3).values()]
+    arguments = [*case.arguments(2, 2, 3, 5, 2, stack=2).values()]
     single, every, found = [t[0] for t in arguments], tuple(range(len(arguments))), []
-    batches = torch.randn_like(arguments[0][:2])
+    batches = torch.randn_like(arguments[0])
     for function in (case.manual, case.reference):
 
         def last(*given, function=function):
@@ -72,7 +72,8 @@ def test_other_mappings_are_those_of_the_equation(case):
 
         def of_models(x, last=last):
             f = grad(lambda *given: last(*given).square().sum(), argnums=every)
-            return vmap(f, in_dims=(None, *[0] * len(single[1:])))(x, *arguments[1:])
+            own = arguments[2:]
+            return vmap(f, in_dims=(None, None, *[0] * len(own)))(x, single[1], *own)
 
         def of_shared_weights(R, last=last):
             return vmap(lambda x: last(x, *single[1:3], R, *single[4:]))(arguments[0])
