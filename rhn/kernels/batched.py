@@ -21,9 +21,8 @@ class BatchedFunction(torch.autograd.Function):
     @staticmethod
     def forward(call, *tensors):
         K = max(len(t) for t in tensors if t is not None)  # shared tensors have 1
-        first, *_ = tensors
         # autocast would change only some of the operations
-        with torch.autocast(first.device.type, enabled=False):
+        with torch.autocast(tensors[0].device.type, enabled=False):
             return call.forward(**dict(zip(call.arguments, tensors, strict=True)), K=K)
 
     @staticmethod
@@ -73,7 +72,7 @@ class _Backward(torch.autograd.Function):
             g = grads.get(name)
             if need and g is None:
                 raise _no_such_derivative(call, "gradient of a dropout mask")
-            finished.append(g if need else grad.new_empty(()))
+            finished.append(g if need else grad.new_empty(0))
         return tuple(finished)
 
     @staticmethod
@@ -90,7 +89,7 @@ class _Backward(torch.autograd.Function):
         folded, K = _fold(V, in_dims[2:], (grad, *saved))
         grads = _Backward.apply(call, needs, *folded)
         unfolded = [
-            g.unflatten(0, (V, K)) if need else g.new_empty(V)
+            g.unflatten(0, (V, K)) if need else g.new_empty(V, 0)
             for g, need in zip(grads, needs, strict=True)
         ]
         return tuple(unfolded), (0,) * len(unfolded)
