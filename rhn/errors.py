@@ -56,6 +56,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("a shape is wrong"))
     (True, False)
+    >>> import torch
+    >>> is_out_of_memory(torch.OutOfMemoryError("of a GPU"))
+    True
     """
     of_device = type(error).__name__ == "OutOfMemoryError"
     of_torch = ("can't allocate memory", "Storage size calculation overflowed")
