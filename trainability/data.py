@@ -244,7 +244,7 @@ def examples_of(
             )
         if not t.numel():
             raise InvalidInputError(f"{name} is {in_short(t)}: expected examples with numbers")
-        if t.is_floating_point() and t.isnan().any():
+        if t.isnan().any():
             bad = t.movedim(order.axis, 0).reshape(count, -1).isnan().any(1)
             raise NotFiniteError(
                 f"{name} has NaN in {int(bad.sum())} of {count} examples: expected numbers", name
