@@ -459,7 +459,7 @@ class OfCell(nn.Module):
         pytest.param(nn.RNN(M, N, bias=False), N * (M + N), id="no biases"),
         pytest.param(nn.GRUCell(M, N), 3 * N * (M + N + 1) + N, id="one bias that is not added"),
         pytest.param(nn.LSTM(M, N), 4 * N * (M + N + 1), id="LSTM"),
-        pytest.param(nn.LSTM(M, 4, proj_size=2), 16 * (M + 2 + 1) + 8, id="a projection"),
+        pytest.param(nn.LSTM(M, 4, proj_size=1), 16 * (M + 1 + 1) + 4, id="a projection"),
         pytest.param(nn.LSTM(M, 4, bias=False, proj_size=2), 16 * (M + 2) + 8, id="without biases"),
         pytest.param(OfCell(), 3 * N * (M + N + 2), id="own step, of which all weights count"),
     ],
