@@ -104,6 +104,7 @@ def test_each_column_of_the_trials_is_explained():
     assert f"below {LEFT} of `constant_nll`" in page
 
 
+@pytest.mark.slow
 def test_the_reference_is_that_of_the_code():
     # in a process of its own: rich keeps the width of the first console that is made
     code = """

@@ -119,6 +119,7 @@ def test_the_table_is_printed_after_a_script_that_changes_its_streams(script, co
     assert REUSED in found.out
 
 
+@pytest.mark.slow
 def test_the_table_follows_the_text_of_a_script_that_takes_the_buffer(script):
     take = "import io; sys.stdout = io.TextIOWrapper(sys.stdout.detach()); print('in the buffer')"
     words = [sys.executable, "-m", "trainability", "watch", str(script), "--ending", take]
