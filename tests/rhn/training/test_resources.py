@@ -29,6 +29,30 @@ def test_the_first_ctrl_c_is_noted_and_says_so_and_the_second_ends(caplog):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+class OwnError(Exception):
+    pass
+
+
+def own_handler(signum, frame):
+    raise OwnError
+
+
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [
+        pytest.param(own_handler, OwnError, id="of the user"),
+        pytest.param(signal.SIG_DFL, KeyboardInterrupt, id="that of the system, no function"),
+    ],
+)
+def test_the_second_ctrl_c_calls_the_earlier_handler(handler, error):
+    before = signal.signal(signal.SIGINT, handler)
+    with deferred_interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(error):
+            os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
 def test_interrupts_that_are_ignored_stay_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     with deferred_interrupt() as interrupt:

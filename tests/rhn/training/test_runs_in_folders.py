@@ -381,6 +381,23 @@ def test_arrays_and_texts_come_back_to_the_last_bit(tmp_path):
             read_state(state)
 
 
+@pytest.mark.parametrize(
+    ("config", "data", "used"),
+    [
+        pytest.param(SMALL_CHORALES, MUSIC, 1, id="chorales"),
+        pytest.param(SMALL, TEXT, min(2, os.cpu_count() or 1), id="text"),
+    ],
+)
+def test_only_a_text_is_trained_on_several_threads(config, data, used, tmp_path):
+    def look(trainer):
+        assert torch.get_num_threads() == used
+        if trainer.steps == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(config, data, out=tmp_path, threads=min(2, os.cpu_count() or 1), callbacks=[look])
+
+
 @pytest.mark.slow
 def test_a_text_on_two_threads_has_the_losses_of_one(tmp_path):
     two, before = min(2, os.cpu_count() or 1), torch.get_num_threads()
