@@ -739,14 +739,18 @@ def test_sequences_of_one_step():
     assert found.time_steps == 1 and facts[READ] == (1,) and not found.failed
 
 
-def test_seconds_are_printed_as_steps():
-    assert checked(steps=100, seconds=1e6).steps == 100
+@pytest.mark.parametrize(("each", "steps"), [(0.0, 100), (1.0, 50)], ids=["short", "long"])
+def test_seconds_choose_the_steps_of_a_check(each, steps, monkeypatch):
+    """A step takes no time; or a second, and all rows as many seconds as there are."""
+    monkeypatch.setattr(checks, "seconds_of", lambda work: each * checks.TIMED)
+    assert checked(steps=100, seconds=50 * 20 * each + 1).steps == steps
 
 
 def test_rows_whose_weights_are_not_finite_are_counted():
     found = checked(rate=1e25)
     facts = {fact.name: fact for fact in found.facts}
     assert found.rows[0].error == np.inf and facts[FINITE].starred
+    assert not {SINGLE, IN_TRAINING} & {row.label for row in found.rows}
     assert "note: rows whose error is not finite: " in str(found)
     assert not facts[WEIGHTS].starred
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rhn import cells
-from trainability.initial_weights import chrono_, orthogonal_, remembering_
+from trainability.initial_weights import chrono_, orthogonal_, remembering_, reset_
 
 
 class Own(nn.Module):
@@ -136,6 +136,30 @@ def test_half_of_the_units_remember_an_input_for_many_steps():
         rnn(x)[0][:, -1].sum().backward()
         sizes.append(x.grad[:, 0].norm().item())
     assert sizes[1] > 1e-3 > 1e6 * sizes[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        pytest.param(lambda: cells.DTRNN(2, 8, depth=3), 1, id="one transition of three layers"),
+        pytest.param(lambda: nn.RNN(2, 8, num_layers=3), 3, id="three recurrences"),
+    ],
+)
+def test_a_recurrence_that_remembers_reads_no_input_there_and_has_deeper_identities(make, count):
+    model = make()
+    assert remembering_(model, 50) == count
+    for name, W in model.named_parameters():
+        if "weight_ih" in name:
+            assert not W[4:].any() and W[:4].all()
+    if count == 1:
+        assert torch.equal(model.weight_hh[1:], torch.eye(8).expand(2, 8, 8))
+
+
+def test_our_cells_are_drawn_with_deviation_1_over_sqrt_fan_in_whatever_their_own_was():
+    torch.manual_seed(0)
+    model = cells.RNN(3, 100, init="gaussian:100")
+    reset_(model)
+    assert model.weight_hh.std().item() == pytest.approx(0.1, rel=0.05)
 
 
 def test_matrices_of_gates_have_deviation_1_over_sqrt_fan_in_beside_units_that_remember():
