@@ -36,12 +36,12 @@ from sqlalchemy.exc import OperationalError
 
 from optim_study.driver import Driver, Study
 from optim_study.engines import Processes, ThisProcess
-from optim_study.folder import StudyFolder
+from optim_study.folder import StudyFolder, rows_in
 from optim_study.storage import Storage, open_storage, points_of
 from optim_study.work import Job, OutOfMemory, work
 from rhn.errors import DataError, InvalidInputError, OutputError, RhnError
 from rhn.training.interrupts import Interrupted
-from rhn.training.state import locked
+from rhn.training.state import LOCK, locked
 
 LONG = config(trials=6, epochs=100_000, patience=100_000, seed=26)  # low rates: none diverges
 
@@ -300,10 +300,20 @@ def test_status_counts_trials(tmp_path, answer):
     row, counts = status(tmp_path / "stopped")
     assert counts == [0, 6, 0, 8] and row["best"] is row["checkpoint"] is None
     rows = drive(config(seed=1), tmp_path / "another").rows.values()
+    lock = tmp_path / "another" / LOCK
+    lock.unlink()  # as of a copied folder
     row, counts = status(tmp_path / "another")
+    assert not lock.exists()
     assert counts == [0, 0, 8, 8] and row["best"] == min(r.best_train_nll for r in rows)
     assert row["diverged"] == sum(r.diverged for r in rows) > 0
     assert row["checkpoint"] == str(tmp_path / "another/rhn-depth2/best.safetensors")
+
+
+def test_a_record_that_is_gone_when_it_is_read_is_left_out(tmp_path):
+    folder = save_at(0, 0, tmp_path)
+    folder.save_record(reference(config(), 0))
+    (folder.trials / "0001.json").symlink_to("gone")
+    assert [row.trial for row in rows_in(tmp_path)] == [0]
 
 
 @pytest.mark.slow
